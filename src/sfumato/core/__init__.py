@@ -1,0 +1,36 @@
+"""The algebra of diffusion processes: torch only.
+
+A noisy sample is ``x_t = alpha x_0 + sigma eps``. How much signal is left is one number, the log-SNR
+``log(alpha^2 / sigma^2)``; a *schedule* says when each value of it is reached, a *scaling* in what units x_t is
+written, and the two make a *process*.
+"""
+
+from .gaussians import Gaussian as Gaussian
+from .levels import Level as Level
+from .noise import NoiseSource as NoiseSource
+from .noise import SeededNoise as SeededNoise
+from .process import PriorCheck as PriorCheck
+from .process import Process as Process
+from .scalings import VE as VE
+from .scalings import VP as VP
+from .scalings import Scaling as Scaling
+from .scalings import Straight as Straight
+from .schedules import Cosine as Cosine
+from .schedules import LinearBeta as LinearBeta
+from .schedules import LinearLogSNR as LinearLogSNR
+from .schedules import Logistic as Logistic
+from .schedules import Schedule as Schedule
+from .schedules import Tabulated as Tabulated
+from .schedules import cosine_betas as cosine_betas
+from .schedules import geometric as geometric
+from .schedules import linear_betas as linear_betas
+from .schedules import quadratic_betas as quadratic_betas
+from .schedules import sigmoid_betas as sigmoid_betas
+from .targets import EDM as EDM
+from .targets import X0 as X0
+from .targets import Noise as Noise
+from .targets import Prediction as Prediction
+from .targets import Score as Score
+from .targets import Target as Target
+from .targets import V as V
+from .targets import Velocity as Velocity

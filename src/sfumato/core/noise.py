@@ -1,0 +1,30 @@
+"""Where a sampler's randomness comes from: sample i depends on its own seed, never on its neighbours."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Int64
+from torch import Tensor
+
+from sfumato.numerics import random
+
+NoiseSource = Callable[[int, Tensor], Tensor]
+"""``(draw, like) -> z``: standard normal noise of the shape, type and device of ``like`` (B, *), for draw number
+``draw``. Draw 0 is the state a sampler starts from; row r of a tableau takes draw r + 1."""
+
+
+@dataclass(frozen=True)
+class SeededNoise:
+    """Noise as a pure function of (key of the sample, draw): the same in any batch, in any order, on any device."""
+
+    keys: Int64[Tensor, "b"]
+
+    @classmethod
+    def samples(cls, seed: int, count: int, first: int = 0) -> "SeededNoise":
+        """The noise of samples number first .. first + count - 1 under ``seed``."""
+        return cls(random.keys(random.derive(seed, "samples"), torch.arange(first, first + count)))
+
+    def __call__(self, draw: int, like: Tensor) -> Tensor:
+        keys = self.keys.to(like.device)
+        return random.normal(keys, draw, like[0].numel(), like.dtype).reshape(like.shape)

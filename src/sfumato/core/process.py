@@ -1,0 +1,159 @@
+"""A Gaussian diffusion process: a scaling (units) and a schedule (clock), and all that follows from the two.
+
+    q(x_t | x_0)      = N(alpha_t x_0, sigma_t^2)
+    q(x_t | x_s)      = N((alpha_t / alpha_s) x_s, sigma_t^2 c)                                          s < t
+    q(x_s | x_t, x_0) = N((alpha_t sigma_s^2) / (alpha_s sigma_t^2) x_t + alpha_s c x_0, sigma_s^2 c)
+    c = 1 - exp(logsnr_t - logsnr_s)
+
+``c`` is the share of the variance at t that was added since s. Neither end needs a case of its own: from data
+(logsnr_s = +inf) c is 1, and at pure noise (alpha_t = 0) the posterior forgets x_t.
+"""
+
+import math
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from sfumato.errors import InputError
+
+from .gaussians import Gaussian
+from .levels import Level, expand
+from .scalings import Scaling
+from .schedules import Schedule
+
+_GAP_WORTH_A_WARNING = 0.005  # bits/dim; DDPM's own chain has 1e-5, VDM's about 1e-3
+
+
+def added_share(at_t: Level, at_s: Level) -> Tensor:
+    """``c = 1 - exp(logsnr_t - logsnr_s)``, the share of the variance at t that was added since s, in (0, 1]."""
+    return -torch.expm1(at_t.logsnr - at_s.logsnr)
+
+
+@dataclass(frozen=True)
+class PriorCheck:
+    """How far the end of a process is from the prior that sampling starts at.
+
+    ``signal`` is ``alpha / sqrt(alpha^2 + sigma^2)`` at t = 1, the signal left in units of x_t's own scale;
+    ``bits_per_dim`` is L_T, the prior term of the bound; ``warning`` is one sentence with the mend, or None when the
+    gap does not matter.
+    """
+
+    signal: float
+    bits_per_dim: float
+    warning: str | None
+
+
+@dataclass(frozen=True)
+class Process:
+    """Scaling x Schedule.
+
+    Raises InputError when the schedule's log-SNR is not strictly decreasing on [0, 1], and when the scaling has no
+    finite level at its end (VE with a log-SNR of -inf).
+    """
+
+    scaling: Scaling
+    schedule: Schedule
+
+    def __post_init__(self) -> None:
+        t = torch.linspace(0, 1, 1025, dtype=torch.float64)
+        logsnr = self.schedule.logsnr(t).detach()
+        rising = ~(logsnr[1:] < logsnr[:-1])
+        if rising.any():
+            k = int(rising.int().argmax())
+            raise InputError(
+                f"{type(self.schedule).__name__}: the log-SNR does not fall between t = {t[k]:.4f} ({logsnr[k]:.6g}) "
+                f"and t = {t[k + 1]:.4f} ({logsnr[k + 1]:.6g}); a schedule must be strictly decreasing"
+            )
+        if not self.level(1.0).sigma.isfinite():
+            raise InputError(
+                f"{type(self.scaling).__name__}: sigma is infinite at t = 1; give {type(self.schedule).__name__} a "
+                "finite logsnr_min"
+            )
+
+    def level(self, t: Tensor | float, like: Tensor | None = None) -> Level:
+        """The noise level at ``t`` in [0, 1], of shape () or (B,), float64; shaped against ``like`` if given."""
+        level = self.scaling.at(self.schedule.logsnr(torch.as_tensor(t, dtype=torch.float64)))
+        return level if like is None else level.like(like)
+
+    def grid(self, times: Float[Tensor, "n"]) -> Level:
+        """The levels that a sampler visits. A time of exactly 0 is data itself (sigma = 0), whatever the clock's end.
+
+        Clocks such as the geometric one stop at a finite log-SNR; the last move of a sampler, or the first of an
+        encoder, goes all the way, which costs no evaluation (NCSNv2's final denoising, Song & Ermon 2020).
+        """
+        logsnr = self.schedule.logsnr(times.double())
+        return self.scaling.at(torch.where(times == 0, torch.full_like(logsnr, math.inf), logsnr))
+
+    def perturb(self, x_0: Float[Tensor, "b *s"], t: Tensor | float, noise: Float[Tensor, "b *s"]) -> Tensor:
+        """``x_t = alpha x_0 + sigma noise``: a draw from q(x_t | x_0)."""
+        level = self.level(t, like=x_0)
+        return level.alpha * x_0 + level.sigma * noise
+
+    def transition(self, x_s: Float[Tensor, "b *s"], s: Tensor | float, t: Tensor | float) -> Gaussian:
+        """q(x_t | x_s) for s < t; N(sqrt(1 - beta_t) x_s, beta_t) for neighbours (Ho et al. 2020, eq. 2)."""
+        at_s, at_t = self.level(s), self.level(t)
+        return Gaussian(
+            mean=expand(at_t.alpha / at_s.alpha, x_s) * x_s,
+            variance=expand(at_t.sigma**2 * added_share(at_t, at_s), x_s),
+        )
+
+    def posterior(
+        self, x_t: Float[Tensor, "b *s"], x_0: Float[Tensor, "b *s"], t: Tensor | float, s: Tensor | float
+    ) -> Gaussian:
+        """q(x_s | x_t, x_0) for any s < t (Ho et al. 2020, eq. 6-7, for neighbours of a chain)."""
+        from_x_t, from_x_0, variance = posterior_coefficients(self.level(t), self.level(s))
+        return Gaussian(
+            mean=expand(from_x_t, x_t) * x_t + expand(from_x_0, x_t) * x_0,
+            variance=expand(variance, x_t),
+        )
+
+    def sde(self, t: Tensor | float) -> tuple[Tensor, Tensor]:
+        """``(f, g^2)`` of ``dx = f x dt + g dw`` at t in (0, 1), of t's shape (Song et al. 2021, eq. 5).
+
+        ``f = d log alpha / dt`` and ``g^2 = -sigma^2 d logsnr / dt``, both by differentiation. Where the log-SNR is
+        infinite, at an end that is exactly data or exactly noise, they do not exist.
+        """
+        t = torch.as_tensor(t, dtype=torch.float64)
+
+        def logs(t: Tensor) -> tuple[Tensor, Tensor]:
+            logsnr = self.schedule.logsnr(t)
+            return self.scaling.log_alpha(logsnr), logsnr
+
+        f, logsnr_rate = torch.func.jvp(logs, (t,), (torch.ones_like(t),))[1]
+        return f, -(self.level(t).sigma ** 2) * logsnr_rate
+
+    def prior(self, t: Tensor | float = 1.0) -> Gaussian:
+        """Where sampling starts: N(0, alpha^2 + sigma^2), the marginal at ``t`` of data with unit second moment.
+
+        That is N(0, 1) in VP at any t, sqrt(1 + sigma_max^2) wide in VE, and N(0, 1) at the end of a straight path.
+        """
+        level = self.level(t)
+        return Gaussian(torch.zeros_like(level.alpha), level.alpha**2 + level.sigma**2)
+
+    def check_prior(self, second_moment: float = 1.0) -> PriorCheck:
+        """What the signal that is left at t = 1 costs: L_T = KL(q(x_T | x_0) || prior), averaged over data.
+
+        With ``E[x_0^2] = second_moment`` a dimension and the prior variance p, in bits/dim,
+        ``L_T = (sigma^2 / p + alpha^2 E[x_0^2] / p - 1 - ln(sigma^2 / p)) / (2 ln 2)`` (Ho et al. 2020, section 4.3).
+        """
+        level, prior = self.level(1.0), self.prior().variance
+        ratio = level.sigma**2 / prior
+        nats = 0.5 * (ratio + level.alpha**2 * second_moment / prior - 1 - ratio.log())
+        bits = float(nats) / math.log(2)
+        signal = float(level.alpha / prior.sqrt())
+        warning = None
+        if bits > _GAP_WORTH_A_WARNING:
+            warning = (
+                f"the process leaves {signal:.2g} of the signal at t = 1, which costs {bits:.2g} bits/dim "
+                f"(L_T) and biases samples towards the data's mean; {self.schedule.remedy}"
+            )
+        return PriorCheck(signal, bits, warning)
+
+
+def posterior_coefficients(at_t: Level, at_s: Level) -> tuple[Tensor, Tensor, Tensor]:
+    """(weight of x_t, weight of x_0, variance) of q(x_s | x_t, x_0): this module's third line, on levels alone."""
+    share = added_share(at_t, at_s)
+    from_x_t = at_t.alpha * at_s.sigma**2 / (at_s.alpha * at_t.sigma**2)
+    return from_x_t, at_s.alpha * share, at_s.sigma**2 * share

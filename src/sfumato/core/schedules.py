@@ -1,0 +1,262 @@
+"""Schedules: the clock of a process. A strictly decreasing log-SNR over t in [0, 1], data at 0, and its inverse.
+
+    Tabulated        a chain of T variances beta_k; level k sits at t = k / T
+    LinearBeta       beta(t) linear in t                                   (score SDE's VP)
+    Cosine           the angle atan(sigma / alpha) linear in t             (Nichol & Dhariwal 2021, continuous)
+    LinearLogSNR     the log-SNR linear in t; `geometric` writes it in sigmas (VDM, NCSN)
+    Logistic         sigma / (alpha + sigma) linear in t                   (flow matching)
+
+The first two are clocks of a rate beta(t): with ``decay = -log alpha-bar = integral of beta``, the log-SNR is
+``-log(exp(decay) - 1)``, and a chain is the process whose rate is constant between its levels. This covers the
+interval from data to the first level, and both ends, with one formula.
+"""
+
+import math
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, field
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from sfumato.errors import InputError
+
+
+class Schedule(ABC):
+    """A strictly decreasing log-SNR over t in [0, 1], with its inverse; float64 in, float64 out."""
+
+    @abstractmethod
+    def logsnr(self, t: Tensor) -> Tensor:
+        """log(alpha^2 / sigma^2) at times ``t`` in [0, 1], any shape; +inf at t = 0 where the clock starts at data."""
+
+    @abstractmethod
+    def time(self, logsnr: Tensor) -> Tensor:
+        """The time at which the log-SNR has this value: the inverse of ``logsnr`` on its range."""
+
+    @property
+    @abstractmethod
+    def remedy(self) -> str:
+        """What to change when too much signal is left at t = 1, as an imperative for a message."""
+
+
+def _logsnr_of_decay(decay: Tensor) -> Tensor:
+    # -log(expm1(decay)) without overflow where decay is large and without cancellation where it is small.
+    return -decay - torch.log(-torch.expm1(-decay))
+
+
+def _decay_of_logsnr(logsnr: Tensor) -> Tensor:
+    # softplus(-logsnr); torch's own softplus is linear above 20, which costs half of float64's digits.
+    return -F.logsigmoid(logsnr)
+
+
+@dataclass(frozen=True, eq=False)
+class Tabulated(Schedule):
+    """A discrete chain of T steps with variances ``betas``, shape (T,), each in (0, 1) (Ho et al. 2020, section 2).
+
+    Level k = 1..T sits at t = k / T, with ``alpha-bar_k = prod_{i <= k} (1 - beta_i)``; t = 0 is data. Between the
+    levels the rate is constant, so that log alpha-bar is linear in t.
+
+    Raises InputError when ``betas`` is not a vector, is empty, or leaves (0, 1), naming the first that does.
+    """
+
+    betas: Tensor
+    _decay: Tensor = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        betas = torch.as_tensor(self.betas, dtype=torch.float64)
+        if betas.ndim != 1 or len(betas) == 0:
+            raise InputError(f"betas: shape {tuple(betas.shape)} is not a chain; give one variance per step, (T,)")
+        bad = ~((betas > 0) & (betas < 1))
+        if bad.any():
+            k = int(bad.int().argmax())
+            raise InputError(
+                f"betas: beta_{k + 1} = {betas[k]:.6g} of {len(betas)} is outside (0, 1); a variance of the chain must "
+                "be inside: use more steps, a smaller last beta, or clip"
+            )
+        object.__setattr__(self, "betas", betas)
+        object.__setattr__(self, "_decay", torch.cat((betas.new_zeros(1), -torch.log1p(-betas).cumsum(0))))
+
+    @property
+    def steps(self) -> int:
+        """T, the length of the chain."""
+        return len(self.betas)
+
+    def logsnr(self, t: Tensor) -> Tensor:
+        decay = self._decay.to(t.device)
+        position = t * self.steps
+        k = position.detach().floor().long().clamp(0, self.steps - 1)
+        return _logsnr_of_decay(decay[k] + (position - k) * (decay[k + 1] - decay[k]))
+
+    def time(self, logsnr: Tensor) -> Tensor:
+        decay = self._decay.to(logsnr.device)
+        target = _decay_of_logsnr(logsnr)
+        k = (torch.searchsorted(decay, target.detach().contiguous(), right=True) - 1).clamp(0, self.steps - 1)
+        return (k + (target - decay[k]) / (decay[k + 1] - decay[k])) / self.steps
+
+    @property
+    def remedy(self) -> str:
+        return "use more steps, a larger last beta, or cosine betas"
+
+
+def linear_betas(steps: int, first: float = 1e-4, last: float = 0.02) -> Tensor:
+    """Betas linear from ``first`` to ``last`` (Ho et al. 2020, section 4, with T = 1000)."""
+    return torch.linspace(first, last, _length(steps), dtype=torch.float64)
+
+
+def quadratic_betas(steps: int, first: float = 1e-4, last: float = 0.02) -> Tensor:
+    """Betas whose square root is linear from sqrt(first) to sqrt(last) (latent diffusion's "scaled linear")."""
+    return torch.linspace(math.sqrt(first), math.sqrt(last), _length(steps), dtype=torch.float64) ** 2
+
+
+def sigmoid_betas(steps: int, first: float = 1e-4, last: float = 0.02) -> Tensor:
+    """Betas ``first + (last - first) sigmoid(u)``, u linear from -6 to 6 (Xu et al. 2022, GeoDiff)."""
+    return first + (last - first) * torch.sigmoid(torch.linspace(-6, 6, _length(steps), dtype=torch.float64))
+
+
+def cosine_betas(steps: int, offset: float = 0.008, clip: float = 0.999) -> Tensor:
+    """Betas of ``alpha-bar_k ~ cos^2((k/T + offset) / (1 + offset) pi/2)``, at most ``clip``.
+
+    Without the clip the last beta is 1: no signal at all, a noise target without a solution there
+    (Nichol & Dhariwal 2021, eq. 17).
+    """
+    u = torch.arange(_length(steps) + 1, dtype=torch.float64) / steps
+    alpha_bar = torch.cos((u + offset) / (1 + offset) * math.pi / 2) ** 2
+    return (1 - alpha_bar[1:] / alpha_bar[:-1]).clamp(max=clip)
+
+
+def _length(steps: int) -> int:
+    if steps < 1:
+        raise InputError(f"steps: {steps} is not a chain length; give at least 1")
+    return steps
+
+
+@dataclass(frozen=True)
+class LinearBeta(Schedule):
+    """The continuous rate ``beta(t) = beta_min + t (beta_max - beta_min)`` (Song et al. 2021, appendix C)."""
+
+    beta_min: float = 0.1
+    beta_max: float = 20.0
+
+    def __post_init__(self) -> None:
+        if not 0 < self.beta_min <= self.beta_max < math.inf:
+            raise InputError(f"beta_min {self.beta_min}, beta_max {self.beta_max}: need 0 < beta_min <= beta_max")
+
+    def logsnr(self, t: Tensor) -> Tensor:
+        return _logsnr_of_decay(t * (self.beta_min + 0.5 * t * (self.beta_max - self.beta_min)))
+
+    def time(self, logsnr: Tensor) -> Tensor:
+        # The root of the quadratic in the form that does not cancel when decay is small.
+        decay = _decay_of_logsnr(logsnr)
+        root = torch.sqrt(self.beta_min**2 + 2 * (self.beta_max - self.beta_min) * decay)
+        return 2 * decay / (self.beta_min + root)
+
+    @property
+    def remedy(self) -> str:
+        return "raise beta_max"
+
+
+@dataclass(frozen=True)
+class Cosine(Schedule):
+    """``logsnr = -2 log tan(angle)``, the angle linear in t (Nichol & Dhariwal 2021; Hoogeboom et al. 2023, eq. 2).
+
+    Its ends are ``logsnr_max`` at t = 0 and ``logsnr_min`` at t = 1, finite by default: at an angle of exactly pi/2
+    no signal is left and a noise target has no solution.
+    """
+
+    logsnr_min: float = -15.0
+    logsnr_max: float = 15.0
+
+    def __post_init__(self) -> None:
+        _check_ends(self.logsnr_min, self.logsnr_max)
+
+    def _angles(self) -> tuple[float, float]:
+        return _angle(self.logsnr_max), _angle(self.logsnr_min)
+
+    def logsnr(self, t: Tensor) -> Tensor:
+        start, end = self._angles()
+        return -2 * torch.log(torch.tan(start + t * (end - start)))
+
+    def time(self, logsnr: Tensor) -> Tensor:
+        start, end = self._angles()
+        return (torch.atan(torch.exp(-0.5 * logsnr)) - start) / (end - start)
+
+    @property
+    def remedy(self) -> str:
+        return "lower logsnr_min"
+
+
+def _angle(logsnr: float) -> float:
+    return math.atan2(1.0, _exp(0.5 * logsnr))
+
+
+@dataclass(frozen=True)
+class LinearLogSNR(Schedule):
+    """The log-SNR linear in t from ``logsnr_max`` to ``logsnr_min`` (Kingma et al. 2021, VDM's fixed schedule)."""
+
+    logsnr_min: float = -5.0
+    logsnr_max: float = 13.3
+
+    def __post_init__(self) -> None:
+        _check_ends(self.logsnr_min, self.logsnr_max)
+        if math.isinf(self.logsnr_min) or math.isinf(self.logsnr_max):
+            raise InputError(f"logsnr_min {self.logsnr_min}, logsnr_max {self.logsnr_max}: a line needs finite ends")
+
+    def logsnr(self, t: Tensor) -> Tensor:
+        return self.logsnr_max + t * (self.logsnr_min - self.logsnr_max)
+
+    def time(self, logsnr: Tensor) -> Tensor:
+        return (self.logsnr_max - logsnr) / (self.logsnr_max - self.logsnr_min)
+
+    @property
+    def remedy(self) -> str:
+        return "lower logsnr_min (raise sigma_max)"
+
+
+def geometric(sigma_min: float = 0.01, sigma_max: float = 50.0) -> LinearLogSNR:
+    """sigma/alpha in geometric progression, ``sigma_min (sigma_max / sigma_min)^t``: a log-SNR linear in t.
+
+    The clock of NCSN and of the VE SDE (Song & Ermon 2019; Song et al. 2021, appendix C).
+    """
+    if not 0 < sigma_min < sigma_max < math.inf:
+        raise InputError(f"sigma_min {sigma_min}, sigma_max {sigma_max}: need 0 < sigma_min < sigma_max")
+    return LinearLogSNR(logsnr_min=-2 * math.log(sigma_max), logsnr_max=-2 * math.log(sigma_min))
+
+
+@dataclass(frozen=True)
+class Logistic(Schedule):
+    """``u = sigma / (alpha + sigma)`` linear in t: on the straight path, sigma = t (Lipman et al. 2023, eq. 20).
+
+    ``logsnr = 2 log((1 - u) / u)``. By default u goes from exactly 0 to exactly 1, data to pure noise; finite ends cut
+    it there.
+    """
+
+    logsnr_min: float = -math.inf
+    logsnr_max: float = math.inf
+
+    def __post_init__(self) -> None:
+        _check_ends(self.logsnr_min, self.logsnr_max)
+
+    def _fractions(self) -> tuple[float, float]:
+        return 1 / (1 + _exp(0.5 * self.logsnr_max)), 1 / (1 + _exp(0.5 * self.logsnr_min))
+
+    def logsnr(self, t: Tensor) -> Tensor:
+        start, end = self._fractions()
+        u = start + t * (end - start)
+        return 2 * (torch.log1p(-u) - torch.log(u))
+
+    def time(self, logsnr: Tensor) -> Tensor:
+        start, end = self._fractions()
+        return (torch.sigmoid(-0.5 * logsnr) - start) / (end - start)
+
+    @property
+    def remedy(self) -> str:
+        return "lower logsnr_min"
+
+
+def _exp(x: float) -> float:
+    return math.exp(x) if x < 700 else math.inf
+
+
+def _check_ends(logsnr_min: float, logsnr_max: float) -> None:
+    if not logsnr_min < logsnr_max:
+        raise InputError(f"logsnr_min {logsnr_min}, logsnr_max {logsnr_max}: need logsnr_min < logsnr_max")

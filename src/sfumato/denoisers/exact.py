@@ -1,0 +1,124 @@
+"""Exact denoisers: closed-form beliefs for Gaussians and mixtures of them.
+
+If ``x_0 ~ sum_k w_k N(m_k, C_k)`` then at every level ``x_t ~ sum_k w_k N(alpha m_k, alpha^2 C_k + sigma^2 I)``, and
+within a component everything is linear: with ``g = (alpha^2 C_k + sigma^2 I)^-1 (x_t - alpha m_k)``,
+
+    E[x_0 | x_t, k] = m_k + alpha C_k g,    E[eps | x_t, k] = sigma g,
+
+averaged over the components' posterior weights. No training, no error: tests, certification and teaching use them.
+"""
+
+import math
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from sfumato.core import Level, Prediction, Process
+from sfumato.errors import InputError
+
+from .base import Denoiser
+
+
+@dataclass(frozen=True, eq=False)
+class GaussianMixture:
+    """``sum_k weights_k N(means_k, covariances_k)`` over D numbers: shapes (K,), (K, D), (K, D, D), float64.
+
+    Raises InputError when shapes disagree, weights are not positive and of sum 1, or a covariance is not symmetric
+    positive semi-definite.
+    """
+
+    weights: Tensor
+    means: Tensor
+    covariances: Tensor
+    _variances: Tensor = field(init=False, repr=False)  # (K, D): eigenvalues of each covariance
+    _axes: Tensor = field(init=False, repr=False)  # (K, D, D): eigenvectors, one a column
+
+    def __post_init__(self) -> None:
+        weights, means, covariances = (
+            torch.as_tensor(v, dtype=torch.float64) for v in (self.weights, self.means, self.covariances)
+        )
+        K, D = means.shape if means.ndim == 2 else (-1, -1)
+        if weights.shape != (K,) or covariances.shape != (K, D, D):
+            raise InputError(
+                f"mixture: weights {tuple(weights.shape)}, means {tuple(means.shape)}, covariances "
+                f"{tuple(covariances.shape)} disagree; give (K,), (K, D), (K, D, D)"
+            )
+        if not (weights > 0).all() or abs(float(weights.sum()) - 1) > 1e-9:
+            raise InputError(f"weights: {weights.tolist()} must be positive and of sum 1")
+        variances, axes = torch.linalg.eigh(covariances)
+        # eigh reads one triangle only, and rounds eigenvalues by about eps times the largest.
+        slack = 1e-9 * covariances.abs().amax(dim=(1, 2))
+        if not torch.allclose(covariances, covariances.mT) or (variances < -slack[:, None]).any():
+            raise InputError("covariances: each must be symmetric with no negative eigenvalue")
+        for name, value in (("weights", weights), ("means", means), ("covariances", covariances)):
+            object.__setattr__(self, name, value)
+        object.__setattr__(self, "_variances", variances.clamp(min=0))
+        object.__setattr__(self, "_axes", axes)
+
+    @classmethod
+    def gaussian(cls, mean: Float[Tensor, "d"], covariance: Float[Tensor, "d d"]) -> "GaussianMixture":
+        """A single Gaussian N(mean, covariance)."""
+        return cls(torch.ones(1, dtype=torch.float64), mean[None], covariance[None])
+
+    @classmethod
+    def isotropic(
+        cls, means: Float[Tensor, "k d"], std: float, weights: Float[Tensor, "k"] | None = None
+    ) -> "GaussianMixture":
+        """Components of covariance ``std^2 I``, of equal weight unless told otherwise."""
+        K, D = means.shape
+        if weights is None:
+            weights = torch.full((K,), 1 / K, dtype=torch.float64)
+        return cls(weights, means, std**2 * torch.eye(D, dtype=torch.float64).expand(K, D, D))
+
+    def sample(self, count: int, generator: torch.Generator) -> Float[Tensor, "count d"]:
+        """Independent draws, float64."""
+        k = torch.multinomial(self.weights, count, replacement=True, generator=generator)
+        z = torch.randn(count, self.means.shape[1], generator=generator, dtype=torch.float64)
+        return self.means[k] + torch.einsum("nde,ne->nd", self._axes[k], self._variances[k].sqrt() * z)
+
+    def log_prob(self, x_t: Float[Tensor, "b *s"], level: Level | None = None) -> Float[Tensor, "b"]:
+        """Log-density in nats of ``x_t`` at a ``level`` of shape () or (B,); of clean data without one."""
+        x = x_t.flatten(1).double()
+        if level is None:
+            one = torch.ones((), dtype=torch.float64)
+            level = Level(one, one * 0, one * math.inf)
+        log_weights, _, _ = self._components(x, level)
+        return log_weights.logsumexp(1).to(x_t.dtype)
+
+    def predict(self, x_t: Float[Tensor, "b *s"], level: Level) -> Prediction:
+        """E[x_0 | x_t] and E[eps | x_t] at a ``level`` of shape () or (B,), of x_t's shape and type."""
+        x = x_t.flatten(1).double()
+        log_weights, shrunk, spread = self._components(x, level)
+        weights = log_weights.softmax(1)
+        alpha, sigma = level.alpha.reshape(-1, 1), level.sigma.reshape(-1, 1)
+        g = torch.einsum("kde,bke->bkd", self._axes, shrunk)
+        pulled = torch.einsum("kde,bke->bkd", self._axes, spread)
+        x_0 = torch.einsum("bk,bkd->bd", weights, self.means + alpha[:, None] * pulled)
+        eps = sigma * torch.einsum("bk,bkd->bd", weights, g)
+        return Prediction(x_0.reshape(x_t.shape).to(x_t.dtype), eps.reshape(x_t.shape).to(x_t.dtype))
+
+    def _components(self, x: Tensor, level: Level) -> tuple[Tensor, Tensor, Tensor]:
+        """log w_k N(x; ...) of shape (B, K), and in each component's axes g and C g, both (B, K, D)."""
+        alpha, sigma = level.alpha.reshape(-1, 1, 1), level.sigma.reshape(-1, 1, 1)
+        centred = torch.einsum("kde,bkd->bke", self._axes, x[:, None] - alpha * self.means)
+        variances = alpha**2 * self._variances + sigma**2  # (B or 1, K, D)
+        shrunk = centred / variances
+        quadratic = (centred * shrunk + variances.log() + math.log(2 * math.pi)).sum(2)
+        return self.weights.log() - 0.5 * quadratic, shrunk, self._variances * shrunk
+
+
+class ExactDenoiser(Denoiser):
+    """The exact beliefs about a known ``distribution`` under a ``process``; samples of any shape with D numbers."""
+
+    def __init__(self, process: Process, distribution: GaussianMixture) -> None:
+        super().__init__()
+        self.process = process
+        self.distribution = distribution
+
+    def forward(self, x_t: Tensor, t: Tensor, cond: Any = None) -> Prediction:
+        if cond is not None:
+            raise InputError("cond: an exact denoiser of a mixture without labels takes no condition")
+        return self.distribution.predict(x_t, self.process.level(t))

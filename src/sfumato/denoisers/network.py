@@ -1,0 +1,73 @@
+"""A denoiser that asks a network."""
+
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from sfumato.core import Level, Prediction, Process, Target
+from sfumato.core.levels import expand
+from sfumato.errors import InputError
+
+from .base import Denoiser
+
+LABELS: Mapping[str, Callable[[Tensor, Level], Tensor]] = MappingProxyType(
+    {
+        # k - 1 on the 1000-step chain that DDPM's released networks were trained with; for any other clock, and
+        # between levels, the same map of t.
+        "index": lambda t, level: 1000 * t - 1,
+        # Spread over +-1000, which the sinusoids made for an index resolve; the bounds keep the label finite where a
+        # clock reaches pure noise or data.
+        "logsnr": lambda t, level: 25 * level.logsnr.clamp(-40, 40),
+        # EDM's c_noise = ln(sigma / alpha) / 4, for Fourier features; bounded likewise.
+        "log-ratio": lambda t, level: level.logsnr.clamp(-40, 40) / -8,
+    }
+)
+"""What a network may be told of the noise level: ``(t, level) -> label``, both float64, of t's shape."""
+
+
+class NetworkDenoiser(Denoiser):
+    """A network, its target and what it is told, as a denoiser.
+
+    The network gets ``c_in x_t`` with ``c_in = 1 / sqrt(alpha^2 sigma_data^2 + sigma^2)``, unit variance for data of
+    standard deviation ``sigma_data`` (Karras et al. 2022, table 1; exactly 1 in VP with sigma_data = 1), and the label
+    ``LABELS[label](t, level)``. Its output is read as ``target`` and solved for x_0 and eps.
+
+    Times and levels are float64, states float32 or float64, the network of its own type; this is where they meet, and
+    the only place where a level's index is shifted to what a network was trained with.
+
+    Raises InputError for an unknown label, and where the target has no solution at t = 1 (the noise at pure noise).
+    """
+
+    def __init__(
+        self, network: nn.Module, process: Process, target: Target, label: str = "index", sigma_data: float = 1.0
+    ) -> None:
+        super().__init__()
+        if label not in LABELS:
+            raise InputError(f"label: '{label}' is not known; choose one of {', '.join(LABELS)}")
+        if not float(target.det(process.level(1.0)).abs()) > 0:
+            raise InputError(
+                f"target: {type(target).__name__} does not determine x_0 at t = 1, where no signal is left; "
+                "use v or velocity, or a finite logsnr_min"
+            )
+        self.network = network
+        self.process = process
+        self.target = target
+        self.label = label
+        self.sigma_data = sigma_data
+
+    def output(self, x_t: Tensor, t: Tensor, cond: Any = None) -> Tensor:
+        """The network's output at ``x_t``, in the target's units and x_t's type, shape (B, *)."""
+        level = self.process.level(t)
+        scale = torch.rsqrt((level.alpha * self.sigma_data) ** 2 + level.sigma**2)
+        dtype = next((p.dtype for p in self.network.parameters()), x_t.dtype)
+        label = LABELS[self.label](torch.as_tensor(t, dtype=torch.float64), level)
+        label = label.to(device=x_t.device, dtype=torch.float32).expand(len(x_t))
+        inputs = (expand(scale, x_t) * x_t).to(dtype)
+        y: Tensor = self.network(inputs, label) if cond is None else self.network(inputs, label, cond)
+        return y.to(x_t.dtype)
+
+    def forward(self, x_t: Tensor, t: Tensor, cond: Any = None) -> Prediction:
+        return self.target.decode(self.output(x_t, t, cond), x_t, self.process.level(t))

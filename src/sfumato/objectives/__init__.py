@@ -1,0 +1,9 @@
+"""What is minimised: a distribution over t, a weight on the eps error, a target."""
+
+from .denoising import DenoisingLoss as DenoisingLoss
+from .times import ChainTimes as ChainTimes
+from .times import TimeSampler as TimeSampler
+from .times import UniformTimes as UniformTimes
+from .weights import WEIGHTS as WEIGHTS
+from .weights import Weight as Weight
+from .weights import simple as simple
