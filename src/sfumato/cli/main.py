@@ -1,0 +1,107 @@
+"""``sfumato VERB``: parsing, errors, exit statuses.
+
+0: done. 1: failed. 2: bad usage or bad input, one line that names the file or key and the mend. 130: interrupted.
+"""
+
+import argparse
+import importlib
+import sys
+import traceback
+from collections.abc import Sequence
+from typing import NoReturn
+
+from sfumato import __version__
+from sfumato.errors import InputError
+
+VERBS = {
+    "demo": "train on handwritten digits, sample, and show the result, in two minutes",
+    "train": "train a model on data of your own",
+    "sample": "draw samples from a trained model",
+    "report": "make the report page of a run",
+}
+
+DESCRIPTION = "Train, sample, score and reconstruct with diffusion models on data of your own."
+
+EXAMPLES = """\
+examples:
+  sfumato demo                                   see it work, no data needed
+  sfumato train my_folder --budget 10m           a folder of images, ten minutes
+  sfumato sample runs/my_folder-ddpm -n 64       64 new ones
+"""
+
+
+class _Parser(argparse.ArgumentParser):
+    """argparse that answers a mistake with one line and exit status 2, as everything else here does."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"{self.prog}: error: {message}; see '{self.prog} --help'\n")
+
+
+def parser() -> argparse.ArgumentParser:
+    """The whole command line."""
+    top = _Parser(
+        prog="sfumato",
+        description=DESCRIPTION,
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    top.add_argument("--version", action="version", version=f"sfumato {__version__}")
+    verbs = top.add_subparsers(dest="verb", metavar="VERB", required=True, parser_class=_Parser)
+    for verb, summary in VERBS.items():
+        module = importlib.import_module(f"sfumato.cli.{verb}")
+        sub = verbs.add_parser(
+            verb,
+            help=summary,
+            description=module.__doc__,
+            epilog=module.EXAMPLES,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+        module.add_arguments(sub)
+        sub.add_argument("--json", action="store_true", help="print one JSON object on standard output, nothing else")
+        sub.add_argument("--debug", action="store_true", help="show the traceback of an error")
+        sub.set_defaults(run=module.run)
+    return top
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line. Returns the exit status."""
+    args = _parse(argv)
+    try:
+        status: int = args.run(args)
+        sys.stdout.flush()
+        return status
+    except KeyboardInterrupt:
+        print(f"sfumato {args.verb}: interrupted", file=sys.stderr)
+        return 130
+    except BrokenPipeError:  # the reader of our output has gone, as in `sfumato ... | head`
+        sys.stderr.close()
+        return 1
+    except Exception as error:
+        if args.debug:
+            traceback.print_exc()
+        message = " ".join(str(error).split()) or type(error).__name__
+        if isinstance(error, InputError):
+            print(f"sfumato {args.verb}: error: {message}", file=sys.stderr)
+            return 2
+        if isinstance(error, OSError):
+            print(f"sfumato {args.verb}: failed: {message}", file=sys.stderr)
+            return 1
+        print(
+            f"sfumato {args.verb}: failed: {type(error).__name__}: {message} (--debug shows where)",
+            file=sys.stderr,
+        )
+        return 1
+
+
+def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
+    """Parse, with key=value settings allowed anywhere: argparse takes positionals in one place only."""
+    top = parser()
+    args, extra = top.parse_known_args(argv)
+    settings = [word for word in extra if "=" in word and not word.startswith("-")]
+    unknown = [word for word in extra if word not in settings or "overrides" not in args]
+    if unknown:
+        hint = f"see 'sfumato {args.verb} --help'"
+        top.exit(2, f"sfumato {args.verb}: error: unknown argument '{unknown[0]}'; {hint}\n")
+    if settings:
+        args.overrides += settings
+    return args

@@ -1,0 +1,135 @@
+"""Draw samples from a trained model: a picture, an array, or a movie of how they form.
+
+Sample i depends on the seed and on i alone: a longer run of the same seed begins with the same samples.
+"""
+
+import argparse
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from sfumato.errors import InputError
+
+from . import common
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from sfumato.core import Prediction
+    from sfumato.model import Model
+
+EXAMPLES = """\
+examples:
+  sfumato sample runs/digits-ddpm -n 64
+  sfumato sample runs/digits-ddpm -n 1000 --sampler ancestral --steps 1000 --out many.npz
+  sfumato sample runs/digits-ddpm -n 16 --seed 7 --out forming.gif
+"""
+
+FRAMES = 40  # of a movie, at most
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The verb's flags."""
+    parser.add_argument("run_folder", type=Path, metavar="RUN", help="a run or model folder")
+    parser.add_argument("-n", "--count", type=common.positive, default=64, help="how many (default: 64)")
+    parser.add_argument("--sampler", help="ddim or ancestral (default: the recipe's)")
+    parser.add_argument("--steps", type=common.positive, help="evaluations of the network (default: the recipe's)")
+    parser.add_argument("--eta", type=float, help="ddim's share of noise: 0 deterministic (default), 1 ancestral")
+    parser.add_argument("--seed", type=int, default=0, help="which samples (default: 0)")
+    parser.add_argument("--batch", type=common.positive, default=256, help="how many at once (default: 256)")
+    parser.add_argument(
+        "--out", type=Path, metavar="FILE", help=".png, .npz, .gif or .webp (default: .png and .npz in RUN/samples)"
+    )
+    common.add_device(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Sample and write."""
+    if args.out is not None and args.out.suffix.lower() not in (".png", ".npz", ".gif", ".webp"):
+        raise InputError(f"--out {args.out}: '{args.out.suffix}' is not known; end it in .png, .npz, .gif or .webp")
+    if args.out is not None and not args.out.parent.is_dir():
+        raise InputError(f"--out {args.out}: the folder {args.out.parent} does not exist; make it first")
+    from sfumato.model import Model
+
+    out = common.Output(args)
+    model = Model.from_pretrained(args.run_folder, common.pick_device(args.device))
+    tableau = model.tableau(args.sampler, args.steps, args.eta)
+    batches = -(-args.count // args.batch)
+    every = max(1, -(-tableau.evaluations // FRAMES))
+    film = args.out is not None and args.out.suffix.lower() in (".gif", ".webp")
+    frames: dict[int, list[Tensor]] = {}
+    bar = common.Bar("sampling")
+
+    def watch(first: int, row: int, t: "Tensor", x: "Tensor", prediction: "Prediction") -> None:
+        bar.count(tableau.evaluations * (first // args.batch) + row + 1, tableau.evaluations * batches)
+        if film and (row % every == 0 or row == tableau.evaluations - 1):
+            frames.setdefault(row, []).append(model.spec.decode(prediction.x_0.cpu()))
+
+    started = time.monotonic()
+    try:
+        samples = model.sample(
+            args.count,
+            seed=args.seed,
+            sampler=args.sampler,
+            steps=args.steps,
+            eta=args.eta,
+            batch=args.batch,
+            watch=watch,
+        )
+    finally:
+        bar.close()
+    seconds = time.monotonic() - started
+    written = _write(args, model, samples, frames)
+    sampler = args.sampler or model.recipe.sampling.sampler
+    out.say(
+        f"{args.count} samples by {sampler}, {tableau.evaluations} evaluations each, seed {args.seed}, "
+        f"in {common.duration(seconds)}"
+    )
+    for path in written:
+        out.say(str(path))
+    out.result(
+        {
+            "files": [str(path) for path in written],
+            "count": args.count,
+            "shape": list(samples.shape),
+            "sampler": sampler,
+            "evaluations": tableau.evaluations,
+            "seed": args.seed,
+            "seconds": round(seconds, 3),
+        }
+    )
+    return 0
+
+
+def _write(
+    args: argparse.Namespace, model: "Model", samples: "Tensor", frames: "dict[int, list[Tensor]]"
+) -> list[Path]:
+    from sfumato.files import write_with
+
+    if args.out is not None:
+        paths = [args.out]
+    else:
+        sampler = args.sampler or model.recipe.sampling.sampler
+        steps = args.steps or model.recipe.sampling.steps
+        folder = args.run_folder / "samples"
+        folder.mkdir(exist_ok=True)
+        stem = folder / f"{sampler}-{steps}-n{args.count}-seed{args.seed}"
+        paths = [stem.with_name(stem.name + suffix) for suffix in (".png", ".npz")]
+    for path in paths:
+        write_with(path, lambda beside: _write_one(beside, model, samples, frames))
+    return paths
+
+
+def _write_one(path: Path, model: "Model", samples: "Tensor", frames: "dict[int, list[Tensor]]") -> None:
+    import numpy as np
+    import torch
+
+    from sfumato.report import movie, picture
+
+    spec = model.spec
+    if path.suffix.lower() == ".npz":
+        np.savez_compressed(path, samples=spec.to_array(spec.encode(samples)))
+    elif path.suffix.lower() == ".png":
+        picture(samples.numpy(), spec).save(path)
+    else:
+        movie(torch.stack([torch.cat(parts) for _, parts in sorted(frames.items())]).numpy(), spec, path)

@@ -1,0 +1,6 @@
+"""What a model made, measured."""
+
+from .gallery import Gallery as Gallery
+from .gallery import make_gallery as make_gallery
+from .recognition import Recognition as Recognition
+from .recognition import recognise as recognise

@@ -1,0 +1,109 @@
+"""The pictures' raw material: samples, real data, neighbours, and the path of a few samples from noise to data."""
+
+import json
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from sfumato.core import Prediction
+from sfumato.data import Dataset, split
+from sfumato.data.order import permutation
+from sfumato.files import write_text, write_with
+from sfumato.model import Model
+
+from .neighbours import nearest
+
+
+@dataclass(frozen=True, eq=False)
+class Gallery:
+    """What gallery.npz holds, in data units, leading axis samples.
+
+    ``samples`` (n, *shape) beside ``real`` training data; ``neighbours`` (m, *shape), the nearest training sample of
+    each of the first m samples, at ``distances`` (m,), root mean square a value in model units, beside what held-out
+    data has; and of a few samples the states and the x_0-hat (f, j, *shape) in f frames from noise to data. States are
+    divided by sqrt(alpha^2 + sigma^2), and not clipped.
+    """
+
+    samples: Tensor
+    real: Tensor
+    neighbours: Tensor
+    distances: Tensor
+    held_out_distances: Tensor
+    trajectory_t: Tensor
+    trajectory_logsnr: Tensor
+    trajectory_x: Tensor
+    trajectory_x_0: Tensor
+
+
+SAMPLES = {"image": 64, "signal": 64, "vector": 2_000}
+NEIGHBOURS = 16
+FOLLOWED = 8
+FRAMES = 24
+
+
+def make_gallery(
+    model: Model,
+    dataset: Dataset,
+    run: Path,
+    *,
+    seed: int = 0,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> Gallery:
+    """Sample ``model`` and write gallery.npz and gallery.json into ``run``.
+
+    ``progress`` is called with (evaluations done, evaluations in all).
+    """
+    spec, recipe = model.spec, model.recipe
+    count = SAMPLES[spec.layout]
+    tableau = model.tableau()
+    frames = set(np.linspace(0, tableau.evaluations - 1, min(FRAMES, tableau.evaluations)).round().astype(int).tolist())
+    followed: list[tuple[float, float, Tensor, Tensor]] = []
+
+    batch = 256
+    total = tableau.evaluations * -(-count // batch)
+
+    def watch(first: int, row: int, t: Tensor, x: Tensor, prediction: Prediction) -> None:
+        progress(tableau.evaluations * (first // batch) + row + 1, total)
+        if first == 0 and row in frames:
+            level = model.denoiser.process.level(t)
+            scale = float(torch.hypot(level.alpha, level.sigma))
+            # Decoding would clip the noise away; the states are shown as they are, in data units.
+            state = x[:FOLLOWED].cpu() / scale * torch.tensor(spec.scale) + torch.tensor(spec.shift)
+            followed.append((float(t), float(level.logsnr), state, spec.decode(prediction.x_0[:FOLLOWED].cpu())))
+
+    started = time.monotonic()
+    samples = model.sample(count, seed=seed, batch=batch, watch=watch)
+    seconds = time.monotonic() - started
+
+    train, held_out = split(len(dataset.values), recipe.training.held_out, recipe.training.seed)
+    # In random order: a folder comes sorted by class, and the first samples would show one of them.
+    training = spec.encode(dataset.values[train[permutation(len(train), seed, "gallery")]])
+    distances, at = nearest(spec.encode(samples[:NEIGHBOURS]), training)
+    baseline, _ = nearest(spec.encode(dataset.values[held_out[:200]]), training)
+    gallery = Gallery(
+        samples=samples,
+        real=spec.decode(training[:count]),
+        neighbours=spec.decode(training[at]),
+        distances=distances,
+        held_out_distances=baseline,
+        trajectory_t=torch.tensor([f[0] for f in followed]),
+        trajectory_logsnr=torch.tensor([f[1] for f in followed]),
+        trajectory_x=torch.stack([f[2] for f in followed]),
+        trajectory_x_0=torch.stack([f[3] for f in followed]),
+    )
+    arrays = {name: value.numpy() for name, value in vars(gallery).items()}
+    write_with(run / "gallery.npz", lambda beside: np.savez_compressed(beside, **arrays))
+    about = {
+        "sampler": recipe.sampling.sampler,
+        "steps": len(tableau.times),
+        "seed": seed,
+        "seconds": seconds,
+        "evaluations": tableau.evaluations,
+    }
+    write_text(run / "gallery.json", json.dumps(about, indent=2) + "\n")
+    return gallery

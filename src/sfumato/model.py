@@ -1,0 +1,243 @@
+"""A model: a denoiser, the contract of its data, and the recipe it was made by.
+
+On disk a model is a folder in the hub's layout: ``config.json`` (recipe and data contract, versioned),
+``model.safetensors`` (weights), ``README.md`` (the model card). Nothing in it is ever run.
+"""
+
+import json
+import struct
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from sfumato import __version__, sampling
+from sfumato.core import Prediction, SeededNoise, Tabulated
+from sfumato.data import DataSpec
+from sfumato.denoisers import Clamped, Denoiser, NetworkDenoiser
+from sfumato.errors import InputError
+from sfumato.files import write_text, write_with
+from sfumato.recipes import Recipe
+from sfumato.recipes.reading import validate
+from sfumato.sampling.tableau import Watch
+
+FORMAT = 1  # of config.json; raised when an older reader could misread a newer folder
+
+SAMPLERS = ("ddim", "ancestral")
+
+
+@dataclass(frozen=True, eq=False)
+class Model:
+    """A trained (or fresh) model. ``denoiser`` and ``recipe`` agree; ``spec`` says what its numbers mean."""
+
+    denoiser: NetworkDenoiser
+    spec: DataSpec
+    recipe: Recipe
+
+    @classmethod
+    def fresh(cls, recipe: Recipe, spec: DataSpec) -> "Model":
+        """An untrained model for data of this contract. Raises InputError for a recipe that cannot be built."""
+        recipe = recipe.resolved(spec)
+        return cls(recipe.build_denoiser(spec), spec, recipe)
+
+    @classmethod
+    def from_pretrained(cls, folder: str | Path, device: str | torch.device = "cpu") -> "Model":
+        """The model that ``folder`` holds, ready to sample on ``device``.
+
+        Raises InputError, one line that names the file, when one is missing, truncated, foreign, of a newer format, or
+        does not fit the recipe.
+        """
+        folder = Path(folder)
+        config = read_config(folder)
+        where = str(folder / "config.json")
+        try:
+            spec = DataSpec.from_dict(config["data"])
+        except InputError as error:
+            raise InputError(f"{where}: {error}") from None
+        model = cls.fresh(validate(config["recipe"], where), spec)
+        load_weights(model.denoiser.network, folder / "model.safetensors")
+        model.denoiser.to(device).eval()
+        return model
+
+    def save_pretrained(self, folder: str | Path, card: str | None = None) -> None:
+        """Write config.json, model.safetensors and README.md (``card``, or a short one) into ``folder``.
+
+        Each file is written beside and renamed, so an interrupted save leaves the former one whole.
+        """
+        folder = Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        save_weights(self.denoiser.network.state_dict(), folder / "model.safetensors")
+        write_text(folder / "README.md", card or self.card())
+        write_text(folder / "config.json", json.dumps(self.config(), indent=2, ensure_ascii=False) + "\n")
+
+    def config(self) -> dict[str, Any]:
+        """What config.json holds."""
+        return {
+            "format": FORMAT,
+            "sfumato": __version__,
+            "recipe": self.recipe.model_dump(mode="json"),
+            "data": self.spec.to_dict(),
+            "parameters": self.num_parameters,
+        }
+
+    def card(self, measured: Mapping[str, str] | None = None) -> str:
+        """The model card: what it is, how to use it, what was ``measured``."""
+        shape = " x ".join(map(str, self.spec.shape))
+        lines = [
+            f"# {self.recipe.name} on {self.spec.source}",
+            "",
+            f"A diffusion model of {self.spec.layout} data ({shape}), {self.num_parameters:,} parameters, trained on "
+            f"{self.spec.count:,} samples with [Sfumato](https://pypi.org/project/sfumato) {__version__}.",
+            "",
+            "```python",
+            "from sfumato import Model",
+            "",
+            'model = Model.from_pretrained("this/folder")',
+            "samples = model.sample(16, seed=0)",
+            "```",
+        ]
+        if measured:
+            lines += ["", "| measured | |", "|---|---|", *(f"| {name} | {value} |" for name, value in measured.items())]
+        return "\n".join(lines) + "\n"
+
+    @property
+    def num_parameters(self) -> int:
+        """How many numbers the network learns."""
+        return sum(p.numel() for p in self.denoiser.network.parameters())
+
+    @property
+    def device(self) -> torch.device:
+        """Where the network is."""
+        return next(self.denoiser.network.parameters()).device
+
+    def times(self, steps: int) -> Tensor:
+        """The default grid of ``steps`` evaluations: levels of the chain where there is one, even in t elsewhere."""
+        schedule = self.denoiser.process.schedule
+        if isinstance(schedule, Tabulated) and self.recipe.objective.times == "chain":
+            return sampling.chain(steps, schedule.steps)
+        return sampling.uniform(steps)
+
+    def tableau(
+        self, sampler: str | None = None, steps: int | None = None, eta: float | None = None
+    ) -> sampling.Tableau:
+        """The table of ``sampler`` ("ddim" with any ``eta``, "ancestral") at ``steps`` evaluations, or the recipe's.
+
+        Raises InputError for an unknown sampler, an ``eta`` for one that has none, and steps that the chain has not.
+        """
+        sampler = sampler or self.recipe.sampling.sampler
+        times = self.times(self.recipe.sampling.steps if steps is None else steps)
+        if sampler == "ddim":
+            return sampling.ddim(self.denoiser.process, times, eta or 0.0)
+        if eta is not None:
+            raise InputError(f"eta: {sampler} has none; use the ddim sampler")
+        if sampler == "ancestral":
+            return sampling.ancestral(self.denoiser.process, times)
+        raise InputError(f"sampler: '{sampler}' is not known; choose one of {', '.join(SAMPLERS)}")
+
+    def beliefs(self) -> Denoiser:
+        """The denoiser that sampling asks: x_0 clamped to the data's range where the data is bounded."""
+        ends = self.spec.low, self.spec.high
+        if ends[0] is None or ends[1] is None:
+            return self.denoiser
+        # Bounded data has one shift and one scale, so any value of a sample tells where the ends are.
+        low, high = (float(self.spec.encode(torch.full(self.spec.shape, end)).amin()) for end in ends)
+        return Clamped(self.denoiser, low, high)
+
+    def sample(
+        self,
+        count: int,
+        *,
+        seed: int = 0,
+        sampler: str | None = None,
+        steps: int | None = None,
+        eta: float | None = None,
+        batch: int = 256,
+        first: int = 0,
+        watch: Callable[[int, int, Tensor, Tensor, Prediction], None] | None = None,
+    ) -> Tensor:
+        """``count`` samples in the data's own units, shape (count, *shape), on the CPU.
+
+        Sample i depends on (seed, first + i) alone, never on ``batch`` or its neighbours (up to the float rounding of
+        the network). ``watch(first, row, t, x, prediction)`` is called after each evaluation, with the index of the
+        first sample of the batch. Raises InputError for a count below 1 and for what ``tableau`` refuses.
+        """
+        if count < 1 or batch < 1:
+            raise InputError(f"count {count}, batch {batch}: give at least 1")
+        tableau = self.tableau(sampler, steps, eta)
+        denoiser, shape = self.beliefs(), self.spec.shape
+        start = self.denoiser.process.prior(tableau.times[0])
+        parts = []
+        was_training = self.denoiser.training
+        self.denoiser.eval()
+        with torch.no_grad():
+            for i in range(first, first + count, batch):
+                n = min(batch, first + count - i)
+                noise = SeededNoise.samples(seed, n, i)
+                z = noise(0, torch.empty((n, *shape), device=self.device))
+                x = start.variance.sqrt().to(z) * z
+                on_row = None
+                if watch is not None:
+                    on_row = _at(watch, i)
+                parts.append(self.spec.decode(sampling.run(denoiser, tableau, x, noise=noise, watch=on_row)).cpu())
+        self.denoiser.train(was_training)
+        return torch.cat(parts)
+
+
+def _at(watch: Callable[[int, int, Tensor, Tensor, Prediction], None], first: int) -> Watch:
+    return lambda row, t, x, prediction: watch(first, row, t, x, prediction)
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """config.json of a model or run folder. Raises InputError when it is missing, not ours, or of a newer format."""
+    path = folder / "config.json"
+    if not folder.is_dir():
+        raise InputError(f"{folder}: no such folder; give a run or model folder, the one that 'sfumato train' printed")
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise InputError(
+            f"{folder}: no config.json, so not a model folder; give one that 'sfumato train' made"
+        ) from None
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: damaged or not JSON ({error}); restore it from a copy") from None
+    if not isinstance(config, dict) or not {"format", "recipe", "data"} <= config.keys():
+        raise InputError(f"{path}: not a Sfumato model (no format, recipe and data); give a folder that Sfumato wrote")
+    if config["format"] != FORMAT:
+        raise InputError(
+            f"{path}: format {config['format']!r}, and this Sfumato {__version__} reads {FORMAT}; upgrade Sfumato"
+        )
+    return config
+
+
+def save_weights(state: Mapping[str, Tensor], path: Path) -> None:
+    """Named tensors as safetensors, written beside and renamed."""
+    tensors = {name: value.detach().cpu().contiguous() for name, value in state.items()}
+    write_with(path, lambda beside: save_file(tensors, beside, metadata={"format": "pt"}))
+
+
+def load_weights(network: torch.nn.Module, path: Path) -> None:
+    """Fill ``network`` from a safetensors file. Raises InputError when it is missing, damaged, or of other shapes."""
+    try:
+        state = load_file(path)
+    except FileNotFoundError:
+        raise InputError(
+            f"{path}: missing; the folder is incomplete, copy the weights into it or train again"
+        ) from None
+    except (SafetensorError, OSError, struct.error, ValueError) as error:
+        raise InputError(f"{path}: damaged or not safetensors ({error}); restore it from a copy") from None
+    expected = network.state_dict()
+    for name in [*expected, *state]:
+        if name not in state or name not in expected:
+            verb = "lacks" if name not in state else "has an unknown"
+            raise InputError(f"{path}: {verb} tensor '{name}'; the weights are of another network than config.json's")
+        if state[name].shape != expected[name].shape:
+            raise InputError(
+                f"{path}: '{name}' is {tuple(state[name].shape)}, config.json's network has "
+                f"{tuple(expected[name].shape)}; the weights are of another network"
+            )
+    network.load_state_dict(state)

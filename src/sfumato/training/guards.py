@@ -1,0 +1,58 @@
+"""What stops a run: a loss or a gradient that is not finite, said in terms that help."""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+
+class NonFiniteError(RuntimeError):
+    """A non-finite loss or gradient. The message names the step, the noise levels and the first bad layer."""
+
+
+def explain_loss(
+    step: int, losses: Tensor, x_0: Tensor, logsnr: Tensor, network: nn.Module, rerun: Callable[[], object]
+) -> NonFiniteError:
+    """The error for a step whose ``losses`` (B,) are not all finite; ``rerun`` repeats the forward pass."""
+    bad = ~losses.isfinite()
+    where = f"{int(bad.sum())} of {len(losses)} samples, at log-SNR {_span(logsnr[bad])}"
+    if not x_0[bad].isfinite().all():
+        cause = "the data itself is not finite"
+    else:
+        cause = f"first bad layer: {_first_bad_layer(network, rerun)}"
+    return NonFiniteError(f"non-finite loss at step {step} ({where}); {cause}")
+
+
+def explain_gradient(step: int, logsnr: Tensor, network: nn.Module) -> NonFiniteError:
+    """The error for a step whose loss is finite and whose gradient is not."""
+    bad = [name for name, p in network.named_parameters() if p.grad is not None and not p.grad.isfinite().all()]
+    # Backward runs from the output: of the layers in the order of definition, the last is where it began.
+    layer = bad[-1] if bad else "none by itself; the norm overflows"
+    return NonFiniteError(f"non-finite gradient at step {step} (log-SNR {_span(logsnr)}); first bad layer: {layer}")
+
+
+def _span(logsnr: Tensor) -> str:
+    low, high = float(logsnr.min()), float(logsnr.max())
+    return f"{low:.2f}" if low == high else f"{low:.2f} to {high:.2f}"
+
+
+def _first_bad_layer(network: nn.Module, rerun: Callable[[], object]) -> str:
+    found: list[str] = []
+
+    def hook(name: str) -> Callable[[nn.Module, Any, Any], None]:
+        def check(module: nn.Module, inputs: Any, output: Any) -> None:
+            if isinstance(output, Tensor) and not output.isfinite().all():
+                found.append(name)
+
+        return check
+
+    # Children finish before their parents, so the first name found is the innermost layer.
+    handles = [m.register_forward_hook(hook(name)) for name, m in network.named_modules() if name]
+    try:
+        with torch.no_grad():
+            rerun()
+    finally:
+        for handle in handles:
+            handle.remove()
+    return found[0] if found else "none; every layer's output is finite"

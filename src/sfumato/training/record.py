@@ -1,0 +1,49 @@
+"""The record of a run: metrics.jsonl, append-only, and the same numbers as TensorBoard events."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from sfumato.files import write_text
+
+
+class Record:
+    """Writes rows to ``run``/metrics.jsonl, one JSON object a line, and scalars to ``run``/tensorboard.
+
+    Rows beyond ``images``, left by a run that was killed after its last checkpoint, are dropped at the start.
+    """
+
+    def __init__(self, run: Path, images: int) -> None:
+        from tensorboardX import SummaryWriter
+
+        self._path = run / "metrics.jsonl"
+        _drop_after(self._path, images)
+        self._file = open(self._path, "a", encoding="utf-8")  # noqa: SIM115 (closed by close)
+        self._events = SummaryWriter(str(run / "tensorboard"), purge_step=images or None, flush_secs=5)
+
+    def write(self, kind: str, images: int, **numbers: Any) -> None:
+        """One row; plain numbers in it also go to TensorBoard as ``kind/name`` against images seen."""
+        self._file.write(json.dumps({"kind": kind, "images": images, **numbers}) + "\n")
+        self._file.flush()
+        for name, value in numbers.items():
+            if isinstance(value, (int, float)) and name not in ("step", "seconds"):
+                self._events.add_scalar(f"{kind}/{name}", value, images)
+
+    def close(self) -> None:
+        """Flush and close both."""
+        self._file.close()
+        self._events.close()
+
+
+def _drop_after(path: Path, images: int) -> None:
+    if not path.exists():
+        return
+    kept = []
+    for line in path.read_text(encoding="utf-8").splitlines():
+        try:
+            row = json.loads(line)
+        except json.JSONDecodeError:  # the last line of a killed process
+            continue
+        if row.get("images", 0) <= images:
+            kept.append(line)
+    write_text(path, "".join(line + "\n" for line in kept))
