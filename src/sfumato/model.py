@@ -17,7 +17,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from sfumato import __version__, sampling
-from sfumato.core import Prediction, SeededNoise, Tabulated
+from sfumato.core import Prediction, SeededNoise
 from sfumato.data import DataSpec
 from sfumato.denoisers import Clamped, Denoiser, NetworkDenoiser
 from sfumato.errors import InputError
@@ -117,10 +117,8 @@ class Model:
 
     def times(self, steps: int) -> Tensor:
         """The default grid of ``steps`` evaluations: levels of the chain where there is one, even in t elsewhere."""
-        schedule = self.denoiser.process.schedule
-        if isinstance(schedule, Tabulated) and self.recipe.objective.times == "chain":
-            return sampling.chain(steps, schedule.steps)
-        return sampling.uniform(steps)
+        length = self.recipe.chain_length
+        return sampling.uniform(steps) if length is None else sampling.chain(steps, length)
 
     def tableau(
         self, sampler: str | None = None, steps: int | None = None, eta: float | None = None

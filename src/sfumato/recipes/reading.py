@@ -125,6 +125,10 @@ def _explain(error: ValidationError, data: dict[str, Any]) -> str:
     path = _path(first["loc"], data)
     key = ".".join(path)
     if first["type"] == "extra_forbidden":
+        if key in _keys(Recipe):
+            section = ".".join(path[:-1])
+            kind = _look_up(data, path[:-1])["kind"]
+            return f"{key}: {section}.kind={kind} has no such setting; choose a kind that has, before it"
         return f"unknown key '{key}'{_nearest(key, _keys(Recipe))}"
     given = _look_up(data, path)
     if first["type"] in ("union_tag_invalid", "union_tag_not_found"):
@@ -134,8 +138,8 @@ def _explain(error: ValidationError, data: dict[str, Any]) -> str:
             if isinstance(given, dict)
             else (f"{key}: {given!r} is not allowed; a section with a kind: {kinds}")
         )
-    message = first["msg"][0].lower() + first["msg"][1:]
-    return f"{key}: {given!r} is not allowed; {message}"
+    allowed = first["msg"].replace("Input should be", "give").partition(" or object to extract")[0]
+    return f"{key}: {given!r} is not allowed; {allowed}"
 
 
 def _path(loc: tuple[int | str, ...], data: Any) -> list[str]:
@@ -169,8 +173,7 @@ def _models(annotation: Any) -> Iterator[type[BaseModel]]:
 def _keys(model: type[BaseModel], prefix: str = "") -> Iterator[str]:
     for name, field in model.model_fields.items():
         inner = list(_models(field.annotation))
-        if not inner:
-            yield prefix + name
+        yield prefix + name
         for section in inner:
             yield from _keys(section, f"{prefix}{name}.")
 

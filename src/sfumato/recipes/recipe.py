@@ -7,6 +7,7 @@ recipe travels with weights.
 
 from __future__ import annotations
 
+import math
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -15,10 +16,9 @@ from torch import nn
 from sfumato import core, networks, objectives
 from sfumato.data import DataOptions, DataSpec
 from sfumato.denoisers import NetworkDenoiser
-from sfumato.errors import InputError
 
 PositiveInt = Annotated[int, Field(ge=1)]
-PositiveFloat = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+PositiveFloat = Annotated[float, Field(gt=0)]
 Fraction = Annotated[float, Field(ge=0, lt=1)]
 Variance = Annotated[float, Field(gt=0, lt=1)]
 
@@ -26,7 +26,7 @@ Variance = Annotated[float, Field(gt=0, lt=1)]
 class Section(BaseModel):
     """A part of a recipe: frozen, strict, closed."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
 
 # --- process ---------------------------------------------------------------------------------------------------------
@@ -125,14 +125,16 @@ class LinearLogSNRSchedule(Section):
 
 
 class LogisticSchedule(Section):
-    """Flow matching's clock."""
+    """Flow matching's clock; null is an end that is exactly noise, or exactly data."""
 
     kind: Literal["logistic"]
-    logsnr_min: float = float("-inf")
-    logsnr_max: float = float("inf")
+    logsnr_min: float | None = None
+    logsnr_max: float | None = None
 
     def build(self) -> core.Schedule:
-        return core.Logistic(self.logsnr_min, self.logsnr_max)
+        low = -math.inf if self.logsnr_min is None else self.logsnr_min
+        high = math.inf if self.logsnr_max is None else self.logsnr_max
+        return core.Logistic(low, high)
 
 
 ScheduleSection = Annotated[
@@ -190,9 +192,9 @@ class EDMTarget(Section):
 
 
 class ObjectiveSection(Section):
-    """Times x weight. ``chain`` times are the levels of a discrete schedule; ``uniform`` fits any."""
+    """Times x weight. ``auto`` times are the levels of a chain where the schedule is one, uniform elsewhere."""
 
-    times: Literal["chain", "uniform"] = "uniform"
+    times: Literal["auto", "uniform"] = "auto"
     weight: Literal["simple"] = "simple"
 
 
@@ -352,17 +354,16 @@ class Recipe(Section):
         return self.process.build()
 
     def build_loss(self) -> objectives.DenoisingLoss:
-        """The objective. Raises InputError when chain times are asked of a schedule without steps."""
-        schedule = self.process.schedule.build()
-        times: objectives.TimeSampler = objectives.UniformTimes()
-        if self.objective.times == "chain":
-            if not isinstance(schedule, core.Tabulated):
-                raise InputError(
-                    f"objective.times: chain needs a schedule with steps, and {self.process.schedule.kind} has none; "
-                    "use objective.times=uniform"
-                )
-            times = objectives.ChainTimes(schedule.steps)
+        """The objective."""
+        length = self.chain_length
+        times = objectives.UniformTimes() if length is None else objectives.ChainTimes(length)
         return objectives.DenoisingLoss(times, objectives.WEIGHTS[self.objective.weight])
+
+    @property
+    def chain_length(self) -> int | None:
+        """T, when the model is trained at the levels of a discrete chain and should be sampled at them; else None."""
+        schedule = self.process.schedule.build()
+        return schedule.steps if isinstance(schedule, core.Tabulated) and self.objective.times == "auto" else None
 
     def build_denoiser(self, spec: DataSpec) -> NetworkDenoiser:
         """The denoiser with a fresh network for data of this shape. Raises InputError for what cannot be built."""

@@ -79,10 +79,13 @@ def checkpoints(folder: Path) -> list[Path]:
 def damage(place: Path) -> str | None:
     """What is wrong with a checkpoint: the first file missing, unlisted or changed; None when it is whole."""
     try:
-        digests = json.loads((place / MANIFEST).read_text())
+        text = (place / MANIFEST).read_text()
+        digests = json.loads(text)
         listed = set(digests)
     except (OSError, ValueError, TypeError) as error:
         return f"{MANIFEST}: {error}"
+    if text != _json(digests):  # no digest guards the manifest, but it has one spelling only
+        return f"{MANIFEST} has changed since it was written"
     present = {file.name for file in place.iterdir()} - {MANIFEST}
     for name in sorted(listed | present):
         if name not in present:
@@ -120,8 +123,12 @@ def _digest(file: Path) -> str:
         return hasher.hexdigest()
 
 
+def _json(data: Any) -> str:
+    return json.dumps(data, indent=2) + "\n"
+
+
 def _write_json(file: Path, data: Any) -> None:
-    file.write_text(json.dumps(data, indent=2) + "\n")
+    file.write_text(_json(data))
     _flush(file)
 
 

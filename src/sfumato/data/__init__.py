@@ -1,0 +1,11 @@
+"""Data: sources, the contract that travels with a model, and the order in which samples are seen."""
+
+from .dataset import DataOptions as DataOptions
+from .dataset import Dataset as Dataset
+from .order import Order as Order
+from .order import split as split
+from .sources import BUILT_IN as BUILT_IN
+from .sources import load as load
+from .spec import DataSpec as DataSpec
+from .toys import TOYS as TOYS
+from .toys import Toy as Toy

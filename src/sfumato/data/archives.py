@@ -1,0 +1,190 @@
+"""The samples and labels in .npy and .npz files, read without pickle and without trust in what a header claims."""
+
+import math
+import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from io import BufferedIOBase
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+from jaxtyping import Int64
+from numpy.lib import format as npy
+
+from ..errors import InputError
+from .dataset import DataOptions, reason, shown
+
+_KEYS = ("x", "X", "data", "images", "samples", "arr_0")
+_LABEL_KEYS = ("y", "labels", "label", "target")
+_DEFLATE = 1040  # no byte of a deflated file stands for more than this many
+
+
+@dataclass(frozen=True)
+class _Member:
+    """An array in a file: its name, what its header says, and how many bytes of values the file can hold."""
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+    room: int
+
+    @property
+    def numeric(self) -> bool:
+        return self.dtype.kind in "biuf"
+
+
+@dataclass(frozen=True, eq=False)
+class Labels:
+    """Classes: an index for each sample, the names, and what there is to say of where they came from."""
+
+    indices: Int64[np.ndarray, "n"] | None = None
+    names: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+NO_LABELS = Labels()
+
+
+def read_archive(path: Path, options: DataOptions) -> tuple[np.ndarray, Labels]:
+    """The array of samples in an .npy or .npz file as it stands there, and its labels from beside it in an .npz.
+
+    Raises:
+        InputError: a damaged file, no array or several that could be meant, an array that is not of real numbers,
+            labels that are not classes of as many samples.
+    """
+    if path.suffix.lower() == ".npz":
+        with _damage(path), zipfile.ZipFile(path) as archive:
+            members = _members(archive)
+            chosen = _chosen(members, options.key, path)
+            _check(chosen, path)
+            labels = _labels(archive, members, chosen, options.labels, path)
+            return _values(archive, chosen), labels
+    if options.key is not None or options.labels is not None:
+        raise InputError(
+            f"data.key, data.labels: '{shown(path)}' holds one array without a name; leave them out, or give an .npz"
+        )
+    with _damage(path), open(path, "rb") as file:
+        _check(_header(file, path.name, path.stat().st_size), path)
+        file.seek(0)
+        return npy.read_array(file, allow_pickle=False), NO_LABELS
+
+
+@contextmanager
+def _damage(path: Path) -> Iterator[None]:
+    """Whatever goes wrong in parsing a foreign file, told in one line."""
+    try:
+        yield
+    except InputError:
+        raise
+    except Exception as error:  # numpy and zipfile raise nearly everything on damaged files
+        raise InputError(
+            f"'{shown(path)}' cannot be read: {reason(error)}; save it again with numpy.save or numpy.savez"
+        ) from error
+
+
+def _header(stream: IO[bytes] | BufferedIOBase, name: str, size: int) -> _Member:
+    """What the header at the start of a stream of ``size`` bytes claims."""
+    version = npy.read_magic(stream)
+    if version not in {(1, 0), (2, 0)}:
+        raise ValueError(f"it is of version {version} of the format, which numpy uses for records only")
+    read = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
+    shape, _, dtype = read(stream)
+    return _Member(name, shape, dtype, size - stream.tell())
+
+
+def _members(archive: zipfile.ZipFile) -> dict[str, _Member]:
+    """The headers of all arrays in an .npz, by key; nothing more is read."""
+    members = {}
+    for info in archive.infolist():
+        if info.filename.endswith(".npy"):
+            if info.file_size > _DEFLATE * (info.compress_size + 64):
+                raise ValueError(
+                    f"member '{shown(info.filename)}' claims more than {info.compress_size} bytes can hold"
+                )
+            with archive.open(info) as stream:
+                key = info.filename[: -len(".npy")]
+                members[key] = _header(stream, key, info.file_size)
+    return members
+
+
+def _check(member: _Member, path: Path) -> None:
+    """Refuses what is not numbers, and a header that claims more than the file has."""
+    where = f"'{shown(path)}', array '{shown(member.name)}'"
+    if member.dtype.hasobject:
+        raise InputError(f"{where} holds Python objects, and no pickle is ever read; save an array of numbers")
+    if member.dtype.kind == "c":
+        raise InputError(
+            f"{where} is complex; save real and imaginary part as two channels: stack([x.real, x.imag], 1)"
+        )
+    if not member.numeric:
+        raise InputError(f"{where} is of type {member.dtype}; save an array of real numbers, integers or booleans")
+    if math.prod(member.shape) * member.dtype.itemsize != member.room:
+        raise InputError(
+            f"{where} is damaged: its header claims {member.dtype} {member.shape}, and {member.room} bytes follow; "
+            f"save it again"
+        )
+
+
+def _values(archive: zipfile.ZipFile, member: _Member) -> np.ndarray:
+    with archive.open(f"{member.name}.npy") as stream:
+        return npy.read_array(stream, allow_pickle=False)
+
+
+def _listed(members: dict[str, _Member]) -> str:
+    return ", ".join(f"{shown(m.name)} {m.dtype} {m.shape}" for m in members.values()) or "no arrays"
+
+
+def _chosen(members: dict[str, _Member], key: str | None, path: Path) -> _Member:
+    """The array that holds the samples: the one that was named, or one of the usual name, or the only one it can be."""
+    if key is not None:
+        if key not in members:
+            raise InputError(f"data.key: '{shown(path)}' has no array '{key}'; it has {_listed(members)}")
+        return members[key]
+    usual = [members[name] for name in _KEYS if name in members and members[name].numeric]
+    possible = usual or [m for m in members.values() if m.numeric and len(m.shape) >= 2]
+    if not usual and len(possible) != 1:
+        raise InputError(
+            f"'{shown(path)}' does not tell which array holds the samples; set data.key to one of: {_listed(members)}"
+        )
+    return possible[0]
+
+
+def _labels(
+    archive: zipfile.ZipFile, members: dict[str, _Member], samples: _Member, key: str | None, path: Path
+) -> Labels:
+    """The labels under ``key``, or under one of the usual keys if what is there can be labels."""
+    number = samples.shape[0] if samples.shape else 0
+    if key is not None:
+        if key not in members:
+            raise InputError(f"data.labels: '{shown(path)}' has no array '{key}'; it has {_listed(members)}")
+        problem, labels = _classes(archive, members[key], number)
+        if problem:
+            raise InputError(f"data.labels: '{shown(path)}', array '{key}' {problem}; name an array of classes")
+        return labels
+    notes: tuple[str, ...] = ()
+    for name in _LABEL_KEYS:
+        if name in members and name != samples.name:
+            problem, labels = _classes(archive, members[name], number)
+            if not problem and 2 * len(labels.names) > number:
+                problem = f"has {len(labels.names)} different values in {number} samples"
+            if not problem:
+                return replace(labels, notes=(*notes, f"labels are taken from the array '{name}'"))
+            notes = (*notes, f"the array '{name}' {problem}, so it is not taken for labels")
+    return replace(NO_LABELS, notes=notes)
+
+
+def _classes(archive: zipfile.ZipFile, member: _Member, number: int) -> tuple[str, Labels]:
+    """The labels in an array, or what keeps it from being labels."""
+    if member.shape not in {(number,), (number, 1)}:
+        return f"has shape {member.shape} for {number} samples", NO_LABELS
+    if member.dtype.kind not in "biufU" or math.prod(member.shape) * member.dtype.itemsize != member.room:
+        return f"is damaged or of type {member.dtype}, not integers or text", NO_LABELS
+    values = _values(archive, member).reshape(-1)
+    if values.dtype.kind == "f":
+        if not (np.isfinite(values).all() and (values == np.rint(values)).all()):
+            return "holds numbers that are not whole", NO_LABELS
+        values = values.astype(np.int64)
+    classes, labels = np.unique(values, return_inverse=True)
+    return "", Labels(labels.astype(np.int64), tuple(shown(c) for c in classes.tolist()))

@@ -1,0 +1,170 @@
+"""A folder of image files as one array."""
+
+import os
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from ..errors import InputError
+from .contract import pick
+from .dataset import Content, DataOptions, full_range, reason, shown
+from .images import EXTENSIONS, Header, fit, probe, quiet, read
+
+Progress = Callable[[int, int], None]
+
+
+def read_folder(folder: Path, options: DataOptions, progress: Progress | None = None) -> Content:
+    """Every PNG, JPEG, WebP and TIFF file in ``folder`` and below it, sorted by path, as images of one kind.
+
+    The classes are the sub-folders of the first level, if there are at least two and every image is in one.
+
+    Raises:
+        InputError: no images, none that can be read, one that cannot where ``unreadable`` is "stop", or images that
+            differ in channels, depth or (without ``size``) size.
+    """
+    found, notes = _found(folder)
+    names = [found[i] for i in pick(len(found), options.limit)]
+    if len(names) < len(found):
+        notes.append(f"{len(names)} of {len(found)} files are used (data.limit)")
+    values, kept, skipped = _decoded(folder, names, options, progress)
+    if skipped:
+        left_out = f"{len(skipped)} of {len(names)} images in '{shown(folder)}' cannot be read"
+        first = f"the first: '{shown(skipped[0][0])}', {skipped[0][1]}"
+        if values is None or options.unreadable == "stop":
+            mend = "replace the files" if values is None else "replace or remove them, or set data.unreadable=skip"
+            raise InputError(f"{left_out}; {first}; {mend}")
+        notes.append(f"{left_out} and are left out; {first}")
+    assert values is not None, "there are names, and not all of them were skipped"
+    frames = sum(header.frames > 1 for _, header in kept)
+    if frames:
+        notes.append(f"{frames} files have several frames or pages, of which the first is read")
+    height, width = options.size or (0, 0)
+    enlarged = sum(header.height < height or header.width < width for _, header in kept)
+    if enlarged:
+        notes.append(f"{enlarged} images are smaller than data.size in some direction, and are enlarged")
+    labels, class_names = _classes([name for name, _ in kept])
+    bounds, levels = full_range(values.dtype)
+    return Content(
+        values=values[: len(kept)],
+        layout="image",
+        bounds=bounds,
+        levels=levels,
+        channels=kept[0][1].channels,
+        labels=labels,
+        class_names=class_names,
+        skipped=tuple(skipped),
+        notes=tuple(notes),
+    )
+
+
+def _decoded(
+    folder: Path, names: list[str], options: DataOptions, progress: Progress | None
+) -> tuple[np.ndarray | None, list[tuple[str, Header]], list[tuple[str, str]]]:
+    """The images in one array, the files they came from with their headers, and the others with the reason."""
+    values: np.ndarray | None = None
+    kept: list[tuple[str, Header]] = []
+    skipped: list[tuple[str, str]] = []
+    with quiet():
+        for done, name in enumerate(names, start=1):
+            try:
+                header, image = read(os.path.join(folder, name))
+            except Exception as error:  # decoders raise nearly everything on damaged files
+                skipped.append((name, reason(error)))
+            else:
+                if options.size is not None:
+                    image = fit(image, options.size, "alpha" in header.channels)
+                if values is None:
+                    values = np.empty((len(names), *image.shape), image.dtype)
+                elif _kind(header) != _kind(kept[0][1]) or image.shape != values.shape[1:]:
+                    raise _mixed(folder, names, same_size=options.size is None)
+                values[len(kept)] = image
+                kept.append((name, header))
+            if progress is not None:
+                progress(done, len(names))
+    return values, kept, skipped
+
+
+def _found(folder: Path) -> tuple[list[str], list[str]]:
+    """The paths of the images below ``folder``, sorted, and a note on the files that were passed over."""
+    images: list[str] = []
+    hidden = 0
+    others: Counter[str] = Counter()
+    seen: set[str] = set()
+    for place, folders, files in os.walk(folder, onerror=_closed, followlinks=True):
+        real = os.path.realpath(place)
+        if real in seen:  # a link that leads back up would be walked for ever
+            folders.clear()
+            continue
+        seen.add(real)
+        hidden += sum(name.startswith(".") for name in (*files, *folders))
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        for name in files:
+            extension = os.path.splitext(name)[1].lower()
+            if not name.startswith("."):
+                if extension in EXTENSIONS:
+                    images.append(Path(place, name).relative_to(folder).as_posix())
+                else:
+                    others[extension or "no extension"] += 1
+    told = ", ".join(f"{number} {extension}" for extension, number in others.most_common(5))
+    if not images:
+        inside = f"only other files ({told})" if others else "no files"
+        raise InputError(
+            f"folder '{shown(folder)}' has no images: it holds {inside}; give a folder of PNG, JPEG, WebP or TIFF files"
+        )
+    notes = [f"{others.total()} files that are not PNG, JPEG, WebP or TIFF were ignored ({told})"] if others else []
+    if hidden:
+        notes.append(f"{hidden} hidden files and folders were ignored")
+    return sorted(images), notes
+
+
+def _closed(error: OSError) -> None:
+    raise InputError(
+        f"folder '{shown(error.filename)}' cannot be opened: {error.strerror}; make it readable, or move it"
+    )
+
+
+def _classes(names: list[str]) -> tuple[np.ndarray | None, tuple[str, ...]]:
+    """The class of each file by the first folder of its path, if all have one and there are two or more."""
+    firsts = [name.split("/")[0] for name in names if "/" in name]
+    classes = sorted(set(firsts))
+    if len(firsts) < len(names) or len(classes) < 2:
+        return None, ()
+    index = {name: i for i, name in enumerate(classes)}
+    return np.array([index[first] for first in firsts], dtype=np.int64), tuple(map(shown, classes))
+
+
+def _kind(header: Header) -> tuple[int, tuple[str, ...], str]:
+    return header.num_channels, header.channels, header.dtype
+
+
+def _mixed(folder: Path, names: list[str], same_size: bool) -> InputError:
+    """The error for images of several kinds, after a look at the headers of all of them."""
+    headers: list[tuple[str, Header]] = []
+    for name in names:
+        try:
+            headers.append((name, probe(os.path.join(folder, name))))
+        except Exception:  # a damaged file has no part in this
+            continue
+
+    def groups(of: Callable[[Header], str]) -> tuple[int, str]:
+        """How many groups there are, and the two largest with an example each."""
+        counts = Counter(of(header) for _, header in headers)
+        example = {of(header): name for name, header in reversed(headers)}
+        largest = [f"{what} ({n} files, such as '{shown(example[what])}')" for what, n in counts.most_common(2)]
+        return len(counts), " and ".join(largest)
+
+    where = f"images in '{shown(folder)}'"
+    number, told = groups(lambda h: "+".join(h.channels) or f"{h.num_channels} channels")
+    if number > 1:
+        return InputError(f"{where} differ in channels: {told}; convert them to one kind, or give one kind a folder")
+    number, told = groups(lambda h: h.dtype)
+    if number > 1 or not same_size:
+        return InputError(f"{where} differ in depth: {told}; convert them to one, or give one kind a folder of its own")
+    number, told = groups(lambda h: f"{h.height}x{h.width}")
+    commonest = Counter((h.height, h.width) for _, h in headers).most_common(1)[0][0]
+    return InputError(
+        f"{where} have {number} sizes (height x width): {told}; "
+        f"set data.size={commonest[0]}x{commonest[1]}, or another, to crop and resize them"
+    )

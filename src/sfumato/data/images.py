@@ -1,0 +1,228 @@
+"""One image file, read as what it means: gray stays gray, 16 bits stay 16 bits, floats stay floats."""
+
+import logging
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import IO, TYPE_CHECKING
+
+import numpy as np
+from jaxtyping import Shaped
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+    from tifffile import TiffFile
+
+EXTENSIONS = (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff")
+GRAY, RGB = ("gray",), ("red", "green", "blue")
+_PILLOW_FORMATS = ("PNG", "JPEG", "WEBP", "TIFF")  # no others: some of Pillow's decoders run programs
+_TIFF_MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+_MODES = {
+    "1": (GRAY, "bool"),
+    "L": (GRAY, "uint8"),
+    "LA": ((*GRAY, "alpha"), "uint8"),
+    "RGB": (RGB, "uint8"),
+    "RGBA": ((*RGB, "alpha"), "uint8"),
+    "I;16": (GRAY, "uint16"),
+    "F": (GRAY, "float32"),
+}
+_PNG_CHANNELS = {2: RGB, 4: (*GRAY, "alpha"), 6: (*RGB, "alpha")}  # by the colour type of a PNG
+_MOST_VALUES = 2**30  # in one TIFF: more is taken for a decompression bomb; Pillow has its own limit
+_ORIENTATION = 274  # the tag's number in EXIF and TIFF
+# TIFF's numbers for what a sample means.
+_WHITE_IS_ZERO, _BLACK_IS_ZERO, _TIFF_RGB = 0, 1, 2
+_PREMULTIPLIED, _ALPHA = 1, 2
+
+
+@dataclass(frozen=True)
+class Header:
+    """What a file says of its image: the size upright, the channels and their names (if they have meaning), frames."""
+
+    height: int
+    width: int
+    num_channels: int
+    channels: tuple[str, ...]
+    dtype: str
+    frames: int
+
+
+Opened = tuple[Header, Callable[[], np.ndarray]]  # and what decodes the values, to (h, w) or (h, w, c), upright
+
+
+def probe(path: str) -> Header:
+    """The header alone. Raises whatever the decoder raises on a damaged file."""
+    with _opened(path) as (header, _):
+        return header
+
+
+def read(path: str) -> tuple[Header, Shaped[np.ndarray, "c h w"]]:
+    """The header and the values of the first frame, channels first. Raises what the decoder raises on a damaged file.
+
+    Palettes become the colours they stand for, CMYK becomes RGB, the orientation tag is applied, float64 and float16
+    become float32.
+    """
+    with _opened(path) as (header, decode):
+        values = decode()
+    if values.dtype.kind == "f" and not np.isfinite(values).all():
+        raise ValueError("it holds NaN or infinite values")
+    return header, values[None] if values.ndim == 2 else values.transpose(2, 0, 1)
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Silences what decoders print about damaged files while it is entered: the caller tells of them itself."""
+    log = logging.getLogger("tifffile")
+    was = log.disabled
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        log.disabled = True
+        try:
+            yield
+        finally:
+            log.disabled = was
+
+
+def fit(values: Shaped[np.ndarray, "c h w"], size: tuple[int, int], alpha: bool) -> Shaped[np.ndarray, "c h2 w2"]:
+    """Cropped about the centre to the aspect of ``size`` = (height, width), and resized to it, in the same type.
+
+    Each new pixel is the mean of the area that it covers, fractions of pixels counted as such; with ``alpha`` (the
+    last channel) colours are weighted by it, so that what is invisible does not show.
+    """
+    height, width = values.shape[1:]
+    if (height, width) == size:
+        return values
+    factor = min(height / size[0], width / size[1])
+    # Channels last, as files have them, so that one plain matrix product takes the rows together.
+    x = np.ascontiguousarray(values.transpose(1, 2, 0), dtype=np.float32)
+    if alpha:
+        x[..., :-1] *= x[..., -1:]
+    x = (_area_means(height, size[0], factor) @ x.reshape(height, -1)).reshape(size[0], width, -1)
+    x = _area_means(width, size[1], factor) @ x
+    if alpha:
+        x[..., :-1] /= np.where(x[..., -1:] > 0, x[..., -1:], 1)
+    # Booleans round as numbers, not as numpy casts them.
+    resized: np.ndarray = (x if values.dtype.kind == "f" else np.rint(x)).astype(values.dtype).transpose(2, 0, 1)
+    return resized
+
+
+def _area_means(length: int, new: int, factor: float) -> np.ndarray:
+    """(new, length): the share of each old pixel in each new one, which covers ``factor`` old ones."""
+    edges = (length - new * factor) / 2 + factor * np.arange(new + 1)
+    pixels = np.arange(length)
+    overlap = np.minimum(edges[1:, None], pixels + 1) - np.maximum(edges[:-1, None], pixels)
+    weights: np.ndarray = (overlap.clip(min=0) / factor).astype(np.float32)
+    return weights
+
+
+@contextmanager
+def _opened(path: str) -> Iterator[Opened]:
+    with open(path, "rb") as file:
+        start = file.read(26)
+        file.seek(0)
+        if not start:
+            raise ValueError("the file is empty")
+        if start.startswith(_TIFF_MAGIC):
+            import tifffile
+
+            with tifffile.TiffFile(file) as tiff:
+                yield _tiff(file, tiff)
+        else:
+            deep = start.startswith(b"\x89PNG") and start[24:25] == b"\x10"  # 16 bits a channel
+            yield _png_16(file, start[25]) if deep and start[25] in _PNG_CHANNELS else _pillow(file)
+
+
+def _pillow(file: IO[bytes]) -> Opened:
+    image = _identified(file)
+    meant = "I;16" if image.mode.startswith("I;16") else image.mode
+    if meant not in _MODES:
+        meant = "RGBA" if image.has_transparency_data else "RGB"
+    channels, dtype = _MODES[meant]
+    # A TIFF says its upright size, and is turned by Pillow when it is loaded.
+    turn = 1 if image.format == "TIFF" else image.getexif().get(_ORIENTATION, 1)
+
+    def decode() -> np.ndarray:
+        values = np.asarray(image if meant in {image.mode, "I;16"} else image.convert(meant))
+        return _upright(values.astype(dtype, copy=False), turn)
+
+    # Only the formats that can have several frames have the attribute.
+    return _header(image.height, image.width, turn, channels, dtype, getattr(image, "n_frames", 1)), decode
+
+
+def _png_16(file: IO[bytes], colour: int) -> Opened:
+    """A PNG of 16-bit colours, which Pillow would cut to 8 bits."""
+    import png
+
+    image = _identified(file)  # for the limit on its size, and the orientation
+    turn = image.getexif().get(_ORIENTATION, 1)
+    channels = _PNG_CHANNELS[colour]
+
+    def decode() -> np.ndarray:
+        file.seek(0)
+        width, height, rows, _ = png.Reader(file=file).read()
+        values = np.array([np.asarray(row, np.uint16) for row in rows])
+        return _upright(values.reshape(height, width, len(channels)), turn)
+
+    return _header(image.height, image.width, turn, channels, "uint16", 1), decode
+
+
+def _tiff(file: IO[bytes], tiff: "TiffFile") -> Opened:
+    """A TIFF by tifffile, which reads every type and number of channels; what Pillow reads as well is left to it."""
+    page = tiff.pages.first
+    samples, photometric = page.samplesperpixel, page.photometric
+    gray = photometric in {_BLACK_IS_ZERO, _WHITE_IS_ZERO}
+    dtype = "none" if page.dtype is None else page.dtype.name
+    known = set(page.extrasamples) <= {_PREMULTIPLIED, _ALPHA} and (not gray or samples - len(page.extrasamples) == 1)
+    alone = photometric == _BLACK_IS_ZERO and samples == 1
+    if (dtype in {"bool", "uint8"} and known) or (dtype in {"uint16", "float32"} and alone):
+        file.seek(0)
+        header, decode = _pillow(file)
+        return replace(header, frames=len(tiff.pages)), decode
+
+    if not (gray or photometric == _TIFF_RGB) or page.axes not in {"YX", "YXS", "SYX"}:
+        raise ValueError(
+            f"a {dtype} TIFF of kind {photometric} with axes {page.axes} is not read; save it as RGB or gray"
+        )
+    if np.dtype(dtype).kind not in "buif":
+        raise ValueError(f"pixels of type {dtype} are not read; save real numbers")
+    if page.size > _MOST_VALUES:
+        raise ValueError(f"it claims {page.size} values, more than {_MOST_VALUES}; cut it up or make it smaller")
+    kept = "float32" if np.dtype(dtype).kind == "f" else dtype
+    colours = RGB if photometric == _TIFF_RGB else GRAY
+    names = (*colours, *("alpha" if extra == _ALPHA else "" for extra in page.extrasamples))
+    channels = names if len(names) == samples and all(names) else samples
+    turn = page.tags.valueof(_ORIENTATION, default=1)
+
+    def decode_page() -> np.ndarray:
+        values = page.asarray()
+        if photometric == _WHITE_IS_ZERO and values.dtype.kind == "u":
+            values = np.iinfo(values.dtype).max - values
+        values = np.moveaxis(values, 0, -1) if page.axes == "SYX" else values
+        return _upright(values.astype(kept), turn)
+
+    return _header(page.imagelength, page.imagewidth, turn, channels, kept, len(tiff.pages)), decode_page
+
+
+def _identified(file: IO[bytes]) -> "Image":
+    import PIL.Image
+
+    try:
+        return PIL.Image.open(file, formats=_PILLOW_FORMATS)
+    except PIL.UnidentifiedImageError:
+        raise ValueError("it is not a PNG, JPEG, WebP or TIFF image, whatever its name says") from None
+
+
+def _header(height: int, width: int, turn: int, channels: tuple[str, ...] | int, dtype: str, frames: int) -> Header:
+    if turn in {5, 6, 7, 8}:
+        height, width = width, height
+    names, number = ((), channels) if isinstance(channels, int) else (channels, len(channels))
+    return Header(height, width, number, names, dtype, frames)
+
+
+def _upright(values: np.ndarray, turn: int) -> np.ndarray:
+    """The stored rows and columns as the orientation tag says that they are to be seen."""
+    if turn in {5, 6, 7, 8}:
+        values = values.swapaxes(0, 1)
+    if turn in {3, 4, 7, 8}:
+        values = values[::-1]
+    return values[:, ::-1] if turn in {2, 3, 6, 7} else values

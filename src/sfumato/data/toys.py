@@ -1,0 +1,102 @@
+"""Distributions in the plane to learn on: small, of known shape, two of them with a known density."""
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+
+import torch
+from jaxtyping import Float, Float64
+from torch import Generator, Tensor
+
+from ..errors import InputError
+from .order import generator
+
+_NOISE = 0.05  # standard deviation of the noise around the curves, and of each mode of `gaussians`
+
+
+@dataclass(frozen=True)
+class Toy:
+    """A distribution on R^2: a sampler, and its log density in nats where there is a closed form."""
+
+    name: str
+    draw: Callable[[int, Generator], Tensor]
+    log_prob: Callable[[Tensor], Tensor] | None = None
+
+    def sample(self, n: int, seed: int) -> Float64[Tensor, "n 2"]:
+        """``n`` independent samples, a function of ``n`` and ``seed`` alone.
+
+        Raises:
+            InputError: a negative number of samples.
+        """
+        if n < 0:
+            raise InputError(f"{self.name}: {n} samples were asked for; give 0 or more")
+        return self.draw(n, generator(seed, "toy", self.name))
+
+
+def _uniform(random: Generator, *shape: int) -> Tensor:
+    return torch.rand(*shape, generator=random, dtype=torch.float64)
+
+
+def _normal(random: Generator, *shape: int) -> Tensor:
+    return torch.randn(*shape, generator=random, dtype=torch.float64)
+
+
+def _moons(n: int, random: Generator) -> Tensor:
+    """Two interleaved half circles of radius 1 about (0, 0) and (1, 1/2), with noise."""
+    angle = math.pi * _uniform(random, n)
+    upper = torch.stack((angle.cos(), angle.sin()), dim=-1)
+    lower = upper.new_tensor([1.0, 0.5]) - upper
+    curve = torch.where(_uniform(random, n, 1) < 0.5, upper, lower)
+    return curve + _NOISE * _normal(random, n, 2)
+
+
+def _swiss_roll(n: int, random: Generator) -> Tensor:
+    """The spiral ``r = angle / 10`` for a uniform angle in (1.5 pi, 4.5 pi), with noise."""
+    angle = math.pi * (1.5 + 3 * _uniform(random, n))
+    curve = torch.stack((angle * angle.cos(), angle * angle.sin()), dim=-1) / 10
+    return curve + _NOISE * _normal(random, n, 2)
+
+
+def _checkerboard(n: int, random: Generator) -> Tensor:
+    """Uniform on the 8 squares of side 1 in [-2, 2)^2 whose corners at the lower left have an even sum."""
+    column = torch.randint(4, (n,), generator=random)
+    row = 2 * torch.randint(2, (n,), generator=random) + column % 2
+    return torch.stack((column, row), dim=-1) - 2 + _uniform(random, n, 2)
+
+
+def _checkerboard_log_prob(x: Float[Tensor, "b 2"]) -> Float[Tensor, "b"]:
+    """-log 8 on the squares, -inf beside them."""
+    corner = x.floor()
+    inside = ((corner >= -2) & (corner < 2)).all(dim=-1) & (corner.sum(dim=-1) % 2 == 0)
+    return torch.where(inside, x.new_tensor(-math.log(8.0)), -math.inf)
+
+
+def _gaussian_modes(x: Tensor) -> Tensor:
+    along = torch.arange(-2, 3, dtype=x.dtype, device=x.device) / 2
+    return torch.cartesian_prod(along, along)
+
+
+def _gaussians(n: int, random: Generator) -> Tensor:
+    """25 equal isotropic modes at (i, j)/2 for i, j in -2 .. 2, standard deviation 0.05."""
+    noise = _NOISE * _normal(random, n, 2)
+    return _gaussian_modes(noise)[torch.randint(25, (n,), generator=random)] + noise
+
+
+def _gaussians_log_prob(x: Float[Tensor, "b 2"]) -> Float[Tensor, "b"]:
+    """``log mean_k N(x; m_k, 0.05^2 I)``."""
+    squares = (x[:, None] - _gaussian_modes(x)).square().sum(dim=-1)
+    return torch.logsumexp(-squares / (2 * _NOISE**2), dim=-1) - math.log(25 * 2 * math.pi * _NOISE**2)
+
+
+TOYS: Mapping[str, Toy] = MappingProxyType(
+    {
+        toy.name: toy
+        for toy in (
+            Toy("moons", _moons),
+            Toy("swiss-roll", _swiss_roll),
+            Toy("checkerboard", _checkerboard, _checkerboard_log_prob),
+            Toy("gaussians", _gaussians, _gaussians_log_prob),
+        )
+    }
+)

@@ -1,0 +1,5 @@
+"""Plain torch networks, ``network(x, label) -> y``, that have never heard of diffusion."""
+
+from sfumato.networks.embeddings import Fourier as Fourier
+from sfumato.networks.embeddings import Sinusoidal as Sinusoidal
+from sfumato.networks.unet import UNet as UNet

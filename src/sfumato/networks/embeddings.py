@@ -1,0 +1,90 @@
+"""Embeddings of the noise label: how a network is told how noisy its input is.
+
+A label is one real number a sample. Its features are sines and cosines of several frequencies,
+
+    features(label) = [sin(w_1 label), ..., sin(w_h label), cos(w_1 label), ..., cos(w_h label)],     h = dim / 2
+
+and a small network of two layers makes the embedding of them. ``Sinusoidal`` suits labels that count steps (0 to 1000),
+``Fourier`` labels of order one (logsnr / 4). Angles are computed in float32 at least, whatever the network's own type.
+"""
+
+import math
+from typing import Final
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from sfumato.errors import InputError
+from sfumato.networks.arguments import positive, positive_real
+from sfumato.networks.layers import linear
+
+NAMES: Final = ("sinusoidal", "fourier")
+
+
+class Sinusoidal(nn.Module):
+    """Frequencies from 1 down to 1 / ``max_period``: ``w_i = max_period^(-i / (h - 1))``, i = 0 .. h - 1.
+
+    ``(B,) -> (B, dim)``, in float32 or the label's type if that is wider. Raises ``InputError`` unless ``dim`` is even
+    and at least 4. (Vaswani et al., 2017, section 3.5, in the form of Ho et al., 2020, whose last frequency is
+    1 / ``max_period`` itself and whose sines come first.)
+    """
+
+    def __init__(self, dim: int, max_period: float = 10_000.0) -> None:
+        super().__init__()
+        if positive("dim", dim) % 2 or dim < 4:
+            raise InputError(f"dim={dim} is not allowed for a sinusoidal embedding: give an even number of at least 4")
+        self.count = dim // 2
+        self.rate = -math.log(positive_real("max_period", max_period)) / (self.count - 1)
+
+    def forward(self, label: Float[Tensor, " b"]) -> Float[Tensor, "b dim"]:
+        # Computed here and not kept as a buffer, which ``module.half()`` would round.
+        label = label.to(torch.promote_types(label.dtype, torch.float32))
+        index = torch.arange(self.count, dtype=label.dtype, device=label.device)
+        angle = label[:, None] * torch.exp(self.rate * index)
+        return torch.cat([angle.sin(), angle.cos()], dim=1)
+
+
+class Fourier(nn.Module):
+    """Random frequencies, drawn once and kept with the weights: ``w_i = 2 pi f_i``, f_i ~ N(0, scale^2).
+
+    ``(B,) -> (B, dim)``, in float32 or the label's type if that is wider; ``scale`` is in periods per unit of label.
+    Raises ``InputError`` unless ``dim`` is even. (Tancik et al., 2020, "Fourier features let networks learn high
+    frequency functions in low dimensional domains", section 5; Song et al., 2021, appendix C.)
+    """
+
+    frequencies: Tensor
+
+    def __init__(self, dim: int, scale: float = 1.0) -> None:
+        super().__init__()
+        if positive("dim", dim) % 2:
+            raise InputError(f"dim={dim} is not allowed for a Fourier embedding: give an even number")
+        drawn = positive_real("scale", scale) * torch.randn(dim // 2)
+        # Rounded to bfloat16's eight bits, which float16 holds too: a network at half precision has the same angles.
+        self.register_buffer("frequencies", drawn.bfloat16().to(drawn.dtype))
+
+    def forward(self, label: Float[Tensor, " b"]) -> Float[Tensor, "b dim"]:
+        label = label.to(torch.promote_types(label.dtype, torch.float32))
+        angle = label[:, None] * (2.0 * math.pi * self.frequencies.to(label.dtype))
+        return torch.cat([angle.sin(), angle.cos()], dim=1)
+
+
+class LabelEmbedding(nn.Module):
+    """The features of the label through two layers: ``silu(linear(silu(linear(features))))``, ``(B,) -> (B, dim)``.
+
+    ``kind`` is "sinusoidal" or "fourier", of ``features`` numbers. Raises ``InputError`` for any other. The output has
+    the type of the weights.
+    """
+
+    def __init__(self, kind: str, features: int, dim: int) -> None:
+        super().__init__()
+        if kind not in NAMES:
+            raise InputError(f"embedding={kind!r} is not known: give one of {', '.join(map(repr, NAMES))}")
+        self.features: nn.Module = Sinusoidal(features) if kind == "sinusoidal" else Fourier(features)
+        self.linear1 = linear(features, dim)
+        self.linear2 = linear(dim, dim)
+
+    def forward(self, label: Float[Tensor, " b"]) -> Float[Tensor, "b dim"]:
+        h = self.features(label).to(self.linear1.weight.dtype)
+        return F.silu(self.linear2(F.silu(self.linear1(h))))

@@ -1,0 +1,160 @@
+"""The layers of the U-Net, on signals (B, C, L) and images (B, C, H, W) from one code.
+
+With e the embedding of the noise label,
+
+    residual block    y = shortcut(x) + conv(dropout(silu(norm(h)))),   h = conv(silu(norm(x))) + linear(e)
+    self-attention    y = x + out(softmax(q k^T / sqrt(d)) v),          q, k, v linear in norm(x), over all positions
+
+Both end in a layer of zeros, so that a fresh block is its shortcut. The other weights are Xavier-uniform with zero
+biases. (Ho, Jain and Abbeel, 2020, "Denoising Diffusion Probabilistic Models", appendix B and its code.)
+"""
+
+from typing import TypeVar
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from sfumato.errors import InputError
+
+EPSILON = 1e-6  # of the group norms, as in DDPM's network; torch's own 1e-5 would change what its weights compute
+
+
+Layer = TypeVar("Layer", bound=nn.Module)
+
+
+def convolution(
+    dimension: int, channels: int, out_channels: int, kernel: int, *, stride: int = 1
+) -> nn.Conv1d | nn.Conv2d:
+    """Convolution over 1 or 2 axes with an odd kernel; stride 1 keeps the sides, stride 2 pads nothing."""
+    padding = kernel // 2 if stride == 1 else 0
+    if dimension == 1:
+        return initialised(nn.Conv1d(channels, out_channels, kernel, stride=stride, padding=padding))
+    return initialised(nn.Conv2d(channels, out_channels, kernel, stride=stride, padding=padding))
+
+
+def linear(features: int, out_features: int) -> nn.Linear:
+    """Affine map of the last axis."""
+    return initialised(nn.Linear(features, out_features))
+
+
+def initialised(layer: Layer) -> Layer:
+    """``layer`` with Xavier-uniform weights, variance 2 / (fan in + fan out), and zero biases."""
+    for parameter in layer.parameters():
+        if parameter.ndim > 1:
+            nn.init.xavier_uniform_(parameter)
+        else:
+            nn.init.zeros_(parameter)
+    return layer
+
+
+def zeroed(layer: Layer) -> Layer:
+    """``layer`` with all its parameters set to 0."""
+    for parameter in layer.parameters():
+        nn.init.zeros_(parameter)
+    return layer
+
+
+def group_norm(channels: int, groups: int) -> nn.Module:
+    """Group norm in at most ``groups`` groups: the largest divisor of ``channels`` that leaves two channels to each.
+
+    A group of one channel would take away its mean over the positions, and with it the embedding that was just added.
+    """
+    most = max(1, min(groups, channels // 2))
+    return nn.GroupNorm(next(g for g in range(most, 0, -1) if channels % g == 0), channels, eps=EPSILON)
+
+
+class ResidualBlock(nn.Module):
+    """Two convolutions with the noise embedding added between them, around a shortcut.
+
+    ``(B, channels, *s), (B, embedding) -> (B, out_channels, *s)``; the shortcut is a 1x1 convolution where the channels
+    change, else the identity. The embedding is expected after its SiLU, which all blocks share.
+    """
+
+    def __init__(
+        self,
+        dimension: int,
+        channels: int,
+        out_channels: int,
+        embedding: int,
+        *,
+        groups: int = 32,
+        dropout: float = 0.0,
+    ) -> None:
+        super().__init__()
+        self.norm1 = group_norm(channels, groups)
+        self.conv1 = convolution(dimension, channels, out_channels, 3)
+        self.embed = linear(embedding, out_channels)
+        self.norm2 = group_norm(out_channels, groups)
+        self.dropout = nn.Dropout(dropout)
+        self.conv2 = zeroed(convolution(dimension, out_channels, out_channels, 3))
+        self.shortcut = nn.Identity() if channels == out_channels else convolution(dimension, channels, out_channels, 1)
+
+    def forward(self, x: Float[Tensor, "b c *s"], embedding: Float[Tensor, "b e"]) -> Float[Tensor, "b d *s"]:
+        h = self.conv1(F.silu(self.norm1(x)))
+        e = self.embed(embedding)
+        h = h + e.reshape(e.shape + (1,) * (x.ndim - 2))
+        h = self.conv2(self.dropout(F.silu(self.norm2(h))))
+        y: Tensor = self.shortcut(x) + h
+        return y
+
+
+class SelfAttention(nn.Module):
+    """Every position attends to every other: ``(B, C, *s) -> (B, C, *s)``.
+
+    ``y = x + out(softmax(q k^T / sqrt(d)) v)`` with d = C / heads, and q, k, v affine in the normalised x.
+    Raises ``InputError`` if ``heads`` does not divide ``channels``.
+    """
+
+    def __init__(self, channels: int, *, heads: int = 1, groups: int = 32) -> None:
+        super().__init__()
+        if channels % heads:
+            raise InputError(f"heads={heads} does not divide the {channels} channels of an attention: give a divisor")
+        self.heads = heads
+        self.norm = group_norm(channels, groups)
+        self.query = linear(channels, channels)
+        self.key = linear(channels, channels)
+        self.value = linear(channels, channels)
+        self.out = zeroed(linear(channels, channels))
+
+    def forward(self, x: Float[Tensor, "b c *s"]) -> Float[Tensor, "b c *s"]:
+        # One copy here, where each of the three layers would make its own.
+        h = self.norm(x).flatten(2).transpose(1, 2).contiguous()  # (B, positions, C)
+        q, k, v = (
+            layer(h).unflatten(2, (self.heads, -1)).transpose(1, 2)  # (B, heads, positions, C / heads)
+            for layer in (self.query, self.key, self.value)
+        )
+        # Written out: torch's fused attention has neither forward derivatives (torch.func.jvp) nor second ones.
+        weights = torch.softmax((q * q.shape[-1] ** -0.5) @ k.transpose(-1, -2), dim=-1)
+        h = self.out((weights @ v).transpose(1, 2).flatten(2))
+        y: Tensor = x + h.transpose(1, 2).unflatten(2, x.shape[2:])
+        return y
+
+
+class Downsample(nn.Module):
+    """Halve every side by a convolution of 3 with stride 2: ``(B, C, *s) -> (B, C, *(s / 2))``, even sides.
+
+    One zero is added at the end of each axis and none at its beginning, so that output i sees inputs 2 i to 2 i + 2.
+    """
+
+    def __init__(self, dimension: int, channels: int) -> None:
+        super().__init__()
+        self.conv = convolution(dimension, channels, channels, 3, stride=2)
+        self.padding = (0, 1) * dimension
+
+    def forward(self, x: Float[Tensor, "b c *s"]) -> Float[Tensor, "b c *half"]:
+        y: Tensor = self.conv(F.pad(x, self.padding))
+        return y
+
+
+class Upsample(nn.Module):
+    """Double every side by repetition, then a convolution of 3: ``(B, C, *s) -> (B, C, *(2 s))``."""
+
+    def __init__(self, dimension: int, channels: int) -> None:
+        super().__init__()
+        self.conv = convolution(dimension, channels, channels, 3)
+
+    def forward(self, x: Float[Tensor, "b c *s"]) -> Float[Tensor, "b c *double"]:
+        y: Tensor = self.conv(F.interpolate(x, scale_factor=2.0, mode="nearest"))
+        return y

@@ -1,0 +1,147 @@
+"""Arrays of images as one picture: a window on the values, then a grid with thin gaps.
+
+A window (low, high) is mapped linearly to black and white, ``byte = round(255 (value - low) / (high - low))``, clipped.
+Bounded data has its own window, the range of the contract, so that a picture of it means the same everywhere;
+unbounded data is windowed to robust percentiles of the whole set, never of one image.
+"""
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from sfumato.data.spec import DataSpec
+from sfumato.errors import InputError
+
+Values = npt.NDArray[Any]
+Window = tuple[float, float]
+
+GAP = 2  # pixels between the cells of a grid
+_PERCENTILES = (0.5, 99.5)
+_WIDTH = 720  # pixels that the columns of an enlarged grid share
+_LARGEST_CELL = 256
+_CHECKER = (8, 255, 224)  # side in pixels and the two grays behind what is transparent
+
+
+def window(values: Values, spec: DataSpec) -> Window:
+    """The (low, high) that become black and white: the contract's range, else two percentiles of ``values``.
+
+    They are 0.5 % and 99.5 %. Values that are not finite have no say; a set without spread gets a window of width 1
+    around it.
+    """
+    if spec.low is not None and spec.high is not None:
+        return spec.low, spec.high
+    finite = values[np.isfinite(values)]
+    low, high = (float(p) for p in np.percentile(finite, _PERCENTILES)) if finite.size else (0.0, 0.0)
+    return (low, high) if low < high else (low - 0.5, low + 0.5)
+
+
+def grid(
+    values: Values,
+    spec: DataSpec,
+    columns: int | None = None,
+    scale: int | None = None,
+    *,
+    window_of: Values | None = None,
+    clear: bool = False,
+) -> Image.Image:
+    """Images (n, C, H, W) in data units as one picture, row by row, 2 pixels apart.
+
+    Gray stays gray ("L"), colour is "RGB", an alpha channel is composited on a light checker; of other channel counts
+    the first three are shown as RGB, or the first as gray. ``scale`` repeats each pixel that many times each way; by
+    default small images are enlarged to a pleasant size. The window is that of ``window_of``, by default of ``values``
+    themselves. Gaps and empty cells are white, or transparent with ``clear`` ("LA", "RGBA").
+
+    Raises InputError when ``values`` are not images of the contract's shape, and for columns or scale below 1.
+    """
+    if spec.layout != "image":
+        raise InputError(
+            f"grid: the data's layout is {spec.layout!r}, not 'image'; use picture, which draws every layout"
+        )
+    values = fitting(values, spec, "grid")
+    n, _, height, width = values.shape
+    columns = arrange(n, height, width) if columns is None else at_least_one(columns, "columns")
+    scale = _enlargement(columns, height, width) if scale is None else at_least_one(scale, "scale")
+    pixels = _pixels(values, spec, window(values if window_of is None else window_of, spec), scale)
+    rows = math.ceil(n / columns)
+    cell_height, cell_width = pixels.shape[1:3]
+    canvas = np.full(
+        (rows * (cell_height + GAP) - GAP, columns * (cell_width + GAP) - GAP, pixels.shape[3] + clear),
+        0 if clear else 255,
+        dtype=np.uint8,
+    )
+    for k, cell in enumerate(pixels):
+        top, left = k // columns * (cell_height + GAP), k % columns * (cell_width + GAP)
+        place = canvas[top : top + cell_height, left : left + cell_width]
+        place[..., : cell.shape[2]] = cell
+        if clear:
+            place[..., -1] = 255
+    return Image.fromarray(canvas[..., 0] if canvas.shape[2] == 1 else canvas)
+
+
+def fitting(values: Values, spec: DataSpec, what: str) -> Values:
+    """``values`` when they are (n, *shape) of the contract with n >= 1; InputError otherwise."""
+    if values.shape[1:] != tuple(spec.shape) or len(values) == 0:
+        raise InputError(f"{what}: values of shape {values.shape} are not samples of this data: {_wanted(spec)}")
+    return values
+
+
+def at_least_one(value: int, name: str) -> int:
+    """``value`` when it is 1 or more; InputError otherwise."""
+    if value < 1:
+        raise InputError(f"{name}: {value} is not a count; give at least 1")
+    return value
+
+
+def arrange(n: int, height: int, width: int) -> int:
+    """How many columns make n cells a nearly square picture with few empty cells."""
+    ideal = math.sqrt(n * height / width)
+    candidates = range(max(1, math.floor(0.6 * ideal)), min(n, math.ceil(1.7 * ideal)) + 1)
+    return min(
+        candidates or range(n, n + 1),
+        key=lambda c: ((-n % c > 0) * 0.15 + -n % c / n + abs(math.log(c / ideal)), -c),
+    )
+
+
+def _enlargement(columns: int, height: int, width: int) -> int:
+    return max(1, min(_WIDTH // columns, _LARGEST_CELL) // max(height, width))
+
+
+def _pixels(values: Values, spec: DataSpec, limits: Window, scale: int) -> npt.NDArray[np.uint8]:
+    """(n, C, H, W) in data units to bytes (n, H scale, W scale, 1 or 3)."""
+    alpha = _alpha_channel(spec.channels)
+    opacity = None if alpha is None else values[:, alpha : alpha + 1]
+    colours = values if alpha is None else np.delete(values, alpha, axis=1)
+    shown = _bytes(colours[:, : 3 if colours.shape[1] >= 3 else 1], limits)
+    enlarged = _enlarge(shown, scale)
+    if opacity is None:
+        return enlarged
+    share = _enlarge(_bytes(opacity, limits), scale) / 255.0
+    side, light, dark = _CHECKER
+    row, column = np.indices(enlarged.shape[1:3]) // side
+    checker = np.where((row + column) % 2 == 0, light, dark)[None, :, :, None]
+    blended: npt.NDArray[np.uint8] = np.rint(share * enlarged + (1 - share) * checker).astype(np.uint8)
+    return blended
+
+
+def _alpha_channel(channels: Sequence[str]) -> int | None:
+    return len(channels) - 1 if len(channels) > 1 and channels[-1].lower() in {"alpha", "a"} else None
+
+
+def _bytes(values: Values, limits: Window) -> npt.NDArray[np.uint8]:
+    low, high = limits
+    share = np.clip((values.astype(np.float64) - low) / (high - low), 0, 1)
+    pixels: npt.NDArray[np.uint8] = np.rint(255 * np.nan_to_num(share, nan=0.0)).astype(np.uint8)
+    return pixels
+
+
+def _enlarge(pixels: npt.NDArray[np.uint8], scale: int) -> npt.NDArray[np.uint8]:
+    larger: npt.NDArray[np.uint8] = pixels.transpose(0, 2, 3, 1).repeat(scale, axis=1).repeat(scale, axis=2)
+    return larger
+
+
+def _wanted(spec: DataSpec) -> str:
+    return f"give (n, {', '.join(map(str, spec.shape))}) with n >= 1"

@@ -1,0 +1,68 @@
+"""Numbers and files as text for people, and pictures as data URIs."""
+
+import base64
+import io
+import math
+from collections.abc import Sequence
+
+from PIL import Image
+
+_RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
+_HEAVY = 600_000  # bytes of PNG above which a picture is sent as WebP at quality 90
+
+
+def count(value: float) -> str:
+    """A whole number with thin separators: 12,345."""
+    return f"{value:,.0f}" if math.isfinite(value) else "not finite"
+
+
+def figure(value: float, digits: int = 3) -> str:
+    """A number with this many significant digits as it is printed: 0.0312, −5, 3.1 × 10⁻⁸."""
+    if not math.isfinite(value):
+        return "not finite"
+    mantissa, _, exponent = f"{value:.{digits}g}".replace("-", "−").partition("e")
+    return f"{mantissa} × 10{str(int(exponent.replace('−', '-'))).translate(_RAISED)}" if exponent else mantissa
+
+
+def signed(value: float) -> str:
+    """A number with one decimal and a true minus sign, or infinity as its symbol."""
+    shown = f"{value:.1f}" if math.isfinite(value) else str(value).replace("inf", "∞")
+    return shown.replace("-", "−")
+
+
+def several(values: Sequence[float]) -> str:
+    """The first twelve numbers, and how many there are."""
+    shown = ", ".join(f"{value:.4g}" for value in values[:12])
+    return shown + (f", … ({len(values)} in all)" if len(values) > 12 else "")
+
+
+def duration(seconds: float) -> str:
+    """A wall-clock time in its two largest units: 48 s, 3 min 20 s, 2 h 5 min."""
+    if not math.isfinite(seconds):
+        return "not finite"
+    if seconds < 60:
+        return f"{seconds:.3g} s"
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 60:
+        return f"{minutes} min {rest} s"
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes} min"
+
+
+def image_uri(image: Image.Image, widest: int = 1400) -> str:
+    """The picture as a data URI: PNG, or WebP where that would be heavy; reduced to ``widest`` pixels a side."""
+    if max(image.size) > widest:
+        image = image.copy()
+        image.thumbnail((widest, widest), Image.Resampling.LANCZOS)
+    file = io.BytesIO()
+    image.save(file, "PNG", optimize=True)
+    if file.tell() <= _HEAVY:
+        return uri(file.getvalue(), "image/png")
+    file = io.BytesIO()
+    image.save(file, "WEBP", quality=90, method=4)
+    return uri(file.getvalue(), "image/webp")
+
+
+def uri(content: bytes, kind: str) -> str:
+    """``content`` as a data URI of the media type ``kind``."""
+    return f"data:{kind};base64,{base64.b64encode(content).decode('ascii')}"

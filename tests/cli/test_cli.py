@@ -1,0 +1,242 @@
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from sfumato.cli.main import VERBS, main
+
+TINY = ["network.kind=mlp", "network.width=16", "network.depth=1", "data.count=300", "sampling.steps=5"]
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished run on digits with a tiny network."""
+    folder = tmp_path_factory.mktemp("run") / "r"
+    settings = ["network.width=8", "sampling.steps=5", "training.batch=16"]
+    assert main(["train", "digits", *settings, "--steps", "30", "--out", str(folder)]) == 0
+    return folder
+
+
+def fails(capsys: pytest.CaptureFixture[str], *argv: str) -> str:
+    """The one line that a refused command prints."""
+    try:
+        status = main(argv)
+    except SystemExit as stop:
+        status = stop.code  # type: ignore[assignment]
+    captured = capsys.readouterr()
+    assert status == 2
+    assert captured.err.startswith("sfumato")
+    assert captured.err.count("\n") == 1
+    return captured.err
+
+
+def test_a_run_folder_holds_what_the_design_says(run: Path) -> None:
+    found = {path.name for path in run.iterdir()}
+    assert found >= {
+        "README.md",
+        "checkpoints",
+        "config.json",
+        "gallery.json",
+        "gallery.npz",
+        "metrics.jsonl",
+        "model.safetensors",
+        "report.html",
+        "run.json",
+        "tensorboard",
+    }
+    assert not [name for name in found if name.startswith(".")]
+
+
+def test_sample_writes_what_its_ending_says(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name in ("a.png", "a.npz", "a.gif", "a.webp"):
+        assert main(["sample", str(run), "-n", "5", "--steps", "4", "--out", str(tmp_path / name)]) == 0
+    with np.load(tmp_path / "a.npz", allow_pickle=False) as arrays:
+        assert arrays["samples"].shape == (5, 1, 8, 8)
+        assert arrays["samples"].dtype == np.uint8
+        assert arrays["samples"].max() <= 16
+    assert Image.open(tmp_path / "a.png").format == "PNG"
+    with Image.open(tmp_path / "a.gif") as film:
+        assert film.n_frames == 4  # type: ignore[attr-defined]
+    assert str(tmp_path / "a.gif") in capsys.readouterr().out
+
+
+def test_sample_without_a_file_writes_into_the_run(run: Path) -> None:
+    assert main(["sample", str(run), "-n", "3", "--sampler", "ancestral", "--steps", "3", "--seed", "4"]) == 0
+    assert {p.name for p in (run / "samples").iterdir()} >= {"ancestral-3-n3-seed4.png", "ancestral-3-n3-seed4.npz"}
+
+
+def test_a_longer_run_of_a_seed_begins_the_same(run: Path, tmp_path: Path) -> None:
+    arrays = []
+    for n in ("4", "9"):
+        out = tmp_path / f"{n}.npz"
+        assert main(["sample", str(run), "-n", n, "--seed", "7", "--batch", n, "--out", str(out)]) == 0
+        arrays.append(np.load(out)["samples"].astype(int))
+    # The file holds whole grey levels; a value half-way between two may fall to either side.
+    assert np.abs(arrays[0] - arrays[1][:4]).max() <= 1
+
+
+def test_json_is_all_that_standard_output_holds(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["sample", str(run), "-n", "2", "--out", str(tmp_path / "x.png"), "--json"]) == 0
+    result = json.loads(capsys.readouterr().out)
+    assert result["count"] == 2
+    assert result["files"] == [str(tmp_path / "x.png")]
+    assert main(["train", "moons", *TINY, "--steps", "3", "--out", str(tmp_path / "m"), "--json"]) == 0
+    result = json.loads(capsys.readouterr().out)
+    assert result["steps"] == 3
+    assert result["stopped"] == "steps"
+
+
+def test_settings_may_stand_anywhere(tmp_path: Path) -> None:
+    argv = ["train", "moons", *TINY[:2], "--steps", "2", *TINY[2:], "--out", str(tmp_path / "m"), "training.batch=8"]
+    assert main(argv) == 0
+    recipe = json.loads((tmp_path / "m" / "config.json").read_text())["recipe"]
+    assert recipe["training"]["batch"] == 8
+    assert recipe["sampling"]["steps"] == 5
+
+
+def test_train_on_files_and_go_on(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    source = tmp_path / "signals.npy"
+    np.save(source, np.random.default_rng(0).normal(size=(60, 1, 20)).astype(np.float32))
+    out = tmp_path / "out"
+    settings = ["network.width=8", "training.batch=8", "sampling.steps=3"]
+    assert main(["train", str(source), *settings, "--steps", "5", "--out", str(out)]) == 0
+    assert main(["train", "--resume", str(out), "--steps", "9"]) == 0
+    assert "9 steps" in capsys.readouterr().out
+    # The data may not change under a run.
+    np.save(source, np.zeros((60, 1, 20), np.float32) + np.arange(20, dtype=np.float32))
+    assert "has changed" in fails(capsys, "train", "--resume", str(out), "--steps", "10")
+
+
+def test_a_folder_of_pictures_just_works(tmp_path: Path) -> None:
+    generator = np.random.default_rng(0)
+    for name in ("cat", "dog"):
+        (tmp_path / "pictures" / name).mkdir(parents=True)
+        for i in range(12):
+            pixels = generator.integers(0, 256, (13, 17, 3), dtype=np.uint8)
+            Image.fromarray(pixels).save(tmp_path / "pictures" / name / f"{i}.png")
+    (tmp_path / "pictures" / "cat" / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\n")
+    out = tmp_path / "out"
+    argv = ["train", str(tmp_path / "pictures"), "--steps", "2", "network.width=8", "sampling.steps=2"]
+    assert main([*argv, "--out", str(out)]) == 0
+    spec = json.loads((out / "config.json").read_text())["data"]
+    assert spec["shape"] == [3, 13, 17]
+    assert spec["class_names"] == ["cat", "dog"]
+
+
+def test_report_makes_what_is_missing(run: Path) -> None:
+    (run / "report.html").unlink()
+    (run / "gallery.npz").unlink()
+    assert main(["report", str(run)]) == 0
+    assert (run / "report.html").stat().st_size > 10_000
+
+
+@pytest.mark.parametrize(
+    ("argv", "parts"),
+    [
+        (["train"], ["SOURCE is missing"]),
+        (["train", "training.batch=4"], ["SOURCE is missing before 'training.batch=4'"]),
+        (["train", "diggits"], ["diggits", "digits"]),
+        (["train", "digits", "--recipe", "nope"], ["nope", "ddpm"]),
+        (["train", "digits", "--budget", "soon"], ["--budget", "soon", "90s"]),
+        (["train", "digits", "--budget", "0s"], ["--budget"]),
+        (["train", "digits", "--steps", "0"], ["--steps", "at least 1"]),
+        (["train", "digits", "--stepz", "3"], ["--stepz"]),
+        (["train", "digits", "--device", "tpu"], ["--device tpu"]),
+        (["train", "digits", "training.held_out=2"], ["training.held_out", "2"]),
+        (["train", "digits", "network.kind=unet", "--steps", "1"], ["attention"]),
+        (["train", "--resume", "nowhere"], ["nowhere"]),
+        (["train", "--resume", "x", "training.batch=3"], ["--resume"]),
+        (["sample", "nowhere"], ["nowhere", "no such folder"]),
+        (["sample", ".", "--out", "x.bmp"], ["x.bmp", ".png"]),
+        (["sample", ".", "--out", "no/such/x.png"], ["no/such", "does not exist"]),
+        (["sample", ".", "-n", "-3"], ["-n", "at least 1"]),
+        (["report", "nowhere"], ["nowhere"]),
+        (["smaple"], ["smaple", "sample"]),
+        ([], ["VERB"]),
+        (["sample", ".", "a=b"], ["a=b"]),
+    ],
+)
+def test_mistakes_are_one_line_and_status_2(
+    argv: list[str],
+    parts: list[str],
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    line = fails(capsys, *argv)
+    for part in parts:
+        assert part in line
+    assert list(tmp_path.iterdir()) == []  # nothing half-made
+
+
+def test_sampling_mistakes_leave_no_file(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = str(tmp_path / "x.png")
+    assert "dimd" in fails(capsys, "sample", str(run), "--sampler", "dimd", "--out", out)
+    assert "2000" in fails(capsys, "sample", str(run), "--steps", "2000", "--out", out)
+    assert "eta" in fails(capsys, "sample", str(run), "--eta", "7", "--out", out)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_existing_folder_is_not_overwritten(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    before = (run / "model.safetensors").read_bytes()
+    assert "--resume" in fails(capsys, "train", "digits", "--out", str(run), "--steps", "1")
+    assert (run / "model.safetensors").read_bytes() == before
+
+
+def test_a_short_chain_is_warned_about_with_the_mend(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    argv = ["train", "moons", *TINY, "process.schedule.steps=100", "--steps", "1", "--out", str(tmp_path / "m")]
+    assert main(argv) == 0
+    error = capsys.readouterr().err
+    assert "bits/dim" in error
+    assert "cosine betas" in error
+
+
+def test_ctrl_c_ends_with_a_checkpoint_and_130(tmp_path: Path) -> None:
+    out = tmp_path / "m"
+    command = [sys.executable, "-m", "sfumato", "train", "moons", *TINY, "--steps", "1000000", "--out", str(out)]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env={**os.environ})
+    deadline = time.monotonic() + 120
+    while not (out / "metrics.jsonl").exists() or "train" not in (out / "metrics.jsonl").read_text():
+        assert process.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    process.send_signal(signal.SIGINT)
+    output, _ = process.communicate(timeout=120)
+    assert process.returncode == 130
+    assert f"--resume {out}" in output.decode()
+    assert (out / "report.html").exists()
+    assert main(["train", "--resume", str(out), "--budget", "1s"]) == 0
+
+
+def test_the_surface_of_the_command_line_is_frozen() -> None:
+    """What people type in scripts. A change here is a change for them: say so in the CHANGELOG."""
+    from sfumato.cli.main import parser
+
+    sub = next(a for a in parser()._actions if a.dest == "verb")
+    flags = {
+        verb: sorted(f for action in p._actions for f in action.option_strings if f.startswith("--"))
+        for verb, p in sub.choices.items()  # type: ignore[union-attr]
+    }
+    common = ["--debug", "--device", "--help", "--json"]
+    assert flags == {
+        "demo": sorted([*common, "--budget", "--out"]),
+        "train": sorted([*common, "--budget", "--out", "--recipe", "--resume", "--steps"]),
+        "sample": sorted([*common, "--batch", "--count", "--eta", "--out", "--sampler", "--seed", "--steps"]),
+        "report": sorted(common),
+    }
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_help_has_an_example(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stop:
+        main([verb, "--help"])
+    assert stop.value.code == 0
+    assert f"sfumato {verb} " in capsys.readouterr().out

@@ -1,0 +1,15 @@
+"""What every test runs under: one torch thread, no display, no deadline that a busy machine would miss."""
+
+import os
+
+import torch
+from hypothesis import settings
+
+# The workers of pytest-xdist share the cores: a second torch thread in each makes all of them slower.
+torch.set_num_threads(1)
+
+# Also for the processes that tests start.
+os.environ["MPLBACKEND"] = "Agg"
+
+settings.register_profile("sfumato", deadline=None)
+settings.load_profile("sfumato")

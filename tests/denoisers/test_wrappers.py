@@ -1,0 +1,67 @@
+"""Clamped: bounds on x_0, and an eps that agrees with them."""
+
+import pytest
+import torch
+
+from sfumato.core import VE, VP, Cosine, LinearLogSNR, Logistic, Process, Straight
+from sfumato.denoisers import Clamped, ExactDenoiser, GaussianMixture
+from sfumato.errors import InputError
+
+PROCESSES = [Process(VP(), Cosine()), Process(VE(), LinearLogSNR(-8.0, 8.0)), Process(Straight(), Logistic())]
+TIMES = [0.01, 0.4, 0.9, 1.0]
+each_process = pytest.mark.parametrize("process", PROCESSES, ids=lambda p: type(p.scaling).__name__)
+
+
+def wide(process: Process) -> ExactDenoiser:
+    mean = torch.tensor([0.5, -0.2, 1.5, -3.0], dtype=torch.float64)
+    return ExactDenoiser(process, GaussianMixture.gaussian(mean, torch.eye(4, dtype=torch.float64)))
+
+
+def sample(process: Process, t: float) -> torch.Tensor:
+    x_0, noise = torch.randn(2, 6, 2, 2, generator=torch.Generator().manual_seed(0), dtype=torch.float64).unbind()
+    return process.perturb(2 * x_0, t, noise)
+
+
+@each_process
+def test_bounds_hold_and_the_pair_still_explains_the_sample(process):
+    denoiser = wide(process)
+    clamped = Clamped(denoiser, -0.7, 0.9)
+    assert clamped.process is process
+    for t in TIMES:
+        x_t, level = sample(process, t), process.level(t)
+        before, after = (d(x_t, torch.tensor(t, dtype=torch.float64)) for d in (denoiser, clamped))
+        assert torch.equal(after.x_0, before.x_0.clamp(-0.7, 0.9))
+        assert (before.x_0 != after.x_0).any()
+        # The terms on the left are as large as alpha x_0 was before it was clamped.
+        slack = 1e-13 * float((level.alpha * before.x_0).abs().max() + x_t.abs().max())
+        torch.testing.assert_close(level.alpha * after.x_0 + level.sigma * after.eps, x_t, rtol=0, atol=slack)
+        kept = before.x_0 == after.x_0
+        assert torch.equal(after.eps[kept], before.eps[kept])
+
+
+@each_process
+def test_identity_where_nothing_is_clamped(process):
+    denoiser = wide(process)
+    for t in TIMES:
+        x_t, time = sample(process, t).float(), torch.tensor(t, dtype=torch.float64)
+        before, after = denoiser(x_t, time), Clamped(denoiser, -1e3, 1e3)(x_t, time)
+        assert torch.equal(before.x_0, after.x_0)
+        assert torch.equal(before.eps, after.eps)
+        assert after.x_0.dtype == after.eps.dtype == torch.float32
+
+
+def test_a_time_for_each_sample():
+    clamped = Clamped(wide(PROCESSES[0]))
+    t = torch.tensor([0.1, 0.5, 0.95], dtype=torch.float64)
+    x_t = sample(PROCESSES[0], 0.5)[:3]
+    whole = clamped(x_t, t)
+    for i in range(3):
+        alone = clamped(x_t[i : i + 1], t[i])
+        torch.testing.assert_close(whole.eps[i], alone.eps[0], rtol=1e-13, atol=1e-13)
+        torch.testing.assert_close(whole.x_0[i], alone.x_0[0], rtol=1e-13, atol=1e-13)
+
+
+@pytest.mark.parametrize(("low", "high"), [(1.0, 1.0), (1.0, -1.0), (float("nan"), 1.0)])
+def test_empty_bounds_are_refused(low, high):
+    with pytest.raises(InputError, match=f"low {low}, high {high}"):
+        Clamped(wide(PROCESSES[0]), low, high)

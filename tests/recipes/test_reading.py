@@ -1,0 +1,182 @@
+from pathlib import Path
+
+import pytest
+from pydantic import ValidationError
+
+from sfumato import core, recipes
+from sfumato.errors import InputError
+from sfumato.recipes import Recipe
+from sfumato.recipes.recipe import AutoNetwork, MLPNetwork, UNetNetwork
+
+
+@pytest.mark.parametrize("name", recipes.presets())
+def test_every_preset_builds_its_process_and_objective(name: str) -> None:
+    recipe = recipes.read(name)
+    assert recipe.name == name
+    recipe.build_process()
+    recipe.build_loss()
+
+
+def test_ddpm_is_the_papers_process() -> None:
+    process = recipes.read("ddpm").build_process()
+    assert isinstance(process.schedule, core.Tabulated)
+    betas = process.schedule.betas
+    # Ho et al. 2020, section 4: T = 1000, beta_1 = 1e-4 to beta_T = 0.02, linearly.
+    assert betas.tolist() == pytest.approx([1e-4 + k * (0.02 - 1e-4) / 999 for k in range(1000)], rel=1e-12)
+
+
+@pytest.mark.parametrize("name", recipes.presets())
+def test_a_recipe_survives_json(name: str) -> None:
+    recipe = recipes.read(name, ["process.schedule=logistic", "target=v"])
+    again = Recipe.model_validate_json(recipe.model_dump_json())
+    assert again == recipe
+    assert again.build_process() == recipe.build_process()  # infinite ends included
+
+
+def test_a_recipe_cannot_be_changed_in_place() -> None:
+    with pytest.raises(ValidationError, match="frozen"):
+        recipes.read("ddpm").name = "other"  # type: ignore[misc]
+
+
+def test_overrides_reach_where_they_say_and_nothing_else() -> None:
+    plain = recipes.read("ddpm")
+    changed = recipes.read("ddpm", ["training.batch=7", "process.schedule.steps=20"])
+    assert changed.training.batch == 7
+    assert changed.process.schedule.steps == 20  # type: ignore[union-attr]
+    assert changed.training.model_copy(update={"batch": plain.training.batch}) == plain.training
+    assert changed.network == plain.network
+
+
+@pytest.mark.parametrize(
+    ("override", "kind"),
+    [("process.schedule=cosine", "cosine"), ("process.schedule.kind=cosine-betas", "cosine-betas")],
+)
+def test_another_kind_drops_the_settings_of_the_old_one(override: str, kind: str) -> None:
+    assert recipes.read("ddpm", [override]).process.schedule.kind == kind
+
+
+def test_a_continuous_schedule_trains_at_uniform_times() -> None:
+    assert recipes.read("ddpm").chain_length == 1000
+    assert recipes.read("ddpm", ["process.schedule=cosine"]).chain_length is None
+    assert recipes.read("ddpm", ["objective.times=uniform"]).chain_length is None
+
+
+@pytest.mark.parametrize(("text", "size"), [("32", [32, 32]), ("32x48", [32, 48]), ("[8, 9]", [8, 9])])
+def test_sizes_as_people_write_them(text: str, size: list[int]) -> None:
+    assert recipes.read("ddpm", [f"data.size={text}"]).data.size == size
+
+
+@pytest.mark.parametrize("number", ["1e-4", "1E-4", "0.0001", ".0001", "+1.0e-4"])
+def test_yaml_numbers_are_numbers(number: str) -> None:
+    # YAML 1.1, PyYAML's own, reads 1e-4 as a word.
+    assert recipes.read("ddpm", [f"training.learning_rate={number}"]).training.learning_rate == 1e-4
+
+
+def test_yaml_words_are_words(tmp_path: Path) -> None:
+    # YAML 1.1 reads no as false.
+    path = tmp_path / "norway.yaml"
+    path.write_text("version: 1\nname: no\n")
+    assert recipes.read(str(path)).name == "no"
+
+
+@pytest.mark.parametrize(
+    ("overrides", "parts"),
+    [
+        (["training.bach=4"], ["unknown key 'training.bach'", "did you mean training.batch?"]),
+        (["trainin.batch=4"], ["unknown key 'trainin'", "did you mean training?"]),
+        (["training.batch=abc"], ["training.batch", "'abc'", "integer"]),
+        (["training.batch=0"], ["training.batch", "0", "greater than or equal to 1"]),
+        (["training.batch=true"], ["training.batch", "True", "integer"]),
+        (["training.learning_rate=nan"], ["training.learning_rate", "nan"]),
+        (["process.schedule=fuo"], ["process.schedule.kind", "'fuo'", "'cosine'", "'logistic'"]),
+        (["network.depth=3"], ["network.depth", "network.kind=auto", "no such setting"]),
+        (["network=3"], ["network", "3"]),
+        (["process.schedule.first=2"], ["process.schedule.first", "2", "less than 1"]),
+        (["nonsense"], ["'nonsense'", "key=value"]),
+        (["training.batch=[1"], ["training.batch", "[1"]),
+        (["version=2"], ["version", "2"]),
+    ],
+)
+def test_mistakes_are_one_line_that_helps(overrides: list[str], parts: list[str]) -> None:
+    with pytest.raises(InputError) as caught:
+        recipes.read("ddpm", overrides)
+    message = str(caught.value)
+    assert "\n" not in message
+    for part in parts:
+        assert part in message
+
+
+def test_an_unknown_preset_names_the_nearest() -> None:
+    with pytest.raises(InputError, match=r"'ddmp' is not a preset; did you mean ddpm\?"):
+        recipes.read("ddmp")
+
+
+@pytest.mark.parametrize(
+    ("text", "part"),
+    [
+        ("- a\n- b\n", "mapping"),
+        ("a: [", "not YAML"),
+        ("!!python/object/apply:os.system ['touch canary']", "not YAML"),
+        ("process: 3\n", "process: 3"),
+    ],
+)
+def test_files_that_are_no_recipes(tmp_path: Path, text: str, part: str) -> None:
+    path = tmp_path / "bad.yaml"
+    path.write_text(text)
+    with pytest.raises(InputError, match=part) as caught:
+        recipes.read(str(path))
+    assert "bad.yaml" in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_missing_file_is_named() -> None:
+    with pytest.raises(InputError, match=r"nowhere.yaml: no such recipe file"):
+        recipes.read("nowhere.yaml")
+
+
+def _spec(layout: str, shape: tuple[int, ...]) -> object:
+    from sfumato.data import DataSpec
+
+    return DataSpec(
+        layout=layout,  # type: ignore[arg-type]
+        shape=shape,
+        dtype="float32",
+        low=None,
+        high=None,
+        levels=None,
+        channels=(),
+        shift=(0.0,),
+        scale=(1.0,),
+        second_moment=1.0,
+        class_names=(),
+        class_counts=(),
+        count=10,
+        fingerprint="0" * 64,
+        source="test",
+    )
+
+
+@pytest.mark.parametrize(
+    ("layout", "shape"),
+    [
+        ("vector", (1,)),
+        ("vector", (700,)),
+        ("signal", (1, 36)),
+        ("signal", (3, 701)),
+        ("signal", (2, 3)),
+        ("image", (1, 8, 8)),
+        ("image", (3, 33, 47)),
+        ("image", (1, 1, 1)),
+        ("image", (1, 5, 200)),
+        ("image", (4, 128, 96)),
+    ],
+)
+def test_the_automatic_network_fits_any_shape(layout: str, shape: tuple[int, ...]) -> None:
+    import torch
+
+    spec = _spec(layout, shape)
+    resolved = Recipe(network=AutoNetwork(width=8)).resolved(spec)  # type: ignore[arg-type]
+    assert isinstance(resolved.network, MLPNetwork if layout == "vector" else UNetNetwork)
+    network = resolved.network.build(shape)
+    assert network(torch.zeros(2, *shape), torch.zeros(2)).shape == (2, *shape)
+    assert resolved.resolved(spec) == resolved  # type: ignore[arg-type]

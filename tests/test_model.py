@@ -1,0 +1,199 @@
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from sfumato import Model, recipes
+from sfumato.data import DataSpec
+from sfumato.errors import InputError
+
+
+def spec(**changes: object) -> DataSpec:
+    fields = {
+        "layout": "image",
+        "shape": (1, 8, 8),
+        "dtype": "uint8",
+        "low": 0.0,
+        "high": 16.0,
+        "levels": 17,
+        "channels": ("gray",),
+        "shift": (8.0,),
+        "scale": (8.0,),
+        "second_moment": 0.6,
+        "class_names": (),
+        "class_counts": (),
+        "count": 10,
+        "fingerprint": "0" * 64,
+        "source": "digits",
+    }
+    return DataSpec(**{**fields, **changes})  # type: ignore[arg-type]
+
+
+def shaken(network: torch.nn.Module, seed: int = 0) -> None:
+    """Fresh networks output zero; samples that depend on nothing would test nothing."""
+    generator = torch.Generator().manual_seed(seed)
+    for p in network.parameters():
+        p.data.add_(0.05 * torch.randn(p.shape, generator=generator))
+
+
+@pytest.fixture(scope="module")
+def model() -> Model:
+    recipe = recipes.read("ddpm", ["network.width=8", "sampling.steps=5"])
+    made = Model.fresh(recipe, spec())
+    shaken(made.denoiser.network)
+    return made
+
+
+@pytest.mark.parametrize("sampler", ["ddim", "ancestral"])
+def test_sample_i_depends_on_its_seed_alone(model: Model, sampler: str) -> None:
+    # Under a contract without levels, whose units are the model's: rounding would hide a difference.
+    unrounded = spec(low=-1.0, high=1.0, levels=None, dtype="float32", shift=(0.0,), scale=(1.0,))
+    free = Model(model.denoiser, unrounded, model.recipe)
+    whole = free.sample(64, seed=3, sampler=sampler)
+    sevens = free.sample(64, seed=3, sampler=sampler, batch=7)
+    single = torch.cat([free.sample(1, seed=3, sampler=sampler, first=i) for i in range(64)])
+    assert whole.std() > 0.1
+    torch.testing.assert_close(sevens, whole, atol=1e-5, rtol=0)
+    torch.testing.assert_close(single, whole, atol=1e-5, rtol=0)
+
+
+def test_seeds_and_samples_differ(model: Model) -> None:
+    samples = torch.cat((model.sample(8, seed=0), model.sample(8, seed=1)))
+    assert len(samples.flatten(1).unique(dim=0)) == 16
+
+
+def test_samples_are_in_the_datas_own_units(model: Model) -> None:
+    samples = model.sample(16, seed=0)
+    assert samples.shape == (16, 1, 8, 8)
+    assert samples.min() >= 0
+    assert samples.max() <= 16
+    assert (samples == samples.round()).all()
+
+
+def test_sampling_leaves_the_model_as_it_was(model: Model) -> None:
+    model.denoiser.train()
+    first = model.sample(2, seed=0)
+    assert model.denoiser.training
+    assert torch.equal(first, model.sample(2, seed=0))
+
+
+def test_a_saved_model_comes_back_the_same(model: Model, tmp_path: Path) -> None:
+    model.save_pretrained(tmp_path / "m")
+    again = Model.from_pretrained(tmp_path / "m")
+    assert again.recipe == model.recipe
+    assert again.spec == model.spec
+    assert torch.equal(again.sample(16, seed=0), model.sample(16, seed=0))
+    assert sorted(p.name for p in (tmp_path / "m").iterdir()) == ["README.md", "config.json", "model.safetensors"]
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        ["process.scaling=ve", "process.schedule=geometric", "label=log-ratio", "sigma_data=0.7"],
+        ["process.scaling=straight", "process.schedule=logistic", "target=velocity", "label=logsnr"],
+        ["process.schedule=continuous-beta", "target=v"],
+        ["process.schedule=cosine", "target=x_0"],
+        ["process.schedule=linear-logsnr", "target=score"],
+        ["target=edm", "process.schedule=sigmoid-betas"],
+        ["process.schedule=quadratic-betas", "process.schedule.steps=10"],
+    ],
+)
+@pytest.mark.parametrize("sampler", ["ddim", "ancestral"])
+def test_every_formulation_samples_and_trains_a_loss(settings: list[str], sampler: str) -> None:
+    recipe = recipes.read("ddpm", ["network.width=8", "sampling.steps=5", *settings])
+    made = Model.fresh(recipe, spec())
+    shaken(made.denoiser.network)
+    assert made.sample(2, sampler=sampler).isfinite().all()
+    x_0 = torch.randn(4, 1, 8, 8)
+    uniform = torch.linspace(0.05, 0.95, 4, dtype=torch.float64)
+    loss = recipe.build_loss()(made.denoiser, x_0, uniform, torch.randn(4, 1, 8, 8))
+    assert loss.shape == (4,)
+    assert loss.isfinite().all()
+
+
+def test_a_target_without_a_solution_is_refused_before_training() -> None:
+    recipe = recipes.read("ddpm", ["process.scaling=straight", "process.schedule=logistic"])
+    with pytest.raises(InputError, match="does not determine x_0 at t = 1"):
+        Model.fresh(recipe, spec())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "part"),
+    [
+        ({"sampler": "dimd"}, "'dimd' is not known"),
+        ({"steps": 1001}, "1001"),
+        ({"steps": 0}, "0"),
+        ({"eta": 2.0}, "eta"),
+        ({"sampler": "ancestral", "eta": 0.5}, "eta"),
+    ],
+)
+def test_bad_arguments_are_named(model: Model, arguments: dict[str, object], part: str) -> None:
+    with pytest.raises(InputError, match=part):
+        model.sample(2, **arguments)  # type: ignore[arg-type]
+    with pytest.raises(InputError, match="count 0"):
+        model.sample(0)
+
+
+def _break_truncate(folder: Path) -> None:
+    path = folder / "model.safetensors"
+    path.write_bytes(path.read_bytes()[:-100])
+
+
+def _break_pickle(folder: Path) -> None:
+    import pickle
+
+    (folder / "model.safetensors").write_bytes(pickle.dumps({"a": 1}))
+
+
+def _break_huge_header(folder: Path) -> None:
+    (folder / "model.safetensors").write_bytes((40 << 30).to_bytes(8, "little") + b"{}")
+
+
+def _break_config(change: dict[str, object]) -> object:
+    def apply(folder: Path) -> None:
+        path = folder / "config.json"
+        path.write_text(json.dumps({**json.loads(path.read_text()), **change}))
+
+    return apply
+
+
+@pytest.mark.parametrize(
+    ("damage", "part"),
+    [
+        (_break_truncate, "model.safetensors"),
+        (_break_pickle, "model.safetensors"),
+        (_break_huge_header, "model.safetensors"),
+        (lambda folder: (folder / "model.safetensors").unlink(), "model.safetensors: missing"),
+        (lambda folder: (folder / "model.safetensors").write_bytes(b""), "model.safetensors"),
+        (lambda folder: (folder / "config.json").unlink(), "no config.json"),
+        (lambda folder: (folder / "config.json").write_text("{"), "config.json: damaged"),
+        (lambda folder: (folder / "config.json").write_text("[]"), "not a Sfumato model"),
+        (lambda folder: (folder / "config.json").write_bytes(b"\xff\xfe\x00"), "config.json: damaged"),
+        (_break_config({"format": 99}), "format 99"),
+        (_break_config({"data": {}}), "config.json: data contract"),
+        (_break_config({"recipe": {"version": 1, "evil": 1}}), "unknown key 'evil'"),
+        (_break_config({"recipe": {"version": 1, "network": {"kind": "mlp"}}}), "of another network"),
+    ],
+)
+def test_damaged_and_foreign_folders_are_one_line(model: Model, tmp_path: Path, damage: object, part: str) -> None:
+    model.save_pretrained(tmp_path / "m")
+    damage(tmp_path / "m")  # type: ignore[operator]
+    with pytest.raises(InputError) as caught:
+        Model.from_pretrained(tmp_path / "m")
+    assert part in str(caught.value)
+    assert str(tmp_path) in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_missing_folder_is_one_line(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="no such folder"):
+        Model.from_pretrained(tmp_path / "nowhere")
+
+
+def test_importing_sfumato_does_not_import_torch() -> None:
+    import subprocess
+    import sys
+
+    code = "import sys, sfumato, sfumato.cli.main as cli; cli.parser(); assert 'torch' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True)

@@ -1,0 +1,214 @@
+import json
+import os
+import signal
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from sfumato import recipes
+from sfumato.data import Dataset, load
+from sfumato.errors import InputError
+from sfumato.model import Model
+from sfumato.training import NonFiniteError, Progress, Trainer, checkpoint
+
+CPU = torch.device("cpu")
+SETTINGS = [
+    "network.kind=mlp",
+    "network.width=16",
+    "network.depth=1",
+    "network.dropout=0.1",
+    "training.batch=32",
+    "training.warmup=64",
+]
+
+
+@pytest.fixture(scope="module")
+def dataset() -> Dataset:
+    from sfumato.data import DataOptions
+
+    return load("moons", DataOptions(count=500))
+
+
+def trainer(run: Path, dataset: Dataset, *settings: str) -> Trainer:
+    run.mkdir(exist_ok=True)
+    recipe = recipes.read("ddpm", [*SETTINGS, *settings])
+    torch.manual_seed(0)
+    return Trainer(Model.fresh(recipe, dataset.spec), dataset, run, CPU)
+
+
+def state(t: Trainer) -> dict[str, Tensor]:
+    tensors = {f"w.{k}": v.clone() for k, v in t.network.state_dict().items()}
+    tensors |= {f"e.{k}": v.clone() for k, v in t.ema.network.state_dict().items()}
+    return tensors | {f"o.{k}": v.clone() for k, v in checkpoint.optimizer_tensors(t.optimizer).items()}
+
+
+def rows(run: Path, kind: str) -> list[dict[str, object]]:
+    lines = (run / "metrics.jsonl").read_text().splitlines()
+    return [row for row in map(json.loads, lines) if row["kind"] == kind]
+
+
+def test_a_resumed_run_is_the_run_to_the_bit(tmp_path: Path, dataset: Dataset) -> None:
+    whole = trainer(tmp_path / "a", dataset)
+    whole.train(steps=60)
+    first = trainer(tmp_path / "b", dataset)
+    first.train(steps=27)
+    second = trainer(tmp_path / "b", dataset)
+    torch.manual_seed(123)  # torch's own generator has no say in it
+    second.resume(pytest.fail)
+    assert second.steps == 27
+    second.train(steps=60)
+    expected, found = state(whole), state(second)
+    assert expected.keys() == found.keys()
+    for name, value in expected.items():
+        assert torch.equal(found[name], value), name
+    steps = [row["step"] for row in rows(tmp_path / "b", "train")]
+    assert steps == sorted(set(steps))
+
+
+def test_rows_beyond_the_checkpoint_are_dropped_on_resume(tmp_path: Path, dataset: Dataset) -> None:
+    trainer(tmp_path, dataset).train(steps=25)
+    path = tmp_path / "metrics.jsonl"
+    path.write_text(path.read_text() + '{"kind": "train", "images": 99999999, "step": 9}\n{"kind": "tr')
+    again = trainer(tmp_path, dataset)
+    again.resume(pytest.fail)
+    again.train(steps=50)
+    assert [row["step"] for row in rows(tmp_path, "train")] == [25, 50]
+
+
+def test_training_learns(tmp_path: Path, dataset: Dataset) -> None:
+    t = trainer(tmp_path, dataset, "training.learning_rate=0.01")
+    t.train(steps=300)
+    losses = [row["loss"] for row in rows(tmp_path, "held_out")]
+    # A network that answers zero has a loss of E eps^2 = 1.
+    assert 0.9 < float(losses[0]) < 1.1  # type: ignore[arg-type]
+    assert float(losses[-1]) < 0.8  # type: ignore[arg-type]
+
+
+def test_the_held_out_measurement_moves_only_with_the_model(tmp_path: Path, dataset: Dataset) -> None:
+    t = trainer(tmp_path, dataset)
+    first = t.held_out.measure(t.denoiser)
+    torch.manual_seed(99)
+    assert t.held_out.measure(t.denoiser) == first
+    levels = first["levels"]
+    assert [level["t"] for level in levels] == sorted(level["t"] for level in levels)
+    # The untrained network answers zero: the loss is the mean of eps^2 over 128 x 2 numbers, 1 within 5 sqrt(2/256).
+    assert all(abs(level["loss"] - 1) < 5 * (2 / 256) ** 0.5 for level in levels)
+
+
+def test_a_step_is_a_function_of_seed_and_images_seen(tmp_path: Path, dataset: Dataset) -> None:
+    a, b = trainer(tmp_path / "a", dataset), trainer(tmp_path / "b", dataset)
+    assert a.step() == b.step()
+    torch.manual_seed(5)
+    assert a.step() == b.step()
+    c = trainer(tmp_path / "c", dataset, "training.seed=1")
+    assert c.step() != trainer(tmp_path / "d", dataset).step()
+
+
+def test_a_budget_ends_in_time_with_everything_on_disk(tmp_path: Path, dataset: Dataset) -> None:
+    t = trainer(tmp_path, dataset)
+    assert t.train(seconds=0.5) == "budget"
+    assert t.steps > 1
+    assert checkpoint.newest(tmp_path / "checkpoints", pytest.fail).name == f"{t.images:012d}"  # type: ignore[union-attr]
+    assert rows(tmp_path, "stop")[-1]["reason"] == "budget"
+    assert (tmp_path / "model.safetensors").exists()
+    assert list((tmp_path / "tensorboard").glob("events.*"))
+
+
+def test_ctrl_c_ends_at_a_step_with_a_checkpoint(tmp_path: Path, dataset: Dataset) -> None:
+    t = trainer(tmp_path, dataset)
+
+    def watch(progress: Progress) -> None:
+        if progress.step == 7:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    assert t.train(steps=1000, watch=watch) == "interrupted"
+    assert t.steps == 7
+    assert checkpoint.newest(tmp_path / "checkpoints", pytest.fail).name == f"{7 * 32:012d}"  # type: ignore[union-attr]
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+class Poisoned(nn.Module):
+    """Passes its input on until told otherwise; then NaN, or an infinite gradient."""
+
+    mode = "fine"
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.mode == "nan":
+            return x * float("nan")
+        if self.mode == "gradient":
+            return x + (x - x.detach()) * float("inf") if x.requires_grad else x
+        return x
+
+
+@pytest.mark.parametrize(("mode", "what"), [("nan", "non-finite loss"), ("gradient", "non-finite")])
+def test_a_bad_layer_is_named_and_the_last_checkpoint_is_whole(
+    tmp_path: Path, dataset: Dataset, mode: str, what: str
+) -> None:
+    t = trainer(tmp_path, dataset)
+    poison = Poisoned()
+    inner = t.denoiser.network
+
+    class Wrapped(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.inner = inner
+            self.poison = poison
+
+        def forward(self, x: Tensor, label: Tensor) -> Tensor:
+            y: Tensor = self.poison(self.inner(x, label))
+            return y
+
+    t.denoiser.network = t.network = Wrapped()
+    t.ema.network = inner
+
+    def watch(progress: Progress) -> None:
+        if progress.step == 5:
+            poison.mode = mode
+
+    t.ema.update = lambda *args: None  # type: ignore[method-assign, assignment]
+    before = {}
+
+    def remember(progress: Progress) -> None:
+        watch(progress)
+        before.update({k: v.clone() for k, v in inner.state_dict().items()})
+
+    with pytest.raises(NonFiniteError, match=what) as caught:
+        t.train(steps=100, watch=remember)
+    message = str(caught.value)
+    assert "step 6" in message
+    assert "log-SNR" in message
+    assert ("poison" if mode == "nan" else "inner") in message
+    # The update was not made.
+    assert all(torch.equal(before[k], v) for k, v in inner.state_dict().items())
+    assert checkpoint.newest(tmp_path / "checkpoints", pytest.fail) is not None
+    assert rows(tmp_path, "stop")[-1]["reason"] == "non-finite"
+
+
+def test_poisoned_data_is_called_that(tmp_path: Path, dataset: Dataset) -> None:
+    t = trainer(tmp_path, dataset)
+    t.values[int(t.order.indices(40, 1))] = float("nan")
+    with pytest.raises(NonFiniteError, match=r"step 2 \(1 of 32 samples.*the data itself is not finite"):
+        t.train(steps=100)
+
+
+def test_weights_that_are_not_finite_are_never_written(tmp_path: Path, dataset: Dataset) -> None:
+    t = trainer(tmp_path, dataset)
+    t.train(steps=3)
+    next(t.network.parameters()).data[:] = float("inf")
+    with pytest.raises(NonFiniteError, match="non-finite weights"):
+        t.save()
+    parts, _ = checkpoint.load(checkpoint.newest(tmp_path / "checkpoints", pytest.fail))  # type: ignore[arg-type]
+    assert all(value.isfinite().all() for value in parts["weights"].values())
+
+
+def test_warm_up_is_linear_then_constant(tmp_path: Path, dataset: Dataset) -> None:
+    t = trainer(tmp_path, dataset, "training.learning_rate=0.5", "training.warmup=1000")
+    assert t.learning_rate(10) == pytest.approx(0.005)
+    assert t.learning_rate(1000) == t.learning_rate(10**9) == 0.5
+
+
+def test_nothing_to_resume(tmp_path: Path, dataset: Dataset) -> None:
+    with pytest.raises(InputError, match="no whole checkpoint"):
+        trainer(tmp_path, dataset).resume(pytest.fail)
