@@ -1,5 +1,6 @@
 """Where a sampler's randomness comes from: sample i depends on its own seed, never on its neighbours."""
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -27,4 +28,4 @@ class SeededNoise:
 
     def __call__(self, draw: int, like: Tensor) -> Tensor:
         keys = self.keys.to(like.device)
-        return random.normal(keys, draw, like[0].numel(), like.dtype).reshape(like.shape)
+        return random.normal(keys, draw, math.prod(like.shape[1:]), like.dtype).reshape(like.shape)

@@ -169,15 +169,14 @@ class Cosine(Schedule):
     def __post_init__(self) -> None:
         _check_ends(self.logsnr_min, self.logsnr_max)
 
-    def _angles(self) -> tuple[float, float]:
-        return _angle(self.logsnr_max), _angle(self.logsnr_min)
-
     def logsnr(self, t: Tensor) -> Tensor:
-        start, end = self._angles()
-        return -2 * torch.log(torch.tan(start + t * (end - start)))
+        # The angle from data and the one from noise, each exact where it is small.
+        angle = (1 - t) * _angle(self.logsnr_max) + t * _angle(self.logsnr_min)
+        complement = (1 - t) * _angle(-self.logsnr_max) + t * _angle(-self.logsnr_min)
+        return 2 * (torch.log(torch.sin(complement)) - torch.log(torch.sin(angle)))
 
     def time(self, logsnr: Tensor) -> Tensor:
-        start, end = self._angles()
+        start, end = _angle(self.logsnr_max), _angle(self.logsnr_min)
         return (torch.atan(torch.exp(-0.5 * logsnr)) - start) / (end - start)
 
     @property
@@ -186,6 +185,7 @@ class Cosine(Schedule):
 
 
 def _angle(logsnr: float) -> float:
+    """atan(sigma / alpha) at a log-SNR; at its negative, the complement to pi/2."""
     return math.atan2(1.0, _exp(0.5 * logsnr))
 
 

@@ -10,7 +10,7 @@ from sfumato.data.spec import DataSpec
 from . import text
 from .images import Values
 from .plots import draw, lines, panels, reach, scatter
-from .run import Row, series
+from .run import Row, number, series
 from .style import BLUE, GRAY, ORANGE, PALE, Axes, new_figure, styled, to_svg
 
 Floats = npt.NDArray[np.float64]
@@ -51,6 +51,7 @@ def loss_curves(train: list[Row], held_out: list[Row], noun: str = "images") -> 
 def loss_by_level(held_out: list[Row]) -> str:
     """The held-out loss at each noise level, first and last measurement, and the last one's train twin."""
     first, last = held_out[0], held_out[-1]
+    alone = number(first, "images") == number(last, "images")
     with styled():
         figure = new_figure(*_HALF)
         axes = figure.subplots()
@@ -59,7 +60,7 @@ def loss_by_level(held_out: list[Row]) -> str:
             (first, "loss", "held-out, first measurement", BLUE, PALE, "-"),
             (last, "train_loss", "training data, last", ORANGE, 1.0, (0, (4, 2))),
             (last, "loss", "held-out, last measurement", BLUE, 1.0, "-"),
-        )[(1 if first is last else 0) :]:
+        )[alone:]:
             logsnr, loss = _finite(series(row["levels"], "logsnr"), series(row["levels"], key))
             if len(logsnr):
                 axes.plot(
@@ -140,7 +141,7 @@ def distances(sampled: Values, held_out: Values | None) -> str:
             if values is not None:
                 axes.ecdf(values, color=colour, linestyle=dashes, label=label)
         axes.set(xlabel="distance to the nearest training sample (model units)", ylabel="share nearer", xlim=(0, None))
-        axes.legend(loc="lower right")
+        axes.legend()
         return to_svg(figure, "distances", "Cumulative distribution of distances to the nearest training sample.")
 
 

@@ -20,6 +20,7 @@ Values = npt.NDArray[Any]
 Window = tuple[float, float]
 
 GAP = 2  # pixels between the cells of a grid
+_GAP_GRAY = 200  # seen between white images as between black ones
 _PERCENTILES = (0.5, 99.5)
 _WIDTH = 720  # pixels that the columns of an enlarged grid share
 _LARGEST_CELL = 256
@@ -53,7 +54,7 @@ def grid(
     Gray stays gray ("L"), colour is "RGB", an alpha channel is composited on a light checker; of other channel counts
     the first three are shown as RGB, or the first as gray. ``scale`` repeats each pixel that many times each way; by
     default small images are enlarged to a pleasant size. The window is that of ``window_of``, by default of ``values``
-    themselves. Gaps and empty cells are white, or transparent with ``clear`` ("LA", "RGBA").
+    themselves. Gaps and empty cells are light gray, or transparent with ``clear`` ("LA", "RGBA").
 
     Raises InputError when ``values`` are not images of the contract's shape, and for columns or scale below 1.
     """
@@ -70,7 +71,7 @@ def grid(
     cell_height, cell_width = pixels.shape[1:3]
     canvas = np.full(
         (rows * (cell_height + GAP) - GAP, columns * (cell_width + GAP) - GAP, pixels.shape[3] + clear),
-        0 if clear else 255,
+        0 if clear else _GAP_GRAY,
         dtype=np.uint8,
     )
     for k, cell in enumerate(pixels):
@@ -102,7 +103,7 @@ def arrange(n: int, height: int, width: int) -> int:
     candidates = range(max(1, math.floor(0.6 * ideal)), min(n, math.ceil(1.7 * ideal)) + 1)
     return min(
         candidates or range(n, n + 1),
-        key=lambda c: ((-n % c > 0) * 0.15 + -n % c / n + abs(math.log(c / ideal)), -c),
+        key=lambda c: ((-n % c > 0) * 0.25 + -n % c / n + abs(math.log(c / ideal)), -c),
     )
 
 

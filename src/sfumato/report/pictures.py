@@ -34,7 +34,7 @@ def movie(
     frames: Values,
     spec: DataSpec,
     path: str | os.PathLike[str],
-    fps: float = FRAMES_PER_SECOND,
+    fps: int | float = FRAMES_PER_SECOND,
     reference: Values | None = None,
 ) -> Path:
     """Frames (f, j, *shape) in data units as an endless animation at ``path``, GIF or WebP by its ending.
@@ -73,7 +73,7 @@ def draw_frames(
     return [grid(frame, spec, columns, window_of=window_of, clear=clear) for frame in frames]
 
 
-def animate(frames: list[Image.Image], format: str, fps: float = FRAMES_PER_SECOND, lossless: bool = True) -> bytes:
+def animate(frames: list[Image.Image], format: str, fps: int | float = FRAMES_PER_SECOND, lossless: bool = True) -> bytes:
     """The frames as an endless animation, ``format`` "GIF" or "WEBP", with a pause on the last.
 
     ``lossless`` is for WebP; without it the quality is 85.

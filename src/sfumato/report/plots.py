@@ -149,7 +149,7 @@ def _histogram(sets: Sequence[Panel], everything: npt.NDArray[np.float64]) -> Fi
 
 
 def _points(sets: Sequence[Panel], everything: npt.NDArray[np.float64]) -> Figure:
-    figure = new_figure(_WIDTH if len(sets) > 1 else _WIDTH / 2 + 20, 370)
+    figure = new_figure(_WIDTH if len(sets) > 1 else _WIDTH // 2 + 20, 370)
     figure.set_layout_engine("compressed")
     grid = figure.subplots(1, len(sets), sharex=True, sharey=True, squeeze=False)[0]
     x, y = reach(everything[:, 0]), reach(everything[:, 1])

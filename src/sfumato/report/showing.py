@@ -184,12 +184,12 @@ def _movie(run: Run, states: Values, estimates: Values) -> str:
         j = min(_MOVIES, states.shape[1])
         frames = np.concatenate([states[chosen, :j], estimates[chosen, :j]], axis=1)
         drawn = draw_frames(frames, run.spec, columns=j, reference=real, clear=True)
-        lossless, enlarged = frames.size <= _MOST_LOSSLESS, 1.5
+        kind, lossless, enlarged = "grid crisp", frames.size <= _MOST_LOSSLESS, 1.5
         caption = "Above: the states. Below: the estimates of the clean sample at the same levels."
     else:
         reference = None if real is None else real[:most]
         drawn = draw_frames(estimates[chosen, :most], run.spec, reference=reference, clear=True)
-        lossless, enlarged = True, 1.0
+        kind, lossless, enlarged = "plot", True, 1.0
         caption = "The estimates of the clean sample, from the highest noise level to the lowest."
     for frame in drawn:
         frame.thumbnail((_WIDEST, _WIDEST), Image.Resampling.LANCZOS)
@@ -197,7 +197,7 @@ def _movie(run: Run, states: Values, estimates: Values) -> str:
     width, height = drawn[0].size
     return figure(
         '<picture><source media="print, (prefers-reduced-motion: reduce)" '
-        f'srcset="{text.image_uri(drawn[-1])}"><img class="grid crisp" src="{text.uri(content, "image/webp")}" '
+        f'srcset="{text.image_uri(drawn[-1])}"><img class="{kind}" src="{text.uri(content, "image/webp")}" '
         f'style="width:100%;max-width:{enlarged * width:.0f}px" width="{width}" height="{height}" '
         'alt="Animation of the samples on their way from noise to data"></picture>',
         caption,

@@ -83,7 +83,7 @@ def styled(ink: str = _INK) -> Iterator[None]:
         yield
 
 
-def new_figure(width: float, height: float) -> Figure:
+def new_figure(width: int, height: int) -> Figure:
     """An empty figure of this size in units, outside of pyplot, so that no window system is touched."""
     from matplotlib.figure import Figure
 

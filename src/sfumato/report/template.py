@@ -4,9 +4,9 @@ from string import Template
 
 STYLE = """
 :root { color-scheme: light dark; --paper: #ffffff; --ink: #1d2127; --soft: #5f6874; --line: #e2e5e9; --wash: #f5f6f8;
-  --accent: #2f6fab; --warn: #8a4b00; --warn-wash: #fff6e5; }
+  --gap: #d3d7dc; --warn: #8a4b00; --warn-wash: #fff6e5; }
 @media (prefers-color-scheme: dark) { :root { --paper: #14171b; --ink: #e4e7eb; --soft: #9aa3ae; --line: #2c323a;
-  --wash: #1c2026; --accent: #7db4e6; --warn: #f0c070; --warn-wash: #2b2415; } }
+  --wash: #1c2026; --gap: #39414a; --warn: #f0c070; --warn-wash: #2b2415; } }
 * { box-sizing: border-box; }
 html { -webkit-text-size-adjust: 100%; }
 body { margin: 0; background: var(--paper); color: var(--ink); line-height: 1.55; font-size: 16px;
@@ -53,6 +53,8 @@ table { border-collapse: collapse; font-size: .94rem; }
 .pairs img { width: 100%; max-width: none; margin-bottom: 3px; }
 .pairs figcaption { margin-top: 2px; font-size: .8rem; text-align: center; font-variant-numeric: tabular-nums; }
 .crisp { image-rendering: pixelated; }
+.grid { background: var(--gap); }
+.cells img, .pairs img { outline: 1px solid var(--line); outline-offset: -1px; }
 @media (max-width: 760px) and (max-resolution: 1.4dppx) { .grid.crisp { image-rendering: auto; } }
 section details { margin-top: 24px; }
 details { border-top: 1px solid var(--line); padding: 12px 0; }
@@ -66,8 +68,8 @@ footer { color: var(--soft); font-size: .85rem; margin-top: 48px; }
 .ends { margin-top: 40px; }
 @media (max-width: 600px) { main { padding: 24px 16px 40px; } h1 { font-size: 1.5rem; } h2 { margin-top: 44px; }
   .facts { gap: 12px 24px; } }
-@media print { :root { --paper: #fff; --ink: #000; --soft: #444; --line: #ccc; --wash: #f5f5f5; --warn: #8a4b00;
-  --warn-wash: #fff; } body { font-size: 11pt; } main { max-width: none; padding: 0; }
+@media print { :root { --paper: #fff; --ink: #000; --soft: #444; --line: #ccc; --wash: #f5f5f5; --gap: #ccc;
+  --warn: #8a4b00; --warn-wash: #fff; } body { font-size: 11pt; } main { max-width: none; padding: 0; }
   h2 { margin-top: 28px; break-after: avoid; }
   figure, tr, .facts, .pairs figure { break-inside: avoid; } .scroll { overflow: visible; } .cells { min-width: 0; }
   .scroll > svg.figure { min-width: 0; } .crisp, svg { -webkit-print-color-adjust: exact; print-color-adjust: exact; } }

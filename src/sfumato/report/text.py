@@ -11,12 +11,12 @@ _RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 _HEAVY = 600_000  # bytes of PNG above which a picture is sent as WebP at quality 90
 
 
-def count(value: float) -> str:
+def count(value: int | float) -> str:
     """A whole number with thin separators: 12,345."""
     return f"{value:,.0f}" if math.isfinite(value) else "not finite"
 
 
-def figure(value: float, digits: int = 3) -> str:
+def figure(value: int | float, digits: int = 3) -> str:
     """A number with this many significant digits as it is printed: 0.0312, −5, 3.1 × 10⁻⁸."""
     if not math.isfinite(value):
         return "not finite"
@@ -24,7 +24,7 @@ def figure(value: float, digits: int = 3) -> str:
     return f"{mantissa} × 10{str(int(exponent.replace('−', '-'))).translate(_RAISED)}" if exponent else mantissa
 
 
-def signed(value: float) -> str:
+def signed(value: int | float) -> str:
     """A number with one decimal and a true minus sign, or infinity as its symbol."""
     shown = f"{value:.1f}" if math.isfinite(value) else str(value).replace("inf", "∞")
     return shown.replace("-", "−")
@@ -36,11 +36,11 @@ def several(values: Sequence[float]) -> str:
     return shown + (f", … ({len(values)} in all)" if len(values) > 12 else "")
 
 
-def duration(seconds: float) -> str:
+def duration(seconds: int | float) -> str:
     """A wall-clock time in its two largest units: 48 s, 3 min 20 s, 2 h 5 min."""
     if not math.isfinite(seconds):
         return "not finite"
-    if seconds < 60:
+    if seconds < 59.95:
         return f"{seconds:.3g} s"
     minutes, rest = divmod(round(seconds), 60)
     if minutes < 60:

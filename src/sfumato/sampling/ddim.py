@@ -23,6 +23,8 @@ def ddim(process: Process, times: Float[Tensor, "n"], eta: float = 0.0) -> Table
         raise InputError(f"eta: {eta} is not a share of noise; give 0 (deterministic) to 1 (ancestral)")
     at_t, at_s = adjacent(process, times)
     share = added_share(at_t, at_s)
-    from_x_t = at_s.sigma * torch.sqrt(1 - eta**2 * share) / at_t.sigma
+    # 1 - eta^2 c, without cancellation where c is nearly 1 and eta is 1.
+    kept = (1 - eta**2) + eta**2 * torch.exp(at_t.logsnr - at_s.logsnr)
+    from_x_t = at_s.sigma * kept.sqrt() / at_t.sigma
     from_x_0 = at_s.alpha - at_t.alpha * from_x_t
     return Tableau(times[:-1].double(), from_x_t.diag(), from_x_0.diag(), eta * at_s.sigma * share.sqrt())

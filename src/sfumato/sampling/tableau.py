@@ -111,6 +111,7 @@ def run(
             values[2 * r + 1] = prediction.x_0
             if watch is not None:
                 watch(r, t, x, prediction)
+            del prediction  # or its eps, which no row uses, would outlive the next evaluation
         first, *others = terms
         x = values[first[0]] * first[1]
         for j, coefficient in others:
