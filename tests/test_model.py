@@ -47,15 +47,17 @@ def model() -> Model:
 
 @pytest.mark.parametrize("sampler", ["ddim", "ancestral"])
 def test_sample_i_depends_on_its_seed_alone(model: Model, sampler: str) -> None:
-    # Under a contract without levels, whose units are the model's: rounding would hide a difference.
+    # Under a contract whose units are the model's.
     unrounded = spec(low=-1.0, high=1.0, levels=None, dtype="float32", shift=(0.0,), scale=(1.0,))
     free = Model(model.denoiser, unrounded, model.recipe)
     whole = free.sample(64, seed=3, sampler=sampler)
     sevens = free.sample(64, seed=3, sampler=sampler, batch=7)
     single = torch.cat([free.sample(1, seed=3, sampler=sampler, first=i) for i in range(64)])
     assert whole.std() > 0.1
-    torch.testing.assert_close(sevens, whole, atol=1e-5, rtol=0)
-    torch.testing.assert_close(single, whole, atol=1e-5, rtol=0)
+    # Batches are summed in other orders. Of a network that knows nothing, x_0-hat at the first level is its float32
+    # rounding, some 2e-7, divided by alpha = 1/157.
+    torch.testing.assert_close(sevens, whole, atol=5e-5, rtol=0)
+    torch.testing.assert_close(single, whole, atol=5e-5, rtol=0)
 
 
 def test_seeds_and_samples_differ(model: Model) -> None:
@@ -68,7 +70,9 @@ def test_samples_are_in_the_datas_own_units(model: Model) -> None:
     assert samples.shape == (16, 1, 8, 8)
     assert samples.min() >= 0
     assert samples.max() <= 16
-    assert (samples == samples.round()).all()
+    array = model.spec.to_array(model.spec.encode(samples))
+    assert array.dtype == "uint8"
+    assert abs(array - samples.numpy()).max() <= 0.5 + 1e-5
 
 
 def test_sampling_leaves_the_model_as_it_was(model: Model) -> None:

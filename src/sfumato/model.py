@@ -158,7 +158,9 @@ class Model:
         first: int = 0,
         watch: Callable[[int, int, Tensor, Tensor, Prediction], None] | None = None,
     ) -> Tensor:
-        """``count`` samples in the data's own units, shape (count, *shape), on the CPU.
+        """``count`` samples in the data's own units, floating, shape (count, *shape), on the CPU.
+
+        Clipped where the data is bounded; ``spec.to_array(spec.encode(samples))`` rounds to its levels and type.
 
         Sample i depends on (seed, first + i) alone, never on ``batch`` or its neighbours (up to the float rounding of
         the network). ``watch(first, row, t, x, prediction)`` is called after each evaluation, with the index of the

@@ -59,9 +59,7 @@ def metrics(steps=6):
     rows = []
     for k in range(1, steps + 1):
         about = {"step": 10 * k, "images": 1280 * k, "seconds": 20.0 * k}
-        rows.append(
-            {"kind": "train", **about, "loss": 1 / k, "learning_rate": 1e-3, "images_per_second": 60.0 + k}
-        )
+        rows.append({"kind": "train", **about, "loss": 1 / k, "learning_rate": 1e-3, "images_per_second": 60.0 + k})
         loss = 0.5 + 0.01 * (k - 4) ** 2
         levels = [
             {"t": t, "logsnr": 8 - 16 * t, "loss": loss * (1 - 0.5 * t), "train_loss": 0.9 * loss * (1 - 0.5 * t)}

@@ -1,6 +1,7 @@
 """One picture for every layout, and movies."""
 
 import io
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -86,13 +87,12 @@ def test_a_movie_of_images_has_the_frames_and_loops(tmp_path, ending):
 
 def test_a_movie_of_unbounded_images_has_one_window(tmp_path):
     """A value that does not change keeps its gray while everything around it does."""
-    from dataclasses import replace
-
     spec = replace(SPECS["image"], low=None, high=None, levels=None)
     frames = np.random.default_rng(0).standard_normal((4, 2, 1, 4, 6)) * np.array([9, 5, 3, 1]).reshape(4, 1, 1, 1, 1)
     frames[:, 0, 0, 2, 3] = 0.4
     _, drawn, _ = frames_of(movie(frames, spec, tmp_path / "a.webp"))
-    middle = {int(frame[2 * 60 + 30, 3 * 60 + 30, 0]) for frame in drawn}
+    # Two images one above the other, each pixel 42 wide: 6 of them fill the 256 of the largest cell.
+    middle = {int(frame[2 * 42 + 21, 3 * 42 + 21, 0]) for frame in drawn}
     assert len(middle) == 1
     assert middle != {0, 255}
 

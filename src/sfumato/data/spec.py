@@ -95,9 +95,10 @@ class DataSpec:
         return ((x - self._features(self.shift, x)) / self._features(self.scale, x)).to(out)
 
     def decode(self, x: Float[Tensor, "*s"]) -> Float[Tensor, "*s"]:
-        """Model units to data units, ``scale x + shift``: clipped if bounded, on the nearest level if there are levels.
+        """Model units to data units, ``scale x + shift``, clipped if bounded; ``x`` is (*, *shape).
 
-        ``x`` is (*, *shape); the result is float32, or float64 when given float64.
+        The result is float32, or float64 when given float64. Values are left between the levels, where there are
+        levels: rounding belongs to ``to_array``, as it turns a difference in the last bit into one of a whole level.
 
         Raises:
             InputError: trailing axes that are not ``shape``.
@@ -107,19 +108,19 @@ class DataSpec:
         x = x * self._features(self.scale, x) + self._features(self.shift, x)
         if self.low is None or self.high is None:
             return x
-        x = x.clamp(self.low, self.high)
-        if self.levels is None:
-            return x
-        step = (self.high - self.low) / (self.levels - 1)
-        return ((x - self.low) / step).round() * step + self.low
+        return x.clamp(self.low, self.high)
 
     def to_array(self, x: Float[Tensor, "*s"]) -> Shaped[np.ndarray, "*s"]:
-        """Model units to an array of the type that the data came in; integers are rounded and kept in their range.
+        """Model units to an array of the type that the data came in: on the nearest level, integers in their range.
 
         Raises:
             InputError: NaN or infinity where the type is an integer one, which cannot hold it; a wrong shape.
         """
-        values = self.decode(x.detach()).cpu().numpy()
+        decoded = self.decode(x.detach())
+        if self.low is not None and self.high is not None and self.levels is not None:
+            step = (self.high - self.low) / (self.levels - 1)
+            decoded = ((decoded - self.low) / step).round() * step + self.low
+        values = decoded.cpu().numpy()
         dtype = np.dtype(self.dtype)
         if dtype.kind == "f":
             return values.astype(dtype)

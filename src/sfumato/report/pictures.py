@@ -73,7 +73,9 @@ def draw_frames(
     return [grid(frame, spec, columns, window_of=window_of, clear=clear) for frame in frames]
 
 
-def animate(frames: list[Image.Image], format: str, fps: int | float = FRAMES_PER_SECOND, lossless: bool = True) -> bytes:
+def animate(
+    frames: list[Image.Image], format: str, fps: int | float = FRAMES_PER_SECOND, lossless: bool = True
+) -> bytes:
     """The frames as an endless animation, ``format`` "GIF" or "WEBP", with a pause on the last.
 
     ``lossless`` is for WebP; without it the quality is 85.

@@ -48,7 +48,7 @@ def plot_frames(
     frames: Values, spec: DataSpec, reference: Values | None = None, clear: bool = False
 ) -> list[Image.Image]:
     """Frames (f, n, *shape) as pictures like ``plot``'s, all with the same axes."""
-    pooled = [frames.reshape(-1, *frames.shape[2:])] + ([] if reference is None else [reference])
+    pooled = [*frames] + ([] if reference is None else [reference])
     with styled(INK_ON_ANY if clear else INK_ON_WHITE):
         figures = [draw(panels(frame, spec, reference), spec, pooled) for frame in frames]
         pictures = [to_pixels(figures[0], clear, pixels_per_unit=1.0)]
@@ -72,14 +72,15 @@ def panels(values: Values, spec: DataSpec, reference: Values | None = None) -> l
 
 def draw(sets: Sequence[Panel], spec: DataSpec, pooled: Sequence[Values] | None = None) -> Figure:
     """The figure of these sets, within ``styled()``; the limits of the axes are those of ``pooled``, or of the sets."""
-    everything = np.concatenate([np.asarray(v, np.float64) for v in pooled or [s.values for s in sets]])
+    moving = pooled is not None
+    pooled = [np.asarray(v, np.float64) for v in pooled or [shown.values for shown in sets]]
     if spec.layout == "signal":
-        return _signals(sets, spec, everything)
+        return _signals(sets, spec, pooled)
     if spec.shape[0] == 1:
-        return _histogram(sets, everything)
+        return _histogram(sets, pooled, moving)
     if spec.shape[0] == 2:
-        return _points(sets, everything)
-    return _bands(sets, spec, everything)
+        return _points(sets, pooled)
+    return _bands(sets, spec, pooled)
 
 
 def reach(values: Values) -> tuple[float, float]:
@@ -114,7 +115,8 @@ def lines(axes: Axes, signals: Values, colour: str, opacity: float | None = None
     axes.set_xlim(0, max(1, signals.shape[1] - 1))
 
 
-def _signals(sets: Sequence[Panel], spec: DataSpec, everything: npt.NDArray[np.float64]) -> Figure:
+def _signals(sets: Sequence[Panel], spec: DataSpec, pooled: Sequence[Values]) -> Figure:
+    everything = np.concatenate(pooled)
     rows = min(spec.shape[0], _MOST_CHANNELS)
     figure = new_figure(_WIDTH, 250 if rows == 1 else 150 * rows + 40)
     grid = figure.subplots(rows, len(sets), sharex=True, sharey="row", squeeze=False)
@@ -129,26 +131,24 @@ def _signals(sets: Sequence[Panel], spec: DataSpec, everything: npt.NDArray[np.f
     return figure
 
 
-def _histogram(sets: Sequence[Panel], everything: npt.NDArray[np.float64]) -> Figure:
+def _histogram(sets: Sequence[Panel], pooled: Sequence[Values], moving: bool) -> Figure:
     figure = new_figure(_WIDTH, 300)
     axes = figure.subplots()
-    low, high = reach(everything)
+    low, high = reach(np.concatenate(pooled))
     bins = np.linspace(low, high, 61)
-    tallest = 0.0
     for shown in sets:
-        inside = _within(shown.values[:, 0], low, high)
-        heights = np.histogram(inside, bins)[0] / (len(shown.values) * (bins[1] - bins[0]))
-        tallest = max(tallest, float(heights.max()) if shown is sets[-1] else 0.0)
+        heights = _density(shown.values[:, 0], bins)
         axes.stairs(heights, bins, color=shown.colour, fill=True, alpha=0.25)
         axes.stairs(heights, bins, color=shown.colour, linewidth=1.6, label=f"{len(shown.values)} {shown.title}")
     axes.set(xlim=(low, high), xlabel="value", ylabel="density")
-    if len(sets) > 1:
-        axes.set_ylim(0, 1.5 * tallest or None)
+    if moving:  # estimates begin as one spike, and the axis is for what they become
+        axes.set_ylim(0, 1.5 * float(_density(pooled[-1][:, 0], bins).max()) or 1.0)
     axes.legend()
     return figure
 
 
-def _points(sets: Sequence[Panel], everything: npt.NDArray[np.float64]) -> Figure:
+def _points(sets: Sequence[Panel], pooled: Sequence[Values]) -> Figure:
+    everything = np.concatenate(pooled)
     figure = new_figure(_WIDTH if len(sets) > 1 else _WIDTH // 2 + 20, 370)
     figure.set_layout_engine("compressed")
     grid = figure.subplots(1, len(sets), sharex=True, sharey=True, squeeze=False)[0]
@@ -162,14 +162,15 @@ def _points(sets: Sequence[Panel], everything: npt.NDArray[np.float64]) -> Figur
     return figure
 
 
-def _bands(sets: Sequence[Panel], spec: DataSpec, everything: npt.NDArray[np.float64]) -> Figure:
+def _bands(sets: Sequence[Panel], spec: DataSpec, pooled: Sequence[Values]) -> Figure:
     features = spec.shape[0]
     figure = new_figure(_WIDTH, 470)
-    (top,), (bottom,) = figure.subfigures(2, 1, squeeze=False, height_ratios=(1.05, 1))
-    axes = top.subplots()
+    layout = [["bands"] * len(_PAIRS), [f"pair {k}" for k in range(len(_PAIRS))]]
+    named = figure.subplot_mosaic(layout, height_ratios=(1.05, 1))
+    axes = named["bands"]
     position = np.arange(1, features + 1)
     for k, shown in enumerate(sets):
-        low, middle, high = np.nanpercentile(_in_model_units(shown.values, spec), (5, 50, 95), axis=0)
+        low, middle, high = _quantiles(shown.values, spec)
         if features > _MOST_BARS:
             axes.fill_between(position, low, high, color=shown.colour, alpha=0.25, linewidth=0)
             axes.plot(position, middle, color=shown.colour, linewidth=1.4)
@@ -179,16 +180,23 @@ def _bands(sets: Sequence[Panel], spec: DataSpec, everything: npt.NDArray[np.flo
             label = axes.vlines(at, low, high, color=shown.colour, linewidth=min(6.0, 90 / features), alpha=0.6)
             axes.plot(at, middle, "o", color=shown.colour, markersize=min(6.0, 90 / features))
         label.set_label(f"{len(shown.values)} {shown.title}: 5 % to 95 %, median")
+    bands = np.array([_quantiles(v, spec) for v in pooled])
+    margin = 0.05 * (bands.max() - bands.min()) or 0.5
     axes.set(xlabel="feature", ylabel="(x − shift) / scale", xlim=(0.4, features + 0.6))
+    axes.set_ylim(bands.min() - margin, bands.max() + margin)
     axes.xaxis.get_major_locator().set_params(integer=True)
-    top.legend(*axes.get_legend_handles_labels(), loc="outside upper left", ncols=2)
-    pooled = _in_model_units(everything, spec)
-    for axes, (i, j) in zip(bottom.subplots(1, len(_PAIRS)), _PAIRS, strict=True):
+    figure.legend(*axes.get_legend_handles_labels(), loc="outside upper left", ncols=2)
+    everything = _in_model_units(np.concatenate(pooled), spec)
+    for k, (i, j) in enumerate(_PAIRS):
+        axes = named[f"pair {k}"]
         for shown in reversed(sets):
             values = _in_model_units(shown.values, spec)
             scatter(axes, values[:, i], values[:, j], shown.colour, below=len(sets) * len(_PAIRS))
         axes.set(
-            xlabel=f"feature {i + 1}", ylabel=f"feature {j + 1}", xlim=reach(pooled[:, i]), ylim=reach(pooled[:, j])
+            xlabel=f"feature {i + 1}",
+            ylabel=f"feature {j + 1}",
+            xlim=reach(everything[:, i]),
+            ylim=reach(everything[:, j]),
         )
     return figure
 
@@ -198,5 +206,14 @@ def _in_model_units(values: Values, spec: DataSpec) -> npt.NDArray[Any]:
     return scaled
 
 
-def _within(values: Values, low: float, high: float) -> Values:
-    return values[(values >= low) & (values <= high)]
+def _quantiles(values: Values, spec: DataSpec) -> npt.NDArray[Any]:
+    """The 5 %, 50 % and 95 % quantiles of each feature, (3, D), of the values that are finite."""
+    scaled = _in_model_units(values, spec)
+    kept = [feature[np.isfinite(feature)] for feature in scaled.T]
+    return np.array([np.percentile(f, (5, 50, 95)) if f.size else (0, 0, 0) for f in kept]).T
+
+
+def _density(values: Values, bins: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    inside = values[(values >= bins[0]) & (values <= bins[-1])]
+    density: npt.NDArray[Any] = np.histogram(inside, bins)[0] / (len(values) * (bins[1] - bins[0]))
+    return density
