@@ -139,10 +139,10 @@ class Model:
 
     def beliefs(self) -> Denoiser:
         """The denoiser that sampling asks: x_0 clamped to the data's range where the data is bounded."""
-        ends = self.spec.low, self.spec.high
-        if ends[0] is None or ends[1] is None:
+        if self.spec.low is None or self.spec.high is None:
             return self.denoiser
         # Bounded data has one shift and one scale, so any value of a sample tells where the ends are.
+        ends = (self.spec.low, self.spec.high)
         low, high = (float(self.spec.encode(torch.full(self.spec.shape, end)).amin()) for end in ends)
         return Clamped(self.denoiser, low, high)
 

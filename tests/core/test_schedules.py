@@ -110,8 +110,17 @@ def test_cosine_cut_nowhere_reaches_pure_noise(logsnr_max):
 
 
 @pytest.mark.parametrize("logsnr_min", [-40.0, -60.0, -80.0])
-def test_cosine_ends_where_it_says_however_far_out(logsnr_min):
-    assert float(Cosine(logsnr_min, 15.0).logsnr(tensor(1.0))) == pytest.approx(logsnr_min, rel=1e-11)
+@pytest.mark.parametrize("clock", [Cosine, Logistic])
+def test_a_clock_ends_where_it_says_however_far_out(clock, logsnr_min):
+    assert float(clock(logsnr_min, 15.0).logsnr(tensor(1.0))) == pytest.approx(logsnr_min, rel=1e-11)
+
+
+@pytest.mark.parametrize("schedule", [LinearBeta(0.1, 60.0), Tabulated(linear_betas(20, 0.1, 0.9999))])
+def test_rates_invert_far_beyond_log_snr_minus_twenty(schedule):
+    t = torch.linspace(0.9, 1, 11, dtype=torch.float64)
+    logsnr, rate = slope(schedule, t)
+    assert (logsnr[-3:] < -20).all()
+    assert ((schedule.time(logsnr) - t).abs() <= 32 * U * (1 + (logsnr / rate).abs())).all()
 
 
 # ------------------------------------------------------------------------------------------------ continuous clocks

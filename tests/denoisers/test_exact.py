@@ -239,6 +239,7 @@ def test_weights_and_covariances_of_float32_are_taken():
     root = torch.randn(3, 6, 3, generator=torch.Generator().manual_seed(0))
     mixture = GaussianMixture(weights, torch.zeros(3, 6), root @ root.mT)
     assert mixture.weights.tolist() == pytest.approx([0.1, 0.2, 0.7], rel=1e-6)
+    assert float(mixture.weights.sum()) == pytest.approx(1, abs=1e-15)
 
 
 def test_an_exact_denoiser_takes_no_condition():

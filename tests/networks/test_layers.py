@@ -147,7 +147,7 @@ def test_the_embedding_is_felt_whatever_the_groups():
 
 
 def test_dropout_is_between_the_second_activation_and_convolution():
-    # All but conv2 and the norm's bias at zero: conv2 sees silu(bias) = s > 0 at every position, dropped or s / (1 - p).
+    # All but conv2 and the norm's bias at zero: conv2 sees silu(bias) = s > 0 everywhere, dropped or s / (1 - p).
     layer = ResidualBlock(1, 2, 2, 3, dropout=0.25).requires_grad_(False)
     for parameter in layer.parameters():
         torch.nn.init.zeros_(parameter)

@@ -101,6 +101,26 @@ def test_agrees_with_diffusers_when_weights_are_mapped_by_order(config, ours):
         assert (network(x, label) - expected).abs().max() < 1e-5 * expected.abs().max()
 
 
+def test_skips_meet_the_way_up_in_reverse():
+    network = awake(UNet((1, 8, 8), width=8, multipliers=(1, 2), blocks=2, attention=(), groups=4))
+    x, label = torch.randn(2, 1, 8, 8), torch.tensor([1.0, 5.0])
+    e = network.embed(label)
+    a = network.conv_in(x)
+    b = network.down[0].blocks[0](a, e)
+    c = network.down[0].blocks[1](b, e)
+    d = network.down[0].resample(c)
+    f = network.down[1].blocks[0](d, e)
+    g = network.down[1].blocks[1](f, e)
+    y = network.middle[1](network.middle[0](g, e), e)
+    for stage, skips in zip(network.up, ((g, f, d), (c, b, a)), strict=True):
+        for block, skip in zip(stage.blocks, skips, strict=True):
+            y = block(torch.cat((y, skip), dim=1), e)
+        y = y if stage.resample is None else stage.resample(y)
+    y = network.norm(y)
+    # the same operations but for the last activation, which is written out: a rounding or two of float32
+    assert torch.allclose(network(x, label), network.conv_out(y * torch.sigmoid(y)), rtol=0, atol=1e-5)
+
+
 def test_the_features_of_every_level_have_its_channels_and_sides():
     network = UNet((2, 16, 24), width=8, multipliers=(1, 3, 2), blocks=2, attention=(6,), groups=4)
     seen = {}

@@ -70,7 +70,7 @@ def metrics(steps=6):
     return rows
 
 
-def gallery(spec, n=7, m=5, frames=6, j=3):
+def gallery(spec, n=7, m=5, frames=4, j=3):
     """What gallery.npz holds."""
     start, end = values(spec, j, 3).astype(np.float64), values(spec, j, 4).astype(np.float64)
     share = np.linspace(0, 1, frames).reshape(-1, *(1,) * start.ndim)

@@ -161,6 +161,7 @@ def test_arrangement_is_square_and_full_where_it_can_be():
     assert [arrange(n, 8, 8) for n in (1, 4, 9, 16, 64, 100)] == [1, 2, 3, 4, 8, 10]
     assert arrange(64, 32, 48) == 8
     assert arrange(10, 8, 8) == 5
+    assert arrange(12, 8, 8) == 4
     for n in range(1, 80):
         columns = arrange(n, 8, 8)
         assert 1 <= columns <= n
@@ -182,5 +183,5 @@ def test_what_is_no_grid_is_refused(values, options, message):
 
 
 def test_other_layouts_are_refused():
-    with pytest.raises(InputError, match="'signal'.*use picture"):
+    with pytest.raises(InputError, match=r"'signal'.*use picture"):
         grid(np.zeros((2, 2, 12)), SPECS["signal"])

@@ -2,4 +2,5 @@
 
 from sfumato.networks.embeddings import Fourier as Fourier
 from sfumato.networks.embeddings import Sinusoidal as Sinusoidal
+from sfumato.networks.mlp import MLP as MLP
 from sfumato.networks.unet import UNet as UNet

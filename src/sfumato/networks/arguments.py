@@ -27,6 +27,13 @@ def positives(name: str, values: Sequence[int]) -> tuple[int, ...]:
     return given
 
 
+def even(name: str, value: int) -> int:
+    """``value`` if it is an even integer of at least 4, else ``InputError``."""
+    if positive(name, value) % 2 or value < 4:
+        raise InputError(f"{name}={value} is not allowed: give an even number of at least 4")
+    return value
+
+
 def probability(name: str, value: float) -> float:
     """``value`` if it lies in [0, 1), else ``InputError``."""
     if not 0.0 <= value < 1.0:

@@ -17,10 +17,19 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from sfumato.errors import InputError
-from sfumato.networks.arguments import positive, positive_real
+from sfumato.networks.arguments import even, positive_real
 from sfumato.networks.layers import linear
 
 NAMES: Final = ("sinusoidal", "fourier")
+
+
+def random_frequencies(*size: int, scale: float) -> Tensor:
+    """Draws from N(0, scale^2), of the given size, in periods per unit.
+
+    They are rounded to bfloat16's eight bits, which float16 holds too: at half precision a network has the same angles.
+    """
+    drawn = scale * torch.randn(size)
+    return drawn.bfloat16().to(drawn.dtype)
 
 
 class Sinusoidal(nn.Module):
@@ -33,9 +42,7 @@ class Sinusoidal(nn.Module):
 
     def __init__(self, dim: int, max_period: float = 10_000.0) -> None:
         super().__init__()
-        if positive("dim", dim) % 2 or dim < 4:
-            raise InputError(f"dim={dim} is not allowed for a sinusoidal embedding: give an even number of at least 4")
-        self.count = dim // 2
+        self.count = even("dim", dim) // 2
         self.rate = -math.log(positive_real("max_period", max_period)) / (self.count - 1)
 
     def forward(self, label: Float[Tensor, " b"]) -> Float[Tensor, "b dim"]:
@@ -50,19 +57,16 @@ class Fourier(nn.Module):
     """Random frequencies, drawn once and kept with the weights: ``w_i = 2 pi f_i``, f_i ~ N(0, scale^2).
 
     ``(B,) -> (B, dim)``, in float32 or the label's type if that is wider; ``scale`` is in periods per unit of label.
-    Raises ``InputError`` unless ``dim`` is even. (Tancik et al., 2020, "Fourier features let networks learn high
-    frequency functions in low dimensional domains", section 5; Song et al., 2021, appendix C.)
+    Raises ``InputError`` unless ``dim`` is even and at least 4. (Tancik et al., 2020, "Fourier features let networks
+    learn high frequency functions in low dimensional domains", section 5; Song et al., 2021, appendix C.)
     """
 
     frequencies: Tensor
 
     def __init__(self, dim: int, scale: float = 1.0) -> None:
         super().__init__()
-        if positive("dim", dim) % 2:
-            raise InputError(f"dim={dim} is not allowed for a Fourier embedding: give an even number")
-        drawn = positive_real("scale", scale) * torch.randn(dim // 2)
-        # Rounded to bfloat16's eight bits, which float16 holds too: a network at half precision has the same angles.
-        self.register_buffer("frequencies", drawn.bfloat16().to(drawn.dtype))
+        drawn = random_frequencies(even("dim", dim) // 2, scale=positive_real("scale", scale))
+        self.register_buffer("frequencies", drawn)
 
     def forward(self, label: Float[Tensor, " b"]) -> Float[Tensor, "b dim"]:
         label = label.to(torch.promote_types(label.dtype, torch.float32))

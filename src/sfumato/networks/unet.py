@@ -19,7 +19,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from sfumato.errors import InputError
-from sfumato.networks.arguments import fits, positive, positives, probability
+from sfumato.networks.arguments import even, fits, positive, positives, probability
 from sfumato.networks.embeddings import LabelEmbedding
 from sfumato.networks.layers import (
     Downsample,
@@ -114,8 +114,7 @@ class UNet(nn.Module):
     ) -> None:
         super().__init__()
         self.shape = _image_or_signal(shape)
-        if positive("width", width) % 2 or width < 4:
-            raise InputError(f"width={width} is not allowed: give an even number of at least 4")
+        even("width", width)
         channels = [width * m for m in positives("multipliers", multipliers)]
         positive("blocks", blocks)
         positive("heads", heads)

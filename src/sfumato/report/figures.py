@@ -44,7 +44,7 @@ def loss_curves(train: list[Row], held_out: list[Row], noun: str = "images") -> 
         _loss_axis(axes, shown)
         axes.set_xlabel(f"{noun} seen")
         _in_thousands(axes)
-        axes.legend()
+        _legend(axes)
         return to_svg(figure, "loss", f"Loss against {noun} seen, for training steps, held-out data and training data.")
 
 
@@ -69,7 +69,7 @@ def loss_by_level(held_out: list[Row]) -> str:
                 shown.append(loss)
         _loss_axis(axes, shown)
         axes.set_xlabel("log-SNR  (← noise, data →)")
-        axes.legend()
+        _legend(axes)
         return to_svg(figure, "levels", "Loss against log-SNR for the first and the last measurement.")
 
 
@@ -116,7 +116,7 @@ def schedule(process: Process) -> list[str]:
         axes = figure.subplots()
         axes.plot(*_finite(t.numpy(), logsnr), color=BLUE)
         axes.set(xlabel="t  (0 data, 1 noise)", ylabel="log-SNR (nats)")
-        drawn.append(to_svg(figure, "logsnr", "Log-SNR against t."))
+        drawn.append(to_svg(figure, "logsnr", "The log-SNR against t, falling from data to noise."))
 
         figure = new_figure(*_THIRD)
         axes = figure.subplots()
@@ -238,6 +238,11 @@ def _loss_axis(axes: Axes, shown: list[Floats]) -> None:
     if values.size and values.min() > 0 and values.max() > _LOG_FROM * values.min():
         axes.set_yscale("log")
         _plain_log(axes)
+
+
+def _legend(axes: Axes) -> None:
+    if axes.get_legend_handles_labels()[0]:  # of no finite number at all there is no curve, and matplotlib would warn
+        axes.legend()
 
 
 def _plain_log(axes: Axes) -> None:

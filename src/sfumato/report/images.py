@@ -103,7 +103,7 @@ def arrange(n: int, height: int, width: int) -> int:
     candidates = range(max(1, math.floor(0.6 * ideal)), min(n, math.ceil(1.7 * ideal)) + 1)
     return min(
         candidates or range(n, n + 1),
-        key=lambda c: ((-n % c > 0) * 0.25 + -n % c / n + abs(math.log(c / ideal)), -c),
+        key=lambda c: (round((-n % c > 0) * 0.25 + -n % c / n + abs(math.log(c / ideal)), 6), -c),
     )
 
 

@@ -9,6 +9,8 @@ from PIL import Image
 from . import text
 from .run import Run
 
+_HEAVY_CELL = 12_000  # bytes: the page has a hundred cells
+
 
 def section(title: str, body: str) -> str:
     """A part of the page under its own heading."""
@@ -43,9 +45,9 @@ def table(rows: Iterable[tuple[str, str]]) -> str:
 
 
 def image(picture: Image.Image, alt: str, kind: str = "grid crisp") -> str:
-    """A picture inside the page, with pixels that stay sharp when they are enlarged."""
+    """A picture inside the page, with pixels that stay sharp when they are enlarged; a "crisp" one is one sample."""
     width, height = picture.size
-    source = text.image_uri(picture)
+    source = text.image_uri(picture) if kind != "crisp" else text.image_uri(picture, heavy=_HEAVY_CELL)
     return f'<img class="{kind}" src="{source}" width="{width}" height="{height}" alt="{escape(alt)}">'
 
 

@@ -163,32 +163,32 @@ def _points(sets: Sequence[Panel], pooled: Sequence[Values]) -> Figure:
 
 
 def _bands(sets: Sequence[Panel], spec: DataSpec, pooled: Sequence[Values]) -> Figure:
+    from matplotlib.ticker import MaxNLocator
+
     features = spec.shape[0]
     figure = new_figure(_WIDTH, 470)
-    layout = [["bands"] * len(_PAIRS), [f"pair {k}" for k in range(len(_PAIRS))]]
-    named = figure.subplot_mosaic(layout, height_ratios=(1.05, 1))
-    axes = named["bands"]
+    places = figure.add_gridspec(2, len(_PAIRS), height_ratios=(1.05, 1))
+    axes = figure.add_subplot(places[0, :])
     position = np.arange(1, features + 1)
     for k, shown in enumerate(sets):
         low, middle, high = _quantiles(shown.values, spec)
         if features > _MOST_BARS:
             axes.fill_between(position, low, high, color=shown.colour, alpha=0.25, linewidth=0)
             axes.plot(position, middle, color=shown.colour, linewidth=1.4)
-            label = axes.plot([], [], color=shown.colour)[0]
         else:
             at = position + (k - (len(sets) - 1) / 2) * 0.3
-            label = axes.vlines(at, low, high, color=shown.colour, linewidth=min(6.0, 90 / features), alpha=0.6)
+            axes.vlines(at, low, high, color=shown.colour, linewidth=min(6.0, 90 / features), alpha=0.6)
             axes.plot(at, middle, "o", color=shown.colour, markersize=min(6.0, 90 / features))
-        label.set_label(f"{len(shown.values)} {shown.title}: 5 % to 95 %, median")
+        axes.plot([], [], color=shown.colour, label=f"{len(shown.values)} {shown.title}: 5 % to 95 %, median")
     bands = np.array([_quantiles(v, spec) for v in pooled])
     margin = 0.05 * (bands.max() - bands.min()) or 0.5
     axes.set(xlabel="feature", ylabel="(x − shift) / scale", xlim=(0.4, features + 0.6))
     axes.set_ylim(bands.min() - margin, bands.max() + margin)
-    axes.xaxis.get_major_locator().set_params(integer=True)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     figure.legend(*axes.get_legend_handles_labels(), loc="outside upper left", ncols=2)
     everything = _in_model_units(np.concatenate(pooled), spec)
     for k, (i, j) in enumerate(_PAIRS):
-        axes = named[f"pair {k}"]
+        axes = figure.add_subplot(places[1, k])
         for shown in reversed(sets):
             values = _in_model_units(shown.values, spec)
             scatter(axes, values[:, i], values[:, j], shown.colour, below=len(sets) * len(_PAIRS))
@@ -210,7 +210,8 @@ def _quantiles(values: Values, spec: DataSpec) -> npt.NDArray[Any]:
     """The 5 %, 50 % and 95 % quantiles of each feature, (3, D), of the values that are finite."""
     scaled = _in_model_units(values, spec)
     kept = [feature[np.isfinite(feature)] for feature in scaled.T]
-    return np.array([np.percentile(f, (5, 50, 95)) if f.size else (0, 0, 0) for f in kept]).T
+    found: npt.NDArray[Any] = np.array([np.percentile(f, (5, 50, 95)) if f.size else (0, 0, 0) for f in kept])
+    return np.swapaxes(found, 0, 1)
 
 
 def _density(values: Values, bins: npt.NDArray[Any]) -> npt.NDArray[Any]:

@@ -7,6 +7,7 @@ does without it: a page about an interrupted run is worth more than none.
 import json
 import math
 import zipfile
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -152,10 +153,13 @@ def _gallery(path: Path, spec: DataSpec, problems: list[str]) -> dict[str, Value
         return {}
     found: dict[str, Values] = {}
     try:
-        with np.load(path, allow_pickle=False) as arrays:
-            for name in set(arrays.files) & {*_SAMPLES, *_NUMBERS}:
+        if not zipfile.is_zipfile(path):
+            raise ValueError("not a zip archive")
+        # Opened here, for np.load leaves a file that it cannot read open.
+        with open(path, "rb") as file, np.load(file, allow_pickle=False) as arrays:
+            for name in [name for name in arrays.files if name in {*_SAMPLES, *_NUMBERS}]:
                 found[name] = arrays[name]
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         problems.append(f"gallery.npz could not be read ({error}), so what it held is left out.")
         return {}
     for name, array in list(found.items()):

@@ -21,7 +21,8 @@ _FRAMES = {"image": 48, "signal": 30, "vector": 30}
 _STRIPS = 2
 _MOVIES = 8
 _MOST_LOSSLESS = 1_000_000  # values in a movie of images; above, it is compressed with loss
-_WIDEST = 1400  # pixels of a movie
+_WIDEST = 800  # pixels of a movie
+_HEAVY_STILL = 100_000  # bytes
 _CELL = 128  # pixels of an image that stands alone
 # Ratios of median distances, samples over held-out data, at which the wording changes.
 _COPIED, _CLOSE, _FAR = 0.5, 0.8, 1.25
@@ -187,7 +188,7 @@ def _movie(run: Run, states: Values, estimates: Values) -> str:
         kind, lossless, enlarged = "grid crisp", frames.size <= _MOST_LOSSLESS, 1.5
         caption = "Above: the states. Below: the estimates of the clean sample at the same levels."
     else:
-        reference = None if real is None else real[:most]
+        reference = None if real is None else real[: most // 3]
         drawn = draw_frames(estimates[chosen, :most], run.spec, reference=reference, clear=True)
         kind, lossless, enlarged = "plot", True, 1.0
         caption = "The estimates of the clean sample, from the highest noise level to the lowest."
@@ -197,7 +198,7 @@ def _movie(run: Run, states: Values, estimates: Values) -> str:
     width, height = drawn[0].size
     return figure(
         '<picture><source media="print, (prefers-reduced-motion: reduce)" '
-        f'srcset="{text.image_uri(drawn[-1])}"><img class="{kind}" src="{text.uri(content, "image/webp")}" '
+        f'srcset="{text.image_uri(drawn[-1], heavy=_HEAVY_STILL)}"><img class="{kind}" src="{text.uri(content, "image/webp")}" '
         f'style="width:100%;max-width:{enlarged * width:.0f}px" width="{width}" height="{height}" '
         'alt="Animation of the samples on their way from noise to data"></picture>',
         caption,

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from PIL import Image
 
 _RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
-_HEAVY = 600_000  # bytes of PNG above which a picture is sent as WebP at quality 90
+_HEAVY = 600_000
 
 
 def count(value: int | float) -> str:
@@ -49,17 +49,17 @@ def duration(seconds: int | float) -> str:
     return f"{hours} h {minutes} min"
 
 
-def image_uri(image: Image.Image, widest: int = 1400) -> str:
-    """The picture as a data URI: PNG, or WebP where that would be heavy; reduced to ``widest`` pixels a side."""
+def image_uri(image: Image.Image, widest: int = 1400, heavy: int = _HEAVY) -> str:
+    """The picture as a data URI: PNG, or WebP with loss if that has over ``heavy`` bytes; at most ``widest`` a side."""
     if max(image.size) > widest:
         image = image.copy()
         image.thumbnail((widest, widest), Image.Resampling.LANCZOS)
     file = io.BytesIO()
     image.save(file, "PNG", optimize=True)
-    if file.tell() <= _HEAVY:
+    if file.tell() <= heavy:
         return uri(file.getvalue(), "image/png")
     file = io.BytesIO()
-    image.save(file, "WEBP", quality=90, method=4)
+    image.save(file, "WEBP", quality=88, method=4)
     return uri(file.getvalue(), "image/webp")
 
 

@@ -1,0 +1,112 @@
+"""A residual network for vectors, and for samples of any shape taken as vectors.
+
+With e the embedding of the noise label and n the layer norm,
+
+    h_0     = linear([x, sin(2 pi F x), cos(2 pi F x)])
+    h_(i+1) = h_i + linear(dropout(silu(linear((1 + scale_i(e)) n(h_i) + shift_i(e)))))        i = 0 .. depth - 1
+    y       = linear(silu(n(h_depth)))
+
+The fixed random frequencies F let a small network draw sharp edges in few dimensions, which it learns slowly from the
+bare coordinates (Tancik et al., 2020, "Fourier features let networks learn high frequency functions in low dimensional
+domains"). The modulation by scale and shift is that of Perez et al. (2018, "FiLM").
+"""
+
+import math
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from sfumato.networks.arguments import even, fits, positive, positives, probability
+from sfumato.networks.embeddings import LabelEmbedding, random_frequencies
+from sfumato.networks.layers import linear, zeroed
+
+LABEL_FEATURES = 64  # enough for one number, whatever the width
+
+
+class CoordinateFeatures(nn.Module):
+    """A vector beside sines and cosines of random projections of it: ``(B, n) -> (B, n + 2 count)``.
+
+    ``[x, sin(2 pi F x), cos(2 pi F x)]``, F (count, n) drawn once from N(0, s^2), ``s = sqrt(2) n^(-3/2)`` periods per
+    unit. For x of unit variance the angles have a standard deviation of 2 pi s sqrt(n) = 9 / n: several periods in a
+    plane, and ever smoother in more dimensions, where wiggly features harm and the bare coordinates serve well.
+    """
+
+    frequencies: Tensor
+
+    def __init__(self, n: int, count: int) -> None:
+        super().__init__()
+        self.register_buffer("frequencies", random_frequencies(count, n, scale=math.sqrt(2.0) * n**-1.5))
+
+    def forward(self, x: Float[Tensor, "b n"]) -> Float[Tensor, "b features"]:
+        angle = 2.0 * math.pi * F.linear(x, self.frequencies)
+        return torch.cat([x, angle.sin(), angle.cos()], dim=1)
+
+
+class ModulatedBlock(nn.Module):
+    """A residual block of two layers whose normalised input is scaled and shifted by the embedding.
+
+    ``(B, width), (B, embedding) -> (B, width)``; scale, shift and the second layer start at zero, so that a fresh block
+    is the identity.
+    """
+
+    def __init__(self, width: int, embedding: int, *, dropout: float = 0.0) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(width, elementwise_affine=False)
+        self.modulation = zeroed(linear(embedding, 2 * width))
+        self.linear1 = linear(width, width)
+        self.dropout = nn.Dropout(dropout)
+        self.linear2 = zeroed(linear(width, width))
+
+    def forward(self, h: Float[Tensor, "b w"], embedding: Float[Tensor, "b e"]) -> Float[Tensor, "b w"]:
+        scale, shift = self.modulation(embedding).chunk(2, dim=1)
+        z = self.linear1(torch.addcmul(shift, self.norm(h), 1.0 + scale))
+        y: Tensor = h + self.linear2(self.dropout(F.silu(z)))
+        return y
+
+
+class MLP(nn.Module):
+    """``y = network(x, label)``: x (B, *shape), label (B,) any real number, y shaped as x.
+
+    Arguments:
+        shape: of one sample; its entries are taken as one vector.
+        width: of the hidden layers, and number of sines and cosines of x; even, at least 4.
+        depth: number of residual blocks.
+        dropout: probability inside each of them.
+        embedding: "sinusoidal" for labels that count steps, "fourier" for labels of order one.
+
+    A fresh network outputs 0. Expects x of about unit variance, in the type of its weights. Raises ``InputError`` for
+    arguments that make no network and for an x of another shape.
+    """
+
+    def __init__(
+        self,
+        shape: Sequence[int],
+        width: int = 256,
+        depth: int = 4,
+        dropout: float = 0.0,
+        embedding: str = "sinusoidal",
+    ) -> None:
+        super().__init__()
+        self.shape = positives("shape", shape)
+        even("width", width)
+        positive("depth", depth)
+        probability("dropout", dropout)
+        n = math.prod(self.shape)
+        self.embed = LabelEmbedding(embedding, LABEL_FEATURES, width // 2)
+        self.features = CoordinateFeatures(n, width // 2)
+        self.linear_in = linear(n + width, width)
+        self.blocks = nn.ModuleList([ModulatedBlock(width, width // 2, dropout=dropout) for _ in range(depth)])
+        self.norm = nn.LayerNorm(width)
+        self.linear_out = zeroed(linear(width, n))
+
+    def forward(self, x: Float[Tensor, "b *s"], label: Float[Tensor, " b"]) -> Float[Tensor, "b *s"]:
+        fits(x, self.shape)
+        embedding = self.embed(label)
+        h = self.linear_in(self.features(x.flatten(1)))
+        for block in self.blocks:
+            h = block(h, embedding)
+        y: Tensor = self.linear_out(F.silu(self.norm(h)))
+        return y.reshape(x.shape)

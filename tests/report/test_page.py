@@ -1,0 +1,389 @@
+"""The page: whole, closed in itself, safe, and honest about what is missing."""
+
+import base64
+import io
+import json
+import math
+import re
+from dataclasses import replace
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from sfumato.report import grid, sections, showing, write_report
+from sfumato.report.run import read_run
+from sfumato.report.showing import verdict
+
+from .conftest import SPECS, gallery, metrics, write_run
+
+FEW = {"samples": gallery(SPECS["image"])["samples"]}  # a gallery that costs little to draw
+VOID = {"meta", "img", "source", "col", "br", "hr", "link", "input"}
+NO_TEXT = {"style", "title"}
+
+
+class Page(HTMLParser):
+    """What a reader and a browser find: tags that balance, every reference, ids, text by section."""
+
+    def __init__(self, html):
+        super().__init__()
+        self.open, self.references, self.ids, self.tags, self.images = [], [], [], [], []
+        self.words = []
+        self.feed(html)
+        self.close()
+        self.text = " ".join(" ".join(self.words).split())
+
+    def handle_starttag(self, tag, attributes):
+        if tag not in VOID:
+            self.open.append(tag)
+        self.look(tag, attributes)
+
+    def handle_startendtag(self, tag, attributes):
+        self.look(tag, attributes)
+
+    def look(self, tag, attributes):
+        given = dict(attributes)
+        assert len(given) == len(attributes), f"an attribute twice in {tag}"
+        self.tags.append(tag)
+        for key in ("src", "href", "srcset", "xlink:href", "action", "data", "poster"):
+            if key in given:
+                self.references.append(given[key])
+        self.references += re.findall(r"url\(([^)]*)\)", given.get("style", "") + given.get("clip-path", ""))
+        if "id" in given:
+            self.ids.append(given["id"])
+        if tag == "img":
+            self.images.append(given)
+        assert not any(key.startswith("on") for key in given)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        if not NO_TEXT & set(self.open) and "svg" not in self.open:
+            self.words.append(data)
+
+
+def read(folder):
+    path = write_report(folder)
+    assert path == folder / "report.html"
+    html = path.read_text(encoding="utf-8")
+    return html, Page(html)
+
+
+def decoded(uri):
+    head, _, content = uri.partition(";base64,")
+    assert head in ("data:image/png", "data:image/webp")
+    return Image.open(io.BytesIO(base64.b64decode(content)))
+
+
+def headings(html):
+    return re.findall(r"<h[12]>(.*?)</h[12]>", html)
+
+
+@pytest.fixture(scope="module", params=["image", "signal", "table"])
+def report(request, tmp_path_factory):
+    spec = SPECS[request.param]
+    return spec, *read(write_run(tmp_path_factory.mktemp(request.param), spec))
+
+
+def test_the_page_is_whole(report):
+    _, html, page = report
+    assert page.open == []
+    assert html.startswith("<!doctype html>")
+    assert headings(html) == [
+        "tiny digits",
+        "Samples",
+        "Results",
+        "Nearest training samples",
+        "From noise to data",
+        "Training",
+        "The process",
+    ]
+    assert "nan" not in page.text.lower().split()
+    assert "None" not in page.text
+
+
+def test_the_page_needs_nothing_else(report):
+    _, html, page = report
+    assert "script" not in page.tags
+    assert "link" not in page.tags
+    assert page.references
+    for reference in page.references:
+        assert reference.startswith(("data:image/", "#")), reference[:80]
+    assert "@import" not in html
+    outside = re.findall(r"https?://[^\s\"'<]+", html)
+    assert set(outside) == {"http://www.w3.org/2000/svg", "http://www.w3.org/1999/xlink"}  # names, never fetched
+
+
+def test_ids_are_unique_and_references_inside_resolve(report):
+    _, _, page = report
+    assert len(set(page.ids)) == len(page.ids)
+    assert {reference[1:] for reference in page.references if reference.startswith("#")} <= set(page.ids)
+
+
+def test_every_image_says_what_it_is(report):
+    _, _, page = report
+    for image in page.images:
+        assert image["alt"]
+        assert decoded(image["src"]).size == (int(image["width"]), int(image["height"]))
+
+
+def test_the_facts(report):
+    spec, _, page = report
+    noun = "images" if spec.layout == "image" else "samples"
+    for fact in (
+        f"{noun} seen 7,680",
+        "steps 60",
+        "wall-clock time 2 min 0 s",
+        f"{noun} a second 64",  # the median of 61 to 66, rounded to even
+        "samples of data 50 10% held out",
+        f"best held-out loss 0.5 at 5,120 {noun}",
+        "last held-out loss 0.54",
+        "12,345 parameters",
+        "recipe custom",
+    ):
+        assert fact in page.text, fact
+    assert f"held-out loss is 25% above its twin; it was lowest at 5,120 {noun}." in page.text
+
+
+def test_the_movie_moves_and_loops_and_has_a_still(report):
+    _, html, page = report
+    moving = [decoded(image["src"]) for image in page.images if getattr(decoded(image["src"]), "n_frames", 1) > 1]
+    (movie,) = moving
+    assert movie.n_frames == 4
+    assert movie.info["loop"] == 0
+    (still,) = re.findall(r'<source media="print, \(prefers-reduced-motion: reduce\)" srcset="([^"]+)"', html)
+    movie.seek(3)
+    last, still = (np.asarray(picture.convert("RGBA")) for picture in (movie, decoded(still)))
+    assert np.array_equal(last[..., 3], still[..., 3])
+    assert np.array_equal(last[still[..., 3] > 0], still[still[..., 3] > 0])  # what is transparent has no colour
+
+
+def test_images_are_shown_exactly(tmp_path):
+    spec = SPECS["image"]
+    _, page = read(write_run(tmp_path, spec, rows=[]))
+    arrays = gallery(spec)
+    found = {image["alt"]: decoded(image["src"]) for image in page.images}
+    for alt, name in (("Samples of the model", "samples"), ("Real data", "real")):
+        expected = np.asarray(grid(arrays[name], spec, clear=True))
+        assert np.array_equal(np.asarray(found[alt].convert("LA")), expected)
+    # The five pairs, in order, each at its own pixels.
+    alone = [image for image in page.images if image["class"] == "crisp"]
+    for k in range(5):
+        for image, name in zip(alone[2 * k : 2 * k + 2], ("samples", "neighbours"), strict=True):
+            expected = np.asarray(grid(arrays[name][k : k + 1], spec, scale=1))
+            assert np.array_equal(np.asarray(decoded(image["src"])), expected)
+    # Two trajectories: a row of states, clipped to black and white, and a row of estimates; all four levels.
+    assert len(alone) == 10 + 2 * 2 * 4
+    strip = alone[10:14]
+    for image, state in zip(strip, arrays["trajectory_x"], strict=True):
+        assert np.array_equal(np.asarray(decoded(image["src"])), np.asarray(grid(state[:1], spec, scale=1)))
+    assert strip[0]["alt"] == "state at log-SNR −9.0"
+    assert strip[-1]["alt"] == "state at log-SNR ∞"
+
+
+def test_what_is_read_is_escaped(tmp_path):
+    nasty = '<script>alert("1")</script> & <b>'
+    spec = replace(SPECS["image"], source=nasty, class_names=("<i>", "b"), channels=("<u>",))
+    folder = write_run(
+        tmp_path / "a <b> & c",
+        spec,
+        overrides=['name="<s>"'],
+        results=[{"label": "<em>x", "value": "</table>"}],
+        rows=[*metrics()[:-1], {"kind": "stop", "images": 9, "reason": "<q>"}],
+    )
+    (folder / "gallery.json").write_text(json.dumps({"sampler": "<ddim>", "steps": "<5>"}))
+    html, page = read(folder)
+    assert page.open == []
+    assert not {"script", "b", "i", "u", "s", "em", "q", "ddim"} & set(page.tags)
+    assert headings(html)[0] == "&lt;script&gt;alert(&quot;1&quot;)&lt;/script&gt; &amp; &lt;b&gt;"
+    for shown in (nasty, "<i> (20)", "<u>", "<em>x", "</table>", "<s>", "<ddim>", "a <b> & c"):
+        assert shown in page.text
+
+
+def test_a_page_tells_nobody_where_the_run_lies(tmp_path):
+    html, page = read(write_run(tmp_path / "my run", SPECS["image"], arrays={}))
+    assert str(tmp_path) not in html
+    assert "sfumato report 'my run'" in page.text
+
+
+@pytest.mark.parametrize(
+    ("parts", "gone", "sentences"),
+    [
+        (
+            {"arrays": {}},
+            {"Nearest training samples", "From noise to data"},
+            ["No samples, nearest training samples or trajectory yet. sfumato report run makes them."],
+        ),
+        ({"rows": []}, set(), ["No measurements in metrics.jsonl yet. sfumato train --resume run makes them."]),
+        (
+            {"rows": [row for row in metrics() if row["kind"] == "train"]},
+            set(),
+            [
+                "No held-out measurements yet. sfumato train --resume run makes them.",
+                "Training is still going on, or was killed; sfumato train --resume run goes on",
+            ],
+        ),
+        ({"rows": [row for row in metrics() if row["kind"] != "train"]}, set(), []),
+        (
+            {"rows": [*metrics()[:5], {"kind": "stop", "reason": "interrupted"}]},
+            set(),
+            ["Training was interrupted before its end. sfumato train --resume run goes on"],
+        ),
+        ({"rows": [*metrics()[:5], {"kind": "stop", "reason": "non-finite"}]}, set(), ["loss that was not finite"]),
+        ({"rows": [], "arrays": {}}, {"Nearest training samples", "From noise to data"}, []),
+    ],
+)
+def test_what_is_missing_shrinks_to_a_sentence(tmp_path, parts, gone, sentences):
+    html, page = read(write_run(tmp_path / "run", SPECS["image"], **{"results": [], "arrays": FEW, **parts}))
+    assert page.open == []
+    everything = ["Samples", "Results", "Nearest training samples", "From noise to data", "Training", "The process"]
+    assert headings(html)[1:] == [title for title in everything if title not in {*gone, "Results"}]
+    for sentence in sentences:
+        assert sentence in page.text
+    whole = "is still going on" in page.text or "was interrupted" in page.text
+    assert whole == (bool(parts.get("rows")) and parts["rows"][-1].get("reason") not in ("budget", "non-finite"))
+
+
+@pytest.mark.parametrize("spec", [SPECS["image"], SPECS["line"]], ids=["image", "line"])
+@pytest.mark.parametrize(
+    ("names", "section", "sentence"),
+    [
+        (["samples"], showing.samples, "No samples yet. <code>sfumato report run</code> makes them."),
+        (["neighbours"], showing.nearest, "No nearest training samples yet. <code>sfumato report run</code>"),
+        (["distances"], showing.nearest, "No nearest training samples yet"),
+        (["trajectory_x_0"], showing.trajectory, "No trajectories yet. <code>sfumato report run</code>"),
+        (["trajectory_logsnr"], showing.trajectory, "No trajectories yet"),
+        (["held_out_distances"], showing.nearest, "there is no held-out data to compare it with"),
+        (["real"], showing.samples, "Drawn with ddim, 50 steps, eta 0, 50 evaluations, seed 0, 1.25 s in all"),
+    ],
+)
+def test_a_gallery_in_part(tmp_path, spec, names, section, sentence):
+    arrays = {name: array for name, array in gallery(spec).items() if name not in names}
+    html = section(read_run(write_run(tmp_path / "run", spec, arrays=arrays)))
+    assert sentence in html
+    assert Page(html).open == []
+
+
+def test_numbers_that_are_not_finite_do_not_break_the_page(tmp_path):
+    rows = metrics()
+    rows[0]["loss"] = rows[2]["images_per_second"] = math.nan
+    rows[1]["loss"] = rows[3]["train_loss"] = math.inf
+    rows[3]["levels"][0]["loss"] = math.nan
+    rows[-2]["loss"] = math.nan
+    rows[-2]["levels"] = [{"t": 0.5, "logsnr": math.nan, "loss": math.inf}]
+    arrays = gallery(SPECS["plane"])
+    arrays["samples"][0] = np.nan
+    arrays["trajectory_x"][0, 0] = np.inf
+    arrays["trajectory_x_0"][:, 1] = np.nan
+    folder = write_run(tmp_path, SPECS["plane"], rows=rows, arrays=arrays)
+    assert "NaN" in (folder / "metrics.jsonl").read_text()
+    _, page = read(folder)
+    assert page.open == []
+    assert "last held-out loss not finite" in page.text
+    assert "best held-out loss 0.5 at 5,120 samples" in page.text
+
+
+def test_only_bad_numbers(tmp_path):
+    rows = [
+        {"kind": "train", "images": math.nan, "loss": math.nan},
+        {"kind": "held_out", "loss": math.nan, "levels": []},
+    ]
+    _, page = read(write_run(tmp_path, SPECS["image"], rows=rows, arrays={}))
+    assert page.open == []
+    assert "best held-out loss" not in page.text
+
+
+def test_the_cost_of_a_short_chain_is_told(tmp_path):
+    """L_T of linear betas from 1e-4 to 0.02 in 100 steps, by Ho et al.'s formula on the product of 1 - beta."""
+    html = sections.process(read_run(write_run(tmp_path, SPECS["image"], overrides=["process.schedule.steps=100"])))
+    text = Page(html).text
+    alpha_bar = np.prod(1 - np.linspace(1e-4, 0.02, 100))
+    second_moment = SPECS["image"].second_moment
+    bits = 0.5 * (1 - alpha_bar + alpha_bar * second_moment - 1 - math.log(1 - alpha_bar)) / math.log(2)
+    assert f"costs L T = {bits:.2g} bits/dim." in text
+    assert f"a share of {math.sqrt(alpha_bar):.2g} of the signal" in text
+    assert "use more steps, a larger last beta, or cosine betas." in text
+    assert html.count('class="note"') == 1
+
+
+def test_a_long_chain_costs_nothing(tmp_path):
+    html = sections.process(read_run(write_run(tmp_path, SPECS["image"])))
+    assert "bits/dim, too little to matter." in html
+    assert 'class="note"' not in html
+
+
+@pytest.mark.parametrize(
+    ("factor", "words"),
+    [
+        (0.1, "far closer to the training data than new real data does: the model copies"),
+        (0.7, "closer to the training data than new real data does: some may be near-copies"),
+        (1.0, "as far from the training data as new real data does: no sign of copying"),
+        (2.0, "farther from the training data than new real data does: no sign of copying, but"),
+    ],
+)
+def test_the_verdict_follows_the_medians(factor, words):
+    held_out = np.array([0.1, 0.2, 0.3, 0.4, 50.0])
+    sentence = verdict(factor * held_out, held_out)
+    assert words in sentence
+    assert f"is {0.3 * factor:.3g}; of held-out real data it is 0.3 " in sentence
+
+
+def test_a_verdict_on_copies_of_copies():
+    zeros = np.zeros(3)
+    assert "no sign of copying" in verdict(zeros, zeros)
+    assert "the model copies" in verdict(zeros, np.ones(3))
+    assert "farther" in verdict(np.ones(3), zeros)
+
+
+def test_recipe_and_contract_are_there(tmp_path):
+    run = read_run(write_run(tmp_path, SPECS["image"], overrides=["training.learning_rate=0.0005"]))
+    text = Page(sections.details(run)).text
+    assert "learning_rate: 0.0005" in text
+    for row in (
+        "shape, channels first 1 × 4 × 6",
+        "range 0 to 16",
+        "levels per value 17",
+        "classes zero (20), one (30)",
+    ):
+        assert row in text
+
+
+def test_writing_again_replaces_the_page_and_leaves_nothing_else(tmp_path):
+    folder = write_run(tmp_path, SPECS["image"], rows=[], arrays={})
+    before = {path.name for path in folder.iterdir()}
+    (folder / "report.html").write_text("old")
+    html, _ = read(folder)
+    assert html.startswith("<!doctype html>")
+    assert {path.name for path in folder.iterdir()} == before | {"report.html"}
+    again, _ = read(folder)
+    assert again == html
+
+
+def test_the_page_of_the_demo_s_size_is_small(tmp_path):
+    spec = replace(SPECS["image"], shape=(1, 8, 8))
+    folder = write_run(tmp_path, spec, arrays=gallery(spec, n=64, m=16, frames=24, j=8), rows=[])
+    assert write_report(folder).stat().st_size < 500_000
+
+
+def test_large_colour_images_stay_affordable(tmp_path):
+    """Pictures with the spectrum of photographs, 1/f, and the worst of movies: half of it is noise.
+
+    Raw, the movie of 6 frames has 3.7 MB and the 60 cells, at most 128 pixels wide, 2.9 MB. Half of the first is noise,
+    of which a quarter is left at quality 70; of photographs a tenth is left at quality 88: 0.9 MB, and a third more as
+    base64.
+    """
+    spec = replace(SPECS["image"], shape=(3, 160, 160), channels=("red", "green", "blue"))
+    random = np.random.default_rng(0)
+    frequency = np.hypot(*np.meshgrid(np.fft.fftfreq(160), np.fft.fftfreq(160))) + 1 / 160
+
+    def photos(*leading):
+        waves = np.fft.fft2(random.standard_normal((*leading, 3, 160, 160))) / frequency
+        return np.clip(8 + 0.1 * np.fft.ifft2(waves).real, 0, 16).astype(np.float32)
+
+    arrays = {"samples": photos(12), "neighbours": photos(12), "distances": np.ones(12)}
+    arrays |= {"trajectory_x": random.uniform(0, 16, (6, 4, 3, 160, 160)), "trajectory_x_0": photos(6, 4)}
+    arrays["trajectory_logsnr"] = np.linspace(-9, 9, 6)
+    folder = write_run(tmp_path, spec, arrays=arrays, rows=[])
+    assert write_report(folder).stat().st_size < 1_300_000
