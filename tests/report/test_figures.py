@@ -93,7 +93,8 @@ def test_rows_that_are_not_finite_change_nothing():
         {"kind": "train", "images": 6000, "loss": "?"},
         {"kind": "train", "loss": 0.1},
     ]
-    assert figures.loss_curves(TRAIN + bad, HELD_OUT) == figures.loss_curves(TRAIN, HELD_OUT)
+    train = [{"kind": "train", "images": 100 * k, "loss": 1 / k} for k in range(1, 100)]  # enough to be smoothed
+    assert figures.loss_curves(train[:50] + bad + train[50:], HELD_OUT) == figures.loss_curves(train, HELD_OUT)
 
 
 def test_each_curve_counts():
@@ -159,6 +160,18 @@ def test_schedules_of_every_kind(process, words):
     spread = logsnr.max() - logsnr.min()
     assert ticks.min() < logsnr.min() + 0.3 * spread
     assert ticks.max() > logsnr.max() - 0.3 * spread
+
+
+def test_the_levels_of_a_chain_are_marked_where_they_are():
+    """The 50 marks stand at the log-SNRs of levels 1 to 50, by the product of 1 - beta; the axis is linear in them."""
+    alpha_bar = np.cumprod(1 - np.linspace(1e-4, 0.02, 50))
+    root = ElementTree.fromstring(figures.schedule(PROCESS)[2])
+    svg = "{http://www.w3.org/2000/svg}"
+    groups = [[float(use.get("x")) for use in group.iter(f"{svg}use")] for group in root.iter(f"{svg}g")]
+    (marks,) = {tuple(group) for group in groups if len(group) == 50}
+    logsnr = np.log(alpha_bar / (1 - alpha_bar))
+    slope, intercept = np.polyfit(logsnr, marks, 1)
+    np.testing.assert_allclose(slope * logsnr + intercept, marks, atol=1e-3)  # the SVG has six decimals
 
 
 def test_an_unbounded_sigma_is_drawn_on_decades():

@@ -123,6 +123,14 @@ def test_gray_with_alpha_stays_gray():
     assert np.all(np.asarray(picture) == 255)
 
 
+def test_alpha_is_never_taken_for_a_colour():
+    """Two bands and alpha are three channels, and no RGB."""
+    values = np.stack([np.full((4, 4), 16.0), np.full((4, 4), 3.0), np.full((4, 4), 16.0)])[None]
+    picture = grid(values, image_spec(("near", "far", "alpha"), (4, 4)), scale=1)
+    assert picture.mode == "L"
+    assert np.all(np.asarray(picture) == 255)
+
+
 @pytest.mark.parametrize(("channels", "shown"), [(2, 1), (4, 3), (7, 3)])
 def test_of_other_channel_counts_the_first_are_shown(channels, shown):
     values = np.random.default_rng(3).integers(0, 17, (2, channels, 2, 3)).astype(np.float64)

@@ -168,6 +168,13 @@ def test_images_are_shown_exactly(tmp_path):
     for alt, name in (("Samples of the model", "samples"), ("Real data", "real")):
         expected = np.asarray(grid(arrays[name], spec, clear=True))
         assert np.array_equal(np.asarray(found[alt].convert("LA")), expected)
+    movie = next(picture for alt, picture in found.items() if alt.startswith("Animation"))
+    for k in range(4):
+        movie.seek(k)
+        both = np.concatenate([arrays["trajectory_x"][k], arrays["trajectory_x_0"][k]])
+        shown, expected = np.asarray(movie.convert("RGBA")), np.asarray(grid(both, spec, 3, clear=True).convert("RGBA"))
+        assert np.array_equal(shown[..., 3], expected[..., 3])
+        assert np.array_equal(shown[shown[..., 3] > 0], expected[shown[..., 3] > 0])
     # The five pairs, in order, each at its own pixels.
     alone = [image for image in page.images if image["class"] == "crisp"]
     for k in range(5):

@@ -81,9 +81,9 @@ def test_training_learns(tmp_path: Path, dataset: Dataset) -> None:
     t = trainer(tmp_path, dataset, "training.learning_rate=0.01")
     t.train(steps=300)
     losses = [row["loss"] for row in rows(tmp_path, "held_out")]
-    # A network that answers zero has a loss of E eps^2 = 1.
-    assert 0.9 < float(losses[0]) < 1.1  # type: ignore[arg-type]
-    assert float(losses[-1]) < 0.8  # type: ignore[arg-type]
+    assert len(losses) > 3
+    # A network that answers zero has a loss of E eps^2 = 1; the best of all, of two dimensions known from one, 0.3.
+    assert float(losses[-1]) < 0.5  # type: ignore[arg-type]
 
 
 def test_the_held_out_measurement_moves_only_with_the_model(tmp_path: Path, dataset: Dataset) -> None:
@@ -138,11 +138,11 @@ class Poisoned(nn.Module):
         if self.mode == "nan":
             return x * float("nan")
         if self.mode == "gradient":
-            return x + (x - x.detach()) * float("inf") if x.requires_grad else x
+            x.register_hook(lambda gradient: gradient * float("inf"))
         return x
 
 
-@pytest.mark.parametrize(("mode", "what"), [("nan", "non-finite loss"), ("gradient", "non-finite")])
+@pytest.mark.parametrize(("mode", "what"), [("nan", "non-finite loss"), ("gradient", "non-finite gradient")])
 def test_a_bad_layer_is_named_and_the_last_checkpoint_is_whole(
     tmp_path: Path, dataset: Dataset, mode: str, what: str
 ) -> None:

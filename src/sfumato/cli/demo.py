@@ -30,7 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--budget", type=common.seconds, default=70.0, metavar="TIME", help="time to train (default: 70s)"
     )
-    parser.add_argument("--out", type=Path, metavar="DIR", help="run folder (default: runs/digits-ddpm)")
+    parser.add_argument("--out", type=Path, metavar="DIR", help="run folder (default: runs/demo)")
     common.add_device(parser)
 
 
@@ -43,7 +43,7 @@ def run(args: argparse.Namespace) -> int:
 
     out = common.Output(args)
     device = common.pick_device(args.device)
-    recipe = recipes.read("ddpm")
+    recipe = recipes.read("digits")
     dataset = runs.load("digits", recipe, out)
     folder, model = runs.begin("digits", recipe, dataset, args.out)
     trainer = Trainer(model, dataset, folder, device)

@@ -20,13 +20,13 @@ class Gaussian:
     def log_prob(self, x: Tensor) -> Tensor:
         """Log-density in nats, summed over all axes but the first: shape (B,). Needs ``variance > 0``."""
         terms = (x - self.mean) ** 2 / self.variance + self.variance.log() + math.log(2 * math.pi)
-        return -0.5 * terms.expand_as(x).flatten(1).sum(1)
+        return -0.5 * terms.flatten(1).sum(1)
 
     def kl(self, other: "Gaussian") -> Tensor:
         """KL(self || other) in nats, summed over all axes but the first: shape (B,).
 
         ``(r - 1 - ln r + (mean - mean')^2 / variance') / 2`` with ``r = variance / variance'``.
         """
-        ratio = self.variance / other.variance
-        terms = ratio - 1 - ratio.log() + (self.mean - other.mean) ** 2 / other.variance
-        return 0.5 * terms.expand_as(self.mean).flatten(1).sum(1)
+        excess = (self.variance - other.variance) / other.variance  # r - 1, exact where r is nearly 1
+        terms = excess - excess.log1p() + (self.mean - other.mean) ** 2 / other.variance
+        return 0.5 * terms.flatten(1).sum(1)

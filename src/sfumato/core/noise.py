@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Int64
 from torch import Tensor
 
+from sfumato.errors import InputError
 from sfumato.numerics import random
 
 NoiseSource = Callable[[int, Tensor], Tensor]
@@ -27,5 +28,9 @@ class SeededNoise:
         return cls(random.keys(random.derive(seed, "samples"), torch.arange(first, first + count)))
 
     def __call__(self, draw: int, like: Tensor) -> Tensor:
+        if len(like) != len(self.keys):
+            raise InputError(
+                f"noise: {len(self.keys)} samples have keys, and the state has {len(like)}; give one a sample"
+            )
         keys = self.keys.to(like.device)
         return random.normal(keys, draw, math.prod(like.shape[1:]), like.dtype).reshape(like.shape)

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 import torch
 from jaxtyping import Float
 from torch import Tensor
+from torch.autograd import forward_ad
 
 from sfumato.errors import InputError
 
@@ -117,11 +118,12 @@ class Process:
         """
         t = torch.as_tensor(t, dtype=torch.float64)
 
-        def logs(t: Tensor) -> tuple[Tensor, Tensor]:
-            logsnr = self.schedule.logsnr(t)
-            return self.scaling.log_alpha(logsnr), logsnr
-
-        f, logsnr_rate = torch.func.jvp(logs, (t,), (torch.ones_like(t),))[1]
+        with forward_ad.dual_level():
+            dual = forward_ad.make_dual(t, torch.ones_like(t))  # type: ignore[no-untyped-call]
+            logsnr = self.schedule.logsnr(dual)
+            log_alpha = forward_ad.unpack_dual(self.scaling.log_alpha(logsnr)).tangent  # type: ignore[no-untyped-call]
+            logsnr_rate = forward_ad.unpack_dual(logsnr).tangent  # type: ignore[no-untyped-call]
+        f = torch.zeros_like(t) if log_alpha is None else log_alpha  # None: alpha does not depend on t
         return f, -(self.level(t).sigma ** 2) * logsnr_rate
 
     def prior(self, t: Tensor | float = 1.0) -> Gaussian:
@@ -136,7 +138,7 @@ class Process:
         """What the signal that is left at t = 1 costs: L_T = KL(q(x_T | x_0) || prior), averaged over data.
 
         With ``E[x_0^2] = second_moment`` a dimension and the prior variance p, in bits/dim,
-        ``L_T = (sigma^2 / p + alpha^2 E[x_0^2] / p - 1 - ln(sigma^2 / p)) / (2 ln 2)`` (Ho et al. 2020, section 4.3).
+        ``L_T = (sigma^2 / p + alpha^2 E[x_0^2] / p - 1 - ln(sigma^2 / p)) / (2 ln 2)`` (Ho et al. 2020, section 4).
         """
         level, prior = self.level(1.0), self.prior().variance
         ratio = level.sigma**2 / prior

@@ -236,21 +236,24 @@ class Logistic(Schedule):
     def __post_init__(self) -> None:
         _check_ends(self.logsnr_min, self.logsnr_max)
 
-    def _fractions(self) -> tuple[float, float]:
-        return 1 / (1 + _exp(0.5 * self.logsnr_max)), 1 / (1 + _exp(0.5 * self.logsnr_min))
-
     def logsnr(self, t: Tensor) -> Tensor:
-        start, end = self._fractions()
-        u = start + t * (end - start)
-        return 2 * (torch.log1p(-u) - torch.log(u))
+        # u and 1 - u, each exact where it is small.
+        u = (1 - t) * _fraction(self.logsnr_max) + t * _fraction(self.logsnr_min)
+        complement = (1 - t) * _fraction(-self.logsnr_max) + t * _fraction(-self.logsnr_min)
+        return 2 * (torch.log(complement) - torch.log(u))
 
     def time(self, logsnr: Tensor) -> Tensor:
-        start, end = self._fractions()
+        start, end = _fraction(self.logsnr_max), _fraction(self.logsnr_min)
         return (torch.sigmoid(-0.5 * logsnr) - start) / (end - start)
 
     @property
     def remedy(self) -> str:
         return "lower logsnr_min"
+
+
+def _fraction(logsnr: float) -> float:
+    """sigma / (alpha + sigma) at a log-SNR; at its negative, the complement to 1."""
+    return 1 / (1 + _exp(0.5 * logsnr))
 
 
 def _exp(x: float) -> float:

@@ -42,7 +42,7 @@ class Gallery:
 
 SAMPLES = {"image": 64, "signal": 64, "vector": 2_000}
 NEIGHBOURS = 16
-FOLLOWED = 8
+FOLLOWED = {"image": 8, "signal": 8, "vector": 400}
 FRAMES = 24
 
 
@@ -59,7 +59,7 @@ def make_gallery(
     ``progress`` is called with (evaluations done, evaluations in all).
     """
     spec, recipe = model.spec, model.recipe
-    count = SAMPLES[spec.layout]
+    count, follow = SAMPLES[spec.layout], FOLLOWED[spec.layout]
     tableau = model.tableau()
     frames = set(np.linspace(0, tableau.evaluations - 1, min(FRAMES, tableau.evaluations)).round().astype(int).tolist())
     followed: list[tuple[float, float, Tensor, Tensor]] = []
@@ -73,8 +73,8 @@ def make_gallery(
             level = model.denoiser.process.level(t)
             scale = float(torch.hypot(level.alpha, level.sigma))
             # Decoding would clip the noise away; the states are shown as they are, in data units.
-            state = x[:FOLLOWED].cpu() / scale * torch.tensor(spec.scale) + torch.tensor(spec.shift)
-            followed.append((float(t), float(level.logsnr), state, spec.decode(prediction.x_0[:FOLLOWED].cpu())))
+            state = x[:follow].cpu() / scale * torch.tensor(spec.scale) + torch.tensor(spec.shift)
+            followed.append((float(t), float(level.logsnr), state, spec.decode(prediction.x_0[:follow].cpu())))
 
     started = time.monotonic()
     samples = model.sample(count, seed=seed, batch=batch, watch=watch)

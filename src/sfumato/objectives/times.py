@@ -13,7 +13,7 @@ from torch import Tensor
 
 
 def stratify(uniform: Float[Tensor, "b"], index: Int64[Tensor, "b"], batch: int) -> Float[Tensor, "b"]:
-    """``(index + uniform) / batch`` in (0, 1): sample ``index`` of a whole batch in its own stratum."""
+    """``(index + uniform) / batch`` in (0, 1]: sample ``index`` of a whole batch in its own stratum."""
     return (index + uniform) / batch
 
 

@@ -228,7 +228,7 @@ class AutoNetwork(Section):
                 attention.append(max(sides) >> level)
         return UNetNetwork(
             kind="unet",
-            width=self.width or 64,
+            width=self.width or (32 if max(spec.shape[1:]) <= 16 else 64),
             multipliers=[1] + [2] * (levels - 1),
             attention=attention,
             dropout=self.dropout,
@@ -312,7 +312,7 @@ class TrainingSection(Section):
     """The optimisation. Lengths are counted in images seen, so that they mean the same at any batch size."""
 
     steps: PositiveInt = 20_000
-    batch: PositiveInt = 128
+    batch: PositiveInt = 64
     learning_rate: PositiveFloat = 1e-3
     warmup: Annotated[int, Field(ge=0)] = 5_000
     weight_decay: Annotated[float, Field(ge=0)] = 0.0

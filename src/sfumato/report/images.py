@@ -115,7 +115,7 @@ def _pixels(values: Values, spec: DataSpec, limits: Window, scale: int) -> npt.N
     """(n, C, H, W) in data units to bytes (n, H scale, W scale, 1 or 3)."""
     alpha = _alpha_channel(spec.channels)
     opacity = None if alpha is None else values[:, alpha : alpha + 1]
-    colours = values if alpha is None else np.delete(values, alpha, axis=1)
+    colours = values if alpha is None else values[:, :alpha]
     shown = _bytes(colours[:, : 3 if colours.shape[1] >= 3 else 1], limits)
     enlarged = _enlarge(shown, scale)
     if opacity is None:

@@ -160,7 +160,7 @@ def _gallery(path: Path, spec: DataSpec, problems: list[str]) -> dict[str, Value
             for name in [name for name in arrays.files if name in {*_SAMPLES, *_NUMBERS}]:
                 found[name] = arrays[name]
     except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-        problems.append(f"gallery.npz could not be read ({error}), so what it held is left out.")
+        problems.append(f"gallery.npz could not be read ({error}). Delete it, and 'sfumato report' draws a new one.")
         return {}
     for name, array in list(found.items()):
         leading = _SAMPLES.get(name, 1)

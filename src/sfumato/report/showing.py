@@ -196,9 +196,10 @@ def _movie(run: Run, states: Values, estimates: Values) -> str:
         frame.thumbnail((_WIDEST, _WIDEST), Image.Resampling.LANCZOS)
     content = animate(drawn, "WEBP", fps=float(np.clip(len(drawn) / 4, 6, 15)), lossless=lossless)
     width, height = drawn[0].size
+    moving, still = text.uri(content, "image/webp"), text.image_uri(drawn[-1], heavy=_HEAVY_STILL)
     return figure(
         '<picture><source media="print, (prefers-reduced-motion: reduce)" '
-        f'srcset="{text.image_uri(drawn[-1], heavy=_HEAVY_STILL)}"><img class="{kind}" src="{text.uri(content, "image/webp")}" '
+        f'srcset="{still}"><img class="{kind}" src="{moving}" '
         f'style="width:100%;max-width:{enlarged * width:.0f}px" width="{width}" height="{height}" '
         'alt="Animation of the samples on their way from noise to data"></picture>',
         caption,

@@ -70,9 +70,11 @@ footer { color: var(--soft); font-size: .85rem; margin-top: 48px; }
   .facts { gap: 12px 24px; } }
 @media print { :root { --paper: #fff; --ink: #000; --soft: #444; --line: #ccc; --wash: #f5f5f5; --gap: #ccc;
   --warn: #8a4b00; --warn-wash: #fff; } body { font-size: 11pt; } main { max-width: none; padding: 0; }
-  h2 { margin-top: 28px; break-after: avoid; }
-  figure, tr, .facts, .pairs figure { break-inside: avoid; } .scroll { overflow: visible; } .cells { min-width: 0; }
-  .scroll > svg.figure { min-width: 0; } .crisp, svg { -webkit-print-color-adjust: exact; print-color-adjust: exact; } }
+  h2 { margin-top: 28px; } h2, h3 { break-after: avoid; }
+  .two { grid-template-columns: 1fr 1fr; gap: 20px; } .three { grid-template-columns: repeat(3, 1fr); gap: 16px; }
+  .pairs { grid-template-columns: repeat(12, 1fr); gap: 8px; } .scroll { overflow: visible; }
+  figure, tr, .facts, .pairs, .two > div { break-inside: avoid; }
+  .cells, .scroll > svg.figure { min-width: 0; } .crisp, svg { print-color-adjust: exact; } }
 """
 
 PAGE = Template(

@@ -21,9 +21,9 @@ def ancestral(
 
     ``posterior``: the variance of q(x_s | x_t, x_0), exact when all data is one point; for neighbours of a chain
     beta-tilde (Ho et al. 2020, section 3.2). ``beta``: the variance of x_s given x_t for data of unit variance,
-    ``p_s sigma_t^2 c / p_t`` with ``p = alpha^2 + sigma^2``; in VP and for neighbours of a chain that is beta_t. They
-    are the lower and the upper end of what the reverse chain's variance can be. Raises InputError for any other
-    ``variance`` and for a bad grid.
+    ``p_s sigma_t^2 c / p_t`` with ``p = alpha^2 + sigma^2``; in VP and for neighbours of a chain that is beta_t. For
+    data of at most unit variance they are the lower and the upper end of what the reverse chain's can be. Raises
+    InputError for any other ``variance`` and for a bad grid.
     """
     at_t, at_s = adjacent(process, times)
     from_x_t, from_x_0, small = posterior_coefficients(at_t, at_s)

@@ -4,7 +4,7 @@ import copy
 import math
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 
 class EMA:
@@ -17,6 +17,7 @@ class EMA:
 
     def __init__(self, network: nn.Module, half_life: int, ramp: float) -> None:
         self.network = copy.deepcopy(network).eval().requires_grad_(False)
+        self._average: list[Tensor] = list(self.network.parameters())
         self.half_life = half_life
         self.ramp = ramp
 
@@ -26,10 +27,6 @@ class EMA:
         return math.pow(0.5, batch / half_life)
 
     @torch.no_grad()
-    def update(self, network: nn.Module, images_seen: int, batch: int) -> None:
-        """Move the average towards ``network``, whose step has just been made."""
-        torch._foreach_lerp_(
-            list(self.network.parameters()),
-            [p.detach() for p in network.parameters()],
-            1 - self.decay(images_seen, batch),
-        )
+    def update(self, parameters: list[nn.Parameter], images_seen: int, batch: int) -> None:
+        """Move the average towards the network's ``parameters``, in their order, whose step has just been made."""
+        torch._foreach_lerp_(self._average, [*parameters], 1 - self.decay(images_seen, batch))

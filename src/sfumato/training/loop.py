@@ -60,6 +60,7 @@ class Trainer:
         self.run = run
         self.images = 0
         self.seconds = 0.0  # of training, over all sessions
+        self.measured_at = -1  # images seen at the last measurement
         self.last_measured: float | None = None  # the held-out loss, and the same on training samples
         self.last_measured_training: float | None = None
         self.network = model.denoiser.network.to(device).train()
@@ -71,8 +72,9 @@ class Trainer:
         self.order = Order(len(train), settings.seed)
         self.held_out = HeldOut.of(self.loss, values[held_out.to(device)], self.values, settings.seed)
         self.ema = EMA(self.network, settings.ema_half_life, settings.ema_ramp)
+        self.parameters = list(self.network.parameters())
         self.optimizer = torch.optim.AdamW(
-            self.network.parameters(),
+            self.parameters,
             lr=settings.learning_rate,
             betas=(0.9, 0.99),
             weight_decay=settings.weight_decay,
@@ -108,7 +110,8 @@ class Trainer:
         try:
             with _interrupts() as interrupted:
                 reason = self._loop(steps, seconds, watch, record, interrupted)
-            self._measure(record)
+            if self.measured_at != self.images:
+                self._measure(record)
             self.save()
             record.write("stop", self.images, step=self.steps, seconds=self.seconds, reason=reason)
         except guards.NonFiniteError:
@@ -193,14 +196,14 @@ class Trainer:
             raise guards.explain_loss(self.steps + 1, losses, x_0, logsnr, self.network, forward)
         self.optimizer.zero_grad(set_to_none=True)
         torch.autograd.backward(loss)
-        norm = float(torch.nn.utils.clip_grad_norm_(self.network.parameters(), settings.clip))
+        norm = float(torch.nn.utils.clip_grad_norm_(self.parameters, settings.clip))
         if not math.isfinite(norm):
             raise guards.explain_gradient(self.steps + 1, logsnr, self.network)
         self.images += settings.batch
         for group in self.optimizer.param_groups:
             group["lr"] = self.learning_rate(self.images)
         self.optimizer.step()
-        self.ema.update(self.network, self.images, settings.batch)
+        self.ema.update(self.parameters, self.images, settings.batch)
         return value, norm
 
     def learning_rate(self, images: int) -> float:
@@ -233,6 +236,7 @@ class Trainer:
 
     def _measure(self, record: Record) -> None:
         measured = self.held_out.measure(self.averaged.denoiser)
+        self.measured_at = self.images
         self.last_measured, self.last_measured_training = measured["loss"], measured["train_loss"]
         record.write("held_out", self.images, step=self.steps, seconds=self.seconds, **measured)
 
