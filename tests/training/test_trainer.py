@@ -203,10 +203,11 @@ def test_weights_that_are_not_finite_are_never_written(tmp_path: Path, dataset: 
     assert all(value.isfinite().all() for value in parts["weights"].values())
 
 
-def test_warm_up_is_linear_then_constant(tmp_path: Path, dataset: Dataset) -> None:
-    t = trainer(tmp_path, dataset, "training.learning_rate=0.5", "training.warmup=1000")
+def test_the_rate_warms_up_stays_and_falls(tmp_path: Path, dataset: Dataset) -> None:
+    t = trainer(tmp_path, dataset, "training.learning_rate=0.5", "training.warmup=1000", "training.decay_after=9000")
     assert t.learning_rate(10) == pytest.approx(0.005)
-    assert t.learning_rate(1000) == t.learning_rate(10**9) == 0.5
+    assert t.learning_rate(1000) == t.learning_rate(9000) == 0.5
+    assert t.learning_rate(36_000) == pytest.approx(0.25)
 
 
 def test_nothing_to_resume(tmp_path: Path, dataset: Dataset) -> None:

@@ -28,7 +28,7 @@ SAMPLES = 512  # that the classifier is asked about
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The verb's flags."""
     parser.add_argument(
-        "--budget", type=common.seconds, default=70.0, metavar="TIME", help="time to train (default: 70s)"
+        "--budget", type=common.seconds, default=80.0, metavar="TIME", help="time to train (default: 80s)"
     )
     parser.add_argument("--out", type=Path, metavar="DIR", help="run folder (default: runs/demo)")
     common.add_device(parser)
@@ -61,7 +61,7 @@ def run(args: argparse.Namespace) -> int:
         out.say(f"{name:<10}{path}")
     out.say()
     for row in rows:
-        out.say(f"{row['label'] + ':':<34}{row['value']}")
+        out.say(f"{row['label'] + ':':<36}{row['value']}")
     if reason == "interrupted":
         out.say(f"interrupted; go on with: sfumato train --resume {folder}")
     out.result(

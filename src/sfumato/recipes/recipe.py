@@ -315,6 +315,7 @@ class TrainingSection(Section):
     batch: PositiveInt = 64
     learning_rate: PositiveFloat = 1e-3
     warmup: Annotated[int, Field(ge=0)] = 5_000
+    decay_after: PositiveInt = 500_000
     weight_decay: Annotated[float, Field(ge=0)] = 0.0
     clip: PositiveFloat = 1.0
     ema_half_life: PositiveInt = 250_000

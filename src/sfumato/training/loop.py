@@ -24,6 +24,7 @@ from . import checkpoint, guards
 from .ema import EMA
 from .held_out import HeldOut
 from .record import Record
+from .threads import Threads
 
 Stop = Literal["steps", "budget", "interrupted"]
 
@@ -136,6 +137,10 @@ class Trainer:
         window: list[tuple[float, float]] = []  # (loss, seconds) of the steps since the last row
         if self.images == 0:
             self.save()
+        threads = Threads(self._trial) if self.values.device.type == "cpu" else None
+        if threads is not None:
+            threads.choose()
+        now = time.monotonic()
         while True:
             if interrupted.is_set():
                 return "interrupted"
@@ -145,6 +150,8 @@ class Trainer:
                 return "budget"
             loss, norm = self.step()
             elapsed = time.monotonic() - now
+            if threads is not None:
+                threads.heed(elapsed)
             now += elapsed
             self.seconds = before + now - started
             window.append((loss, elapsed))
@@ -207,8 +214,14 @@ class Trainer:
         return value, norm
 
     def learning_rate(self, images: int) -> float:
-        """The rate of the step that brings the count to ``images``: linear over the warm-up, then constant."""
-        return self.settings.learning_rate * min(1.0, images / max(self.settings.warmup, 1))
+        """The rate of the step that brings the count to ``images``, whatever the length of the run.
+
+        Linear over the warm-up, constant, then as ``1 / sqrt(images)`` from ``decay_after`` on (Karras et al. 2024,
+        eq. 67).
+        """
+        rising = images / max(self.settings.warmup, 1)
+        falling = math.sqrt(self.settings.decay_after / images)
+        return self.settings.learning_rate * min(1.0, rising, falling)
 
     def save(self) -> None:
         """Write a checkpoint, and the averaged weights as the run's model. Never writes weights that are not finite."""
@@ -233,6 +246,13 @@ class Trainer:
         self.ema.network.load_state_dict(parts["average"])
         checkpoint.load_optimizer(self.optimizer, parts.get("optimizer", {}))
         self.images, self.seconds = state["images"], state["seconds"]
+
+    def _trial(self) -> None:
+        """What a step computes, without its effect."""
+        x_0 = self.values[self.order.indices(0, self.settings.batch).to(self.values.device)]
+        uniform = torch.full((len(x_0),), 0.5, dtype=torch.float64, device=x_0.device)
+        torch.autograd.backward(self.loss(self.denoiser, x_0, uniform, x_0).mean())
+        self.optimizer.zero_grad(set_to_none=True)
 
     def _measure(self, record: Record) -> None:
         measured = self.held_out.measure(self.averaged.denoiser)
