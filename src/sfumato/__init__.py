@@ -1,4 +1,4 @@
-"""Sfumato: train, sample, score and reconstruct with diffusion models on data of your own.
+"""Sfumato: diffusion models for data of your own.
 
     from sfumato import Model
 

@@ -195,6 +195,8 @@ def _at(watch: Callable[[int, int, Tensor, Tensor, Prediction], None], first: in
 def read_config(folder: Path) -> dict[str, Any]:
     """config.json of a model or run folder. Raises InputError when it is missing, not ours, or of a newer format."""
     path = folder / "config.json"
+    if folder.is_file():
+        raise InputError(f"{folder}: is a file; give its folder, the one that 'sfumato train' printed")
     if not folder.is_dir():
         raise InputError(f"{folder}: no such folder; give a run or model folder, the one that 'sfumato train' printed")
     try:
@@ -230,6 +232,11 @@ def load_weights(network: torch.nn.Module, path: Path) -> None:
         ) from None
     except (SafetensorError, OSError, struct.error, ValueError) as error:
         raise InputError(f"{path}: damaged or not safetensors ({error}); restore it from a copy") from None
+    fill(network, state, path)
+
+
+def fill(network: torch.nn.Module, state: Mapping[str, Tensor], path: Path) -> None:
+    """Load ``state``, read from ``path``. Raises InputError naming the first tensor that does not fit."""
     expected = network.state_dict()
     for name in [*expected, *state]:
         if name not in state or name not in expected:
@@ -240,4 +247,4 @@ def load_weights(network: torch.nn.Module, path: Path) -> None:
                 f"{path}: '{name}' is {tuple(state[name].shape)}, config.json's network has "
                 f"{tuple(expected[name].shape)}; the weights are of another network"
             )
-    network.load_state_dict(state)
+    network.load_state_dict(dict(state))

@@ -157,6 +157,11 @@ def test_report_makes_what_is_missing(run: Path) -> None:
         (["train", "digits", "network.kind=unet", "--steps", "1"], ["attention"]),
         (["train", "--resume", "nowhere"], ["nowhere"]),
         (["train", "--resume", "x", "training.batch=3"], ["--resume"]),
+        (["train", "--resume", "x", "--recipe", "ddpm"], ["--recipe"]),
+        (["train", "digits", "--budget", "1h30"], ["--budget", "1h30m"]),
+        (["train", "digits", "--step", "3"], ["--step"]),
+        (["sample", ".", "--out", "."], ["--out"]),
+        (["sample", ".", "-n", "9" * 30], ["-n", "too large"]),
         (["sample", "nowhere"], ["nowhere", "no such folder"]),
         (["sample", ".", "--out", "x.bmp"], ["x.bmp", ".png"]),
         (["sample", ".", "--out", "no/such/x.png"], ["no/such", "does not exist"]),
@@ -201,6 +206,61 @@ def test_a_short_chain_is_warned_about_with_the_mend(tmp_path: Path, capsys: pyt
     error = capsys.readouterr().err
     assert "bits/dim" in error
     assert "cosine betas" in error
+
+
+def test_what_cannot_be_sampled_is_refused_before_training(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "m"
+    line = fails(capsys, "train", "moons", *TINY[:-1], "sampling.steps=5000", "--steps", "1", "--out", str(out))
+    assert "sampling.steps" in line
+    np.save(tmp_path / "one.npy", np.zeros((1, 3), np.float32))
+    assert "1 sample" in fails(capsys, "train", str(tmp_path / "one.npy"), *TINY, "--steps", "1", "--out", str(out))
+    assert not out.exists()
+
+
+def test_a_run_goes_on_to_the_goal_it_was_begun_with(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "m"
+    assert main(["train", "moons", *TINY, "--steps", "4", "--out", str(out)]) == 0
+    state = json.loads((out / "run.json").read_text())
+    assert state == {"source": "moons", "goal": {"steps": 4}}
+    (out / "run.json").write_text(json.dumps({**state, "goal": {"steps": 6}}))
+    (out / "results.json").write_text('{"rows": [{"label": "STALE", "value": "1"}]}')
+    assert main(["train", "--resume", str(out)]) == 0
+    assert "6 steps" in capsys.readouterr().out
+    assert "STALE" not in (out / "report.html").read_text()
+    (out / "run.json").write_text(json.dumps({**state, "goal": {"seconds": 0.001}}))
+    assert "used up" in fails(capsys, "train", "--resume", str(out))
+
+
+def test_a_name_means_the_built_in_whatever_lies_about(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("moons").mkdir()
+    assert main(["train", "moons", *TINY, "--steps", "1", "--out", "m"]) == 0
+    assert main(["train", "--resume", "m", "--steps", "2"]) == 0
+
+
+@pytest.mark.parametrize("line", ["5", "[]", '{"images": null}', '{"images": "a"}', "\udcff"])
+def test_a_damaged_record_does_not_stop_a_run(tmp_path: Path, line: str) -> None:
+    out = tmp_path / "m"
+    assert main(["train", "moons", *TINY, "--steps", "1", "--out", str(out)]) == 0
+    with open(out / "metrics.jsonl", "ab") as file:
+        file.write(line.encode(errors="surrogateescape") + b"\n")
+    assert main(["train", "--resume", str(out), "--steps", "2"]) == 0
+
+
+def test_a_resumed_run_of_another_network_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "m"
+    assert main(["train", "moons", *TINY, "--steps", "1", "--out", str(out)]) == 0
+    path = out / "config.json"
+    path.write_text(path.read_text().replace('"width": 16', '"width": 32'))
+    assert "of another network" in fails(capsys, "train", "--resume", str(out), "--steps", "2")
+
+
+def test_etas_do_not_overwrite_each_other(run: Path) -> None:
+    for eta in ("0", "1"):
+        assert main(["sample", str(run), "-n", "2", "--steps", "3", "--eta", eta]) == 0
+    assert {"ddim-3-eta0-n2-seed0.npz", "ddim-3-eta1-n2-seed0.npz"} <= {p.name for p in (run / "samples").iterdir()}
 
 
 def test_ctrl_c_ends_with_a_checkpoint_and_130(tmp_path: Path) -> None:

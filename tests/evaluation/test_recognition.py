@@ -16,6 +16,13 @@ def test_nearest_against_a_loop() -> None:
         assert int(index[i]) == by_hand.index(min(by_hand))
 
 
+def test_a_copy_is_at_no_distance() -> None:
+    references = torch.randn(50, 64, generator=torch.Generator().manual_seed(0)) + 3
+    distances, index = nearest(references[[7, 3]].clone(), references)
+    assert distances.tolist() == [0, 0]
+    assert index.tolist() == [7, 3]
+
+
 @pytest.fixture(scope="module")
 def sets() -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
     # Three classes, far apart: a classifier is certain of them, and of nothing in between.

@@ -72,6 +72,12 @@ def test_yaml_numbers_are_numbers(number: str) -> None:
     assert recipes.read("ddpm", [f"training.learning_rate={number}"]).training.learning_rate == 1e-4
 
 
+def test_whole_numbers_are_decimal() -> None:
+    # YAML 1.1 reads 010 as eight.
+    assert recipes.read("ddpm", ["training.batch=010"]).training.batch == 10
+    assert recipes.read("ddpm", ["training.warmup=20_000"]).training.warmup == 20_000
+
+
 def test_yaml_words_are_words(tmp_path: Path) -> None:
     # YAML 1.1 reads no as false.
     path = tmp_path / "norway.yaml"
@@ -95,6 +101,9 @@ def test_yaml_words_are_words(tmp_path: Path) -> None:
         (["nonsense"], ["'nonsense'", "key=value"]),
         (["training.batch=[1"], ["training.batch", "[1"]),
         (["version=2"], ["version", "2"]),
+        (["training.batch=1:30"], ["training.batch", "1:30"]),
+        (["training.batch=!!int x"], ["training.batch"]),
+        (["name=../../up"], ["name", "../../up"]),
     ],
 )
 def test_mistakes_are_one_line_that_helps(overrides: list[str], parts: list[str]) -> None:
@@ -118,6 +127,8 @@ def test_an_unknown_preset_names_the_nearest() -> None:
         ("a: [", "not YAML"),
         ("!!python/object/apply:os.system ['touch canary']", "not YAML"),
         ("process: 3\n", "process: 3"),
+        ("training: {batch: 4, batch: 8}\n", "'batch' comes twice"),
+        ("a: " + "[" * 5000, "not YAML"),
     ],
 )
 def test_files_that_are_no_recipes(tmp_path: Path, text: str, part: str) -> None:

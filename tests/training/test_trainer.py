@@ -12,6 +12,7 @@ from sfumato.data import Dataset, load
 from sfumato.errors import InputError
 from sfumato.model import Model
 from sfumato.training import NonFiniteError, Progress, Trainer, checkpoint
+from sfumato.training.held_out import HeldOut
 
 CPU = torch.device("cpu")
 SETTINGS = [
@@ -127,6 +128,22 @@ def test_ctrl_c_ends_at_a_step_with_a_checkpoint(tmp_path: Path, dataset: Datase
     assert t.steps == 7
     assert checkpoint.newest(tmp_path / "checkpoints", pytest.fail).name == f"{7 * 32:012d}"  # type: ignore[union-attr]
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_ctrl_c_during_the_closing_measurement_loses_nothing(
+    tmp_path: Path, dataset: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    t = trainer(tmp_path, dataset)
+    measure = t.held_out.measure
+
+    def interrupted(*args: object) -> object:
+        os.kill(os.getpid(), signal.SIGINT)
+        return measure(*args)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(HeldOut, "measure", lambda self, denoiser: interrupted(denoiser))
+    t.train(steps=9)
+    assert checkpoint.newest(tmp_path / "checkpoints", pytest.fail).name == f"{9 * 32:012d}"  # type: ignore[union-attr]
+    assert rows(tmp_path, "stop")[-1]["step"] == 9
 
 
 class Poisoned(nn.Module):

@@ -90,7 +90,7 @@ def seconds(text: str) -> float:
     """A duration such as 90s, 10m, 1h30m, or plain seconds, for argparse."""
     units = {"h": 3600, "m": 60, "s": 1}
     match = re.fullmatch(r"(?:(\d+(?:\.\d+)?)h)?(?:(\d+(?:\.\d+)?)m(?:in)?)?(?:(\d+(?:\.\d+)?)s?)?", text.strip())
-    if not match or not text.strip():
+    if not match or not text.strip() or (re.search("[hm]", text) and text.strip()[-1].isdigit()):
         raise argparse.ArgumentTypeError(f"'{text}' is not a duration; write 90s, 10m or 1h30m")
     total = sum(float(part) * unit for part, unit in zip(match.groups(), units.values(), strict=True) if part)
     if total <= 0:
@@ -102,6 +102,8 @@ def positive(text: str) -> int:
     """A whole number of at least 1, for argparse."""
     try:
         value = int(text)
+        if value > 2**53:
+            raise argparse.ArgumentTypeError(f"{text} is too large")
     except ValueError:
         raise argparse.ArgumentTypeError(f"'{text}' is not a whole number") from None
     if value < 1:

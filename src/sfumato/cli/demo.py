@@ -45,9 +45,9 @@ def run(args: argparse.Namespace) -> int:
     device = common.pick_device(args.device)
     recipe = recipes.read("digits")
     dataset = runs.load("digits", recipe, out)
-    folder, model = runs.begin("digits", recipe, dataset, args.out)
+    folder, model = runs.begin("digits", recipe, dataset, args.out, {"seconds": args.budget})
     trainer = Trainer(model, dataset, folder, device)
-    reason = runs.train(trainer, out, device, seconds=args.budget)
+    reason = runs.train(trainer, out, device, {"seconds": args.budget})
     averaged = trainer.averaged
     gallery = runs.finish(folder, averaged, dataset)
     recognition = _recognise(averaged, dataset)

@@ -5,6 +5,7 @@
 
 import argparse
 import importlib
+import io
 import sys
 import traceback
 from collections.abc import Sequence
@@ -20,7 +21,7 @@ VERBS = {
     "report": "make the report page of a run",
 }
 
-DESCRIPTION = "Train, sample, score and reconstruct with diffusion models on data of your own."
+DESCRIPTION = "Diffusion models for data of your own: train, sample, and see what was learnt."
 
 EXAMPLES = """\
 examples:
@@ -55,6 +56,7 @@ def parser() -> argparse.ArgumentParser:
             description=module.__doc__,
             epilog=module.EXAMPLES,
             formatter_class=argparse.RawDescriptionHelpFormatter,
+            allow_abbrev=False,
         )
         module.add_arguments(sub)
         sub.add_argument("--json", action="store_true", help="print one JSON object on standard output, nothing else")
@@ -65,6 +67,9 @@ def parser() -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line. Returns the exit status."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a name or a sign that the terminal cannot show is escaped
+            stream.reconfigure(errors="backslashreplace")
     args = _parse(argv)
     try:
         status: int = args.run(args)

@@ -3,11 +3,14 @@
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from sfumato.errors import InputError
 
 from .common import Bar, Output, duration
+
+Goal = dict[str, int | float]
+"""``{"steps": N}``, in all, or ``{"seconds": S}``."""
 
 if TYPE_CHECKING:
     import torch
@@ -37,10 +40,14 @@ def load(source: str, recipe: "Recipe", out: Output) -> "Dataset":
     return dataset
 
 
-def begin(source: str, recipe: "Recipe", dataset: "Dataset", wanted: Path | None) -> "tuple[Path, Model]":
-    """The folder of a new run (``wanted``, or runs/SOURCE-RECIPE) and its untrained model."""
+def begin(source: str, recipe: "Recipe", dataset: "Dataset", wanted: Path | None, goal: Goal) -> "tuple[Path, Model]":
+    """The folder of a new run (``wanted``, or runs/SOURCE-RECIPE) and its untrained model.
+
+    Everything that can be refused is, before a folder is made.
+    """
     import torch
 
+    from sfumato.data import BUILT_IN
     from sfumato.files import write_text
     from sfumato.model import Model
     from sfumato.numerics.random import derive
@@ -48,13 +55,35 @@ def begin(source: str, recipe: "Recipe", dataset: "Dataset", wanted: Path | None
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(derive(recipe.training.seed, "weights"))
         model = Model.fresh(recipe, dataset.spec)
-    recipe.build_loss()  # refuses a bad combination before a folder is made
+    _refuse(model, dataset, source)
     folder = _new_folder(wanted, dataset.spec.source, recipe.name)
-    origin = str(Path(source).resolve()) if Path(source).exists() else source
-    write_text(folder / "run.json", json.dumps({"source": origin}, indent=2, ensure_ascii=False) + "\n")
+    origin = source if source in BUILT_IN else str(Path(source).expanduser().resolve())
+    write_text(folder / "run.json", json.dumps({"source": origin, "goal": goal}, indent=2) + "\n")
     write_text(folder / "config.json", json.dumps(model.config(), indent=2, ensure_ascii=False) + "\n")
     write_text(folder / "README.md", model.card())
     return folder, model
+
+
+def _refuse(model: "Model", dataset: "Dataset", source: str) -> None:
+    if len(dataset.values) < 2:
+        raise InputError(f"{source}: holds 1 sample; give at least 2, one to train on and one to hold out")
+    try:
+        model.tableau()
+    except InputError as error:
+        raise InputError(f"sampling.steps: {error}") from None
+
+
+def goal_of(folder: Path, spent: float) -> Goal:
+    """The goal that a run was begun with, less the seconds ``spent``. Raises InputError when none is left."""
+    goal = _run_json(folder).get("goal")
+    if not isinstance(goal, dict) or len(goal) != 1 or not isinstance(next(iter(goal.values())), (int, float)):
+        raise InputError(f"{folder / 'run.json'}: names no goal; say how long to go on with --steps or --budget")
+    if "seconds" not in goal:
+        return goal
+    left = goal["seconds"] - spent
+    if left < 1:
+        raise InputError(f"{folder}: has used up its {duration(goal['seconds'])}; give --budget or --steps to go on")
+    return {"seconds": left}
 
 
 def reopen(folder: Path, out: Output) -> "tuple[Model, Dataset]":
@@ -71,18 +100,18 @@ def reopen(folder: Path, out: Output) -> "tuple[Model, Dataset]":
     return Model.fresh(recipe, dataset.spec), dataset
 
 
-def train(
-    trainer: "Trainer", out: Output, device: "torch.device", *, steps: int | None = None, seconds: float | None = None
-) -> str:
-    """Train until a limit, saying what and drawing a bar. Returns why it ended."""
+def train(trainer: "Trainer", out: Output, device: "torch.device", goal: Goal) -> str:
+    """Train until the goal, saying what and drawing a bar. Returns why it ended."""
+    steps = int(goal["steps"]) if "steps" in goal else None
+    seconds = goal.get("seconds")
     model = trainer.model
     check = model.denoiser.process.check_prior(model.spec.second_moment)
     if check.warning:
         out.warn(check.warning)
-    goal = duration(seconds) if seconds else f"{steps or trainer.settings.steps:,} steps"
+    limit = f"{steps:,} steps" if seconds is None else duration(seconds)
     out.say(
         f"training {model.recipe.name} on {model.spec.source}: {model.num_parameters:,} parameters, "
-        f"{len(trainer.values):,} samples, {goal}, {device.type}"
+        f"{len(trainer.values):,} samples, {limit}, {device.type}"
     )
     bar = Bar("training")
 
@@ -118,16 +147,27 @@ def write_card(folder: Path, model: "Model", trainer: "Trainer", measured: Mappi
 
 
 def _source(folder: Path) -> str:
+    source = _run_json(folder).get("source")
+    if not isinstance(source, str):
+        raise InputError(f"{folder / 'run.json'}: names no source; train afresh with --out")
+    return source
+
+
+def _run_json(folder: Path) -> dict[str, Any]:
     path = folder / "run.json"
     try:
-        return str(json.loads(path.read_text(encoding="utf-8"))["source"])
-    except (OSError, ValueError, KeyError, TypeError):
+        data = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(data, dict):
+            raise ValueError
+    except (OSError, ValueError):
         raise InputError(f"{path}: missing or damaged; give a run folder that 'sfumato train' made") from None
+    return data
 
 
 def _new_folder(wanted: Path | None, source: str, recipe: str) -> Path:
     if wanted is None:
-        stem = Path("runs") / f"{Path(source).stem or 'data'}-{recipe}"
+        name = Path(source).name.removesuffix(".npy").removesuffix(".npz")
+        stem = Path("runs") / f"{name or 'data'}-{recipe}"
         wanted, n = stem, 2
         while wanted.exists():
             wanted, n = stem.with_name(f"{stem.name}-{n}"), n + 1

@@ -4,6 +4,7 @@ Sample i depends on the seed and on i alone: a longer run of the same seed begin
 """
 
 import argparse
+import os
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -47,6 +48,10 @@ def run(args: argparse.Namespace) -> int:
     """Sample and write."""
     if args.out is not None and args.out.suffix.lower() not in (".png", ".npz", ".gif", ".webp"):
         raise InputError(f"--out {args.out}: '{args.out.suffix}' is not known; end it in .png, .npz, .gif or .webp")
+    if args.out is not None and args.out.is_dir():
+        raise InputError(f"--out {args.out}: is a folder; give the name of a file in it")
+    if args.out is not None and not os.access(args.out.absolute().parent, os.W_OK) and args.out.parent.is_dir():
+        raise InputError(f"--out {args.out}: the folder {args.out.parent} cannot be written to; choose another")
     if args.out is not None and not args.out.parent.is_dir():
         raise InputError(f"--out {args.out}: the folder {args.out.parent} does not exist; make it first")
     from sfumato.model import Model
@@ -82,7 +87,8 @@ def run(args: argparse.Namespace) -> int:
     written = _write(args, model, samples, frames)
     sampler = args.sampler or model.recipe.sampling.sampler
     out.say(
-        f"{args.count} samples by {sampler}, {tableau.evaluations} evaluations each, seed {args.seed}, "
+        f"{args.count} samples by {sampler}{'' if args.eta is None else f' with eta {args.eta:g}'}, "
+        f"{tableau.evaluations} evaluations each, seed {args.seed}, "
         f"in {common.duration(seconds)}"
     )
     for path in written:
@@ -93,6 +99,7 @@ def run(args: argparse.Namespace) -> int:
             "count": args.count,
             "shape": list(samples.shape),
             "sampler": sampler,
+            "eta": args.eta,
             "evaluations": tableau.evaluations,
             "seed": args.seed,
             "seconds": round(seconds, 3),
@@ -113,7 +120,8 @@ def _write(
         steps = args.steps or model.recipe.sampling.steps
         folder = args.run_folder / "samples"
         folder.mkdir(exist_ok=True)
-        stem = folder / f"{sampler}-{steps}-n{args.count}-seed{args.seed}"
+        eta = "" if args.eta is None else f"-eta{args.eta:g}"
+        stem = folder / f"{sampler}-{steps}{eta}-n{args.count}-seed{args.seed}"
         paths = [stem.with_name(stem.name + suffix) for suffix in (".png", ".npz")]
     for path in paths:
         write_with(path, lambda beside: _write_one(beside, model, samples, frames))
@@ -128,7 +136,8 @@ def _write_one(path: Path, model: "Model", samples: "Tensor", frames: "dict[int,
 
     spec = model.spec
     if path.suffix.lower() == ".npz":
-        np.savez_compressed(path, samples=spec.to_array(spec.encode(samples)))
+        with open(path, "wb") as file:  # given a path, numpy would add .npz to .NPZ
+            np.savez_compressed(file, samples=spec.to_array(spec.encode(samples)))
     elif path.suffix.lower() == ".png":
         picture(samples.numpy(), spec).save(path)
     else:

@@ -24,7 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The verb's flags."""
     parser.add_argument("source", nargs="?", metavar="SOURCE", help="what to train on")
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="settings on top of the recipe")
-    parser.add_argument("--recipe", default="ddpm", help="a preset or a YAML file (default: ddpm)")
+    parser.add_argument("--recipe", help="a preset or a YAML file (default: ddpm)")
     parser.add_argument("--budget", type=common.seconds, metavar="TIME", help="train for this long: 90s, 10m, 1h30m")
     parser.add_argument("--steps", type=common.positive, help="train until this many steps in all")
     parser.add_argument("--out", type=Path, metavar="DIR", help="run folder (default: runs/SOURCE-RECIPE)")
@@ -45,14 +45,18 @@ def run(args: argparse.Namespace) -> int:
         folder = args.resume
         model, dataset = runs.reopen(folder, out)
     else:
-        recipe = recipes.read(args.recipe, args.overrides)
+        recipe = recipes.read(args.recipe or "ddpm", args.overrides)
         dataset = runs.load(args.source, recipe, out)
-        folder, model = runs.begin(args.source, recipe, dataset, args.out)
+        goal = _goal(args) or {"steps": recipe.training.steps}
+        folder, model = runs.begin(args.source, recipe, dataset, args.out, goal)
     trainer = Trainer(model, dataset, folder, device)
     if args.resume:
         trainer.resume(out.warn)
+        goal = _goal(args) or runs.goal_of(folder, trainer.seconds)
         out.say(f"going on with {folder} after {trainer.steps:,} steps")
-    reason = runs.train(trainer, out, device, steps=args.steps, seconds=args.budget)
+        for stale in ("results.json", "gallery.json", "gallery.npz"):  # they tell of the weights before
+            (folder / stale).unlink(missing_ok=True)
+    reason = runs.train(trainer, out, device, goal)
     runs.finish(folder, trainer.averaged, dataset)
     runs.write_card(folder, trainer.averaged, trainer, {})
     page = write_report(folder)
@@ -78,10 +82,16 @@ def run(args: argparse.Namespace) -> int:
     return 130 if reason == "interrupted" else 0
 
 
+def _goal(args: argparse.Namespace) -> runs.Goal | None:
+    if args.steps and args.budget:
+        raise InputError("--steps and --budget: give one, a run ends at one of them")
+    return {"steps": args.steps} if args.steps else {"seconds": args.budget} if args.budget else None
+
+
 def _check(args: argparse.Namespace) -> None:
     if args.resume:
-        if args.source or args.out or args.overrides:
-            raise InputError("--resume goes on with a run as it is; give no SOURCE, key=value or --out beside it")
+        if args.source or args.out or args.overrides or args.recipe:
+            raise InputError("--resume goes on with a run as it is; no SOURCE, key=value, --recipe or --out beside it")
     elif args.source is None:
         raise InputError("SOURCE is missing; give a folder of images, an .npy or .npz file, or a name such as digits")
     elif "=" in args.source and not Path(args.source).exists():

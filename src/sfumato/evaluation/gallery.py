@@ -64,7 +64,7 @@ def make_gallery(
     frames = set(np.linspace(0, tableau.evaluations - 1, min(FRAMES, tableau.evaluations)).round().astype(int).tolist())
     followed: list[tuple[float, float, Tensor, Tensor]] = []
 
-    batch = 256
+    batch = max(256, follow)  # the trajectories are those of the first batch
     total = tableau.evaluations * -(-count // batch)
 
     def watch(first: int, row: int, t: Tensor, x: Tensor, prediction: Prediction) -> None:

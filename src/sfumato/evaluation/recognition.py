@@ -38,10 +38,8 @@ def recognise(train: Tensor, labels: Tensor, held_out: Tensor, held_out_labels: 
     real, made = classifier.predict_proba(_flat(held_out)), classifier.predict_proba(_flat(samples))
     real_shares, made_shares = _shares(real), _shares(made)
     generator = np.random.default_rng(0)
-    pairs = [
-        0.5 * np.abs(generator.multinomial(n, real_shares) / n - generator.multinomial(m, real_shares) / m).sum()
-        for n, m in [(len(real), len(made))] * 1000
-    ]
+    ours, theirs = (generator.multinomial(n, real_shares, size=1000) / n for n in (len(real), len(made)))
+    by_chance = 0.5 * np.abs(ours - theirs).sum(axis=1)
     return Recognition(
         held_out_confidence=float(real.max(1).mean()),
         held_out_error=float(real.max(1).std() / len(real) ** 0.5),
@@ -51,7 +49,7 @@ def recognise(train: Tensor, labels: Tensor, held_out: Tensor, held_out_labels: 
         held_out_shares=tuple(real_shares.tolist()),
         sample_shares=tuple(made_shares.tolist()),
         share_distance=float(0.5 * np.abs(real_shares - made_shares).sum()),
-        share_floor=float(np.mean(pairs)),
+        share_floor=float(by_chance.mean()),
     )
 
 

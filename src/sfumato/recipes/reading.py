@@ -17,21 +17,40 @@ from .recipe import Recipe
 
 
 class _Loader(yaml.SafeLoader):
-    """PyYAML's safe loader with YAML 1.2's scalars: ``no`` is a word, and ``1e-4`` is a number."""
+    """PyYAML's safe loader with YAML 1.2's scalars, and without keys that come twice.
+
+    ``no`` is a word, ``1e-4`` a number, ``010`` ten and ``1:30`` no number at all.
+    """
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        names = [key.value for key, _ in node.value]
+        for key, _ in node.value:
+            if names.count(key.value) > 1:
+                raise yaml.constructor.ConstructorError(None, None, f"'{key.value}' comes twice", key.start_mark)
+        return super().construct_mapping(node, deep)  # type: ignore[no-any-return, unused-ignore]
+
+    def construct_decimal(self, node: yaml.ScalarNode) -> int:
+        return int(node.value, 10)
 
 
-_BOOL, _FLOAT = "tag:yaml.org,2002:bool", "tag:yaml.org,2002:float"
-_REPLACED = (_BOOL, _FLOAT, "tag:yaml.org,2002:timestamp")
+_BOOL, _INT, _FLOAT = (f"tag:yaml.org,2002:{kind}" for kind in ("bool", "int", "float"))
+_REPLACED = (_BOOL, _INT, _FLOAT, "tag:yaml.org,2002:timestamp")
 _Loader.yaml_implicit_resolvers = {
     first: [(tag, pattern) for tag, pattern in resolvers if tag not in _REPLACED]
     for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
 }
 _Loader.add_implicit_resolver(_BOOL, re.compile(r"^(?:true|True|TRUE|false|False|FALSE)$"), list("tTfF"))
+_Loader.add_constructor(_INT, _Loader.construct_decimal)
+_Loader.add_implicit_resolver(_INT, re.compile(r"^[-+]?[0-9]+(?:_[0-9]+)*$"), list("-+0123456789"))
 _Loader.add_implicit_resolver(
     _FLOAT,
     re.compile(r"^[-+]?(?:(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?|\.inf|\.Inf|\.INF)$|^\.nan$"),
     list("-+.0123456789"),
 )
+
+
+# A tag can ask int() of a word, and brackets can be 5,000 deep.
+_YAML_TROUBLE = (yaml.YAMLError, ValueError, RecursionError)
 
 
 def presets() -> tuple[str, ...]:
@@ -61,7 +80,7 @@ def read(name: str, overrides: Iterable[str] = ()) -> Recipe:
         )
     try:
         data = yaml.load(text, _Loader)
-    except yaml.YAMLError as error:
+    except _YAML_TROUBLE as error:
         raise InputError(f"{name}: not YAML: {' '.join(str(error).split())}") from None
     if not isinstance(data, dict):
         raise InputError(f"{name}: a recipe is a mapping of sections such as 'process:' and 'training:'")
@@ -100,7 +119,7 @@ def _overridden(data: dict[str, Any], overrides: Iterable[str]) -> dict[str, Any
             raise InputError(f"'{text}': an override is key=value, for example training.batch=64")
         try:
             parsed = yaml.load(typed, _Loader)
-        except yaml.YAMLError:
+        except _YAML_TROUBLE:
             raise InputError(f"{key}: the value {typed!r} cannot be read; quote it") from None
         value = _shorthand(key, parsed)
         for part in reversed(key.split(".")):

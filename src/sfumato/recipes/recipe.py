@@ -20,7 +20,7 @@ from sfumato.denoisers import NetworkDenoiser
 PositiveInt = Annotated[int, Field(ge=1)]
 PositiveFloat = Annotated[float, Field(gt=0)]
 Fraction = Annotated[float, Field(ge=0, lt=1)]
-Variance = Annotated[float, Field(gt=0, lt=1)]
+OpenFraction = Annotated[float, Field(gt=0, lt=1)]
 
 
 class Section(BaseModel):
@@ -37,8 +37,8 @@ class LinearBetas(Section):
 
     kind: Literal["linear-betas"] = "linear-betas"
     steps: PositiveInt = 1000
-    first: Variance = 1e-4
-    last: Variance = 0.02
+    first: OpenFraction = 1e-4
+    last: OpenFraction = 0.02
 
     def build(self) -> core.Schedule:
         return core.Tabulated(core.linear_betas(self.steps, self.first, self.last))
@@ -49,8 +49,8 @@ class QuadraticBetas(Section):
 
     kind: Literal["quadratic-betas"]
     steps: PositiveInt = 1000
-    first: Variance = 1e-4
-    last: Variance = 0.02
+    first: OpenFraction = 1e-4
+    last: OpenFraction = 0.02
 
     def build(self) -> core.Schedule:
         return core.Tabulated(core.quadratic_betas(self.steps, self.first, self.last))
@@ -61,8 +61,8 @@ class SigmoidBetas(Section):
 
     kind: Literal["sigmoid-betas"]
     steps: PositiveInt = 1000
-    first: Variance = 1e-4
-    last: Variance = 0.02
+    first: OpenFraction = 1e-4
+    last: OpenFraction = 0.02
 
     def build(self) -> core.Schedule:
         return core.Tabulated(core.sigmoid_betas(self.steps, self.first, self.last))
@@ -74,7 +74,7 @@ class CosineBetas(Section):
     kind: Literal["cosine-betas"]
     steps: PositiveInt = 1000
     offset: PositiveFloat = 0.008
-    clip: Variance = 0.999
+    clip: OpenFraction = 0.999
 
     def build(self) -> core.Schedule:
         return core.Tabulated(core.cosine_betas(self.steps, self.offset, self.clip))
@@ -320,7 +320,7 @@ class TrainingSection(Section):
     clip: PositiveFloat = 1.0
     ema_half_life: PositiveInt = 250_000
     ema_ramp: PositiveFloat = 0.1
-    held_out: Variance = 0.1
+    held_out: OpenFraction = 0.1
     seed: int = 0
 
 
@@ -335,7 +335,7 @@ class Recipe(Section):
     """A whole run: process, target, objective, network, data, training, sampling."""
 
     version: Literal[1] = 1
-    name: Annotated[str, Field(min_length=1)] = "custom"
+    name: Annotated[str, Field(pattern=r"^\w[\w.+-]*$")] = "custom"  # it becomes part of a folder's name
     process: ProcessSection = ProcessSection()
     target: Annotated[PlainTarget | EDMTarget, Field(discriminator="kind")] = PlainTarget()
     objective: ObjectiveSection = ObjectiveSection()

@@ -2,7 +2,7 @@
 
 A checkpoint is written beside its place, each file flushed to the disk, the manifest last; then the folder is renamed
 and its parent flushed. Neither safetensors nor torch notices a flipped bit, so loading compares every digest, and a
-damaged folder is passed over, with a message, for the one before it.
+damaged folder is moved aside, with a message, for the one before it.
 """
 
 import hashlib
@@ -32,7 +32,7 @@ def save(folder: Path, images: int, parts: Parts, state: Mapping[str, Any], keep
     if place.exists():
         if damage(place) is None:
             return place
-        place.rename(_free(place.with_name(place.name + ".damaged")))
+        _aside(place)
     for stump in folder.glob(".writing-*"):  # of a process that was killed
         shutil.rmtree(stump)
     beside = folder / f".writing-{place.name}-{os.getpid()}"
@@ -56,12 +56,12 @@ def save(folder: Path, images: int, parts: Parts, state: Mapping[str, Any], keep
 
 
 def newest(folder: Path, warn: Callable[[str], None]) -> Path | None:
-    """The newest whole checkpoint in ``folder``, or None; ``warn`` gets a line for each damaged one passed over."""
+    """The newest whole checkpoint in ``folder``, or None; damaged ones are moved aside, with a line to ``warn``."""
     for place in reversed(checkpoints(folder)):
         problem = damage(place)
         if problem is None:
             return place
-        warn(f"{place}: damaged ({problem}); passed over for the checkpoint before it")
+        warn(f"{place}: damaged ({problem}); moved aside to {_aside(place).name}, going on from the one before it")
     return None
 
 
@@ -82,6 +82,8 @@ def damage(place: Path) -> str | None:
         text = (place / MANIFEST).read_text()
         digests = json.loads(text)
         listed = set(digests)
+    except FileNotFoundError:
+        return f"{MANIFEST} is missing"
     except (OSError, ValueError, TypeError) as error:
         return f"{MANIFEST}: {error}"
     if text != _json(digests):  # no digest guards the manifest, but it has one spelling only
@@ -143,8 +145,10 @@ def _flush(path: Path) -> None:
         os.close(descriptor)
 
 
-def _free(path: Path) -> Path:
-    candidate, n = path, 2
+def _aside(place: Path) -> Path:
+    """Rename a damaged checkpoint so that it counts no more, and return its new path."""
+    path = candidate = place.with_name(place.name + ".damaged")
+    n = 2
     while candidate.exists():
         candidate, n = path.with_name(f"{path.name}-{n}"), n + 1
-    return candidate
+    return place.rename(candidate)

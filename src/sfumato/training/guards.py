@@ -28,7 +28,7 @@ def explain_gradient(step: int, logsnr: Tensor, network: nn.Module) -> NonFinite
     """The error for a step whose loss is finite and whose gradient is not."""
     bad = [name for name, p in network.named_parameters() if p.grad is not None and not p.grad.isfinite().all()]
     # Backward runs from the output: of the layers in the order of definition, the last is where it began.
-    layer = bad[-1] if bad else "none by itself; the norm overflows"
+    layer = bad[-1] if bad else "none by itself, the norm overflows; lower training.learning_rate"
     return NonFiniteError(f"non-finite gradient at step {step} (log-SNR {_span(logsnr)}); first bad layer: {layer}")
 
 
@@ -55,4 +55,4 @@ def _first_bad_layer(network: nn.Module, rerun: Callable[[], object]) -> str:
     finally:
         for handle in handles:
             handle.remove()
-    return found[0] if found else "none; every layer's output is finite"
+    return found[0] if found else "none, the loss itself overflows; lower training.learning_rate"

@@ -16,7 +16,7 @@ from torch import Tensor
 from sfumato.data import Dataset, Order, split
 from sfumato.denoisers import NetworkDenoiser
 from sfumato.errors import InputError
-from sfumato.model import Model, save_weights
+from sfumato.model import Model, fill, save_weights
 from sfumato.numerics import random
 from sfumato.objectives.times import stratify
 
@@ -103,7 +103,8 @@ class Trainer:
         """Train until ``steps`` in all (the recipe's, unless a budget is given) or for ``seconds`` from now.
 
         However it ends, by either limit or by Ctrl-C, a whole checkpoint, the averaged weights and the last
-        measurement are on disk when it returns, within the budget where there is one.
+        measurement are on disk when it returns, within the budget where there is one, but for a budget shorter than
+        they take. On a CPU torch's number of threads is left at what the trial chose (see ``Threads``).
         """
         if steps is None and seconds is None:
             steps = self.settings.steps
@@ -111,10 +112,10 @@ class Trainer:
         try:
             with _interrupts() as interrupted:
                 reason = self._loop(steps, seconds, watch, record, interrupted)
-            if self.measured_at != self.images:
-                self._measure(record)
-            self.save()
-            record.write("stop", self.images, step=self.steps, seconds=self.seconds, reason=reason)
+                self.save()
+                if self.measured_at != self.images:
+                    self._measure(record)
+                record.write("stop", self.images, step=self.steps, seconds=self.seconds, reason=reason)
         except guards.NonFiniteError:
             record.write("stop", self.images, step=self.steps, seconds=self.seconds, reason="non-finite")
             raise
@@ -242,8 +243,8 @@ class Trainer:
         if place is None:
             raise InputError(f"{self.run / 'checkpoints'}: no whole checkpoint to resume from; train afresh with --out")
         parts, state = checkpoint.load(place)
-        self.network.load_state_dict(parts["weights"])
-        self.ema.network.load_state_dict(parts["average"])
+        for name, network in (("weights", self.network), ("average", self.ema.network)):
+            fill(network, parts.get(name, {}), place / f"{name}.safetensors")
         checkpoint.load_optimizer(self.optimizer, parts.get("optimizer", {}))
         self.images, self.seconds = state["images"], state["seconds"]
 
@@ -274,10 +275,10 @@ def _measure_due(before: int, after: int) -> bool:
 def _interrupts() -> Iterator[threading.Event]:
     """An event that the first Ctrl-C sets; the second one interrupts at once, as usual."""
     event = threading.Event()
-    if threading.current_thread() is not threading.main_thread():
-        yield event  # signals belong to the main thread
-        return
     former = signal.getsignal(signal.SIGINT)
+    if threading.current_thread() is not threading.main_thread() or former in (signal.SIG_IGN, None):
+        yield event  # signals belong to the main thread, and one that is ignored, as under nohup, stays ignored
+        return
 
     def handle(signum: int, frame: object) -> None:
         event.set()

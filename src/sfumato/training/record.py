@@ -39,11 +39,11 @@ def _drop_after(path: Path, images: int) -> None:
     if not path.exists():
         return
     kept = []
-    for line in path.read_text(encoding="utf-8").splitlines():
+    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
         try:
             row = json.loads(line)
-        except json.JSONDecodeError:  # the last line of a killed process
+        except ValueError:  # the last line of a killed process
             continue
-        if row.get("images", 0) <= images:
+        if isinstance(row, dict) and isinstance(row.get("images"), int) and row["images"] <= images:
             kept.append(line)
     write_text(path, "".join(line + "\n" for line in kept))
