@@ -2,7 +2,7 @@
 
     from sfumato import Model
 
-    model = Model.from_pretrained("runs/digits-ddpm")
+    model = Model.from_pretrained("runs/demo")
     samples = model.sample(16, seed=0)          # (16, 1, 8, 8), in the data's own units
 
 Public names load when they are first used: ``import sfumato`` itself costs nothing, and the command line answers

@@ -44,10 +44,11 @@ def run(args: argparse.Namespace) -> int:
     out = common.Output(args)
     device = common.pick_device(args.device)
     recipe = recipes.read("digits")
+    goal: runs.Goal = {"seconds": args.budget}
     dataset = runs.load("digits", recipe, out)
-    folder, model = runs.begin("digits", recipe, dataset, args.out, {"seconds": args.budget})
+    folder, model = runs.begin("digits", recipe, dataset, goal, wanted=args.out, name="demo")
     trainer = Trainer(model, dataset, folder, device)
-    reason = runs.train(trainer, out, device, {"seconds": args.budget})
+    reason = runs.train(trainer, out, device, goal)
     averaged = trainer.averaged
     gallery = runs.finish(folder, averaged, dataset)
     recognition = _recognise(averaged, dataset)

@@ -10,7 +10,7 @@ from . import common, runs
 
 EXAMPLES = """\
 example:
-  sfumato report runs/digits-ddpm
+  sfumato report runs/demo
 """
 
 

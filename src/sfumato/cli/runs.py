@@ -40,8 +40,10 @@ def load(source: str, recipe: "Recipe", out: Output) -> "Dataset":
     return dataset
 
 
-def begin(source: str, recipe: "Recipe", dataset: "Dataset", wanted: Path | None, goal: Goal) -> "tuple[Path, Model]":
-    """The folder of a new run (``wanted``, or runs/SOURCE-RECIPE) and its untrained model.
+def begin(
+    source: str, recipe: "Recipe", dataset: "Dataset", goal: Goal, *, wanted: Path | None, name: str | None = None
+) -> "tuple[Path, Model]":
+    """The folder of a new run (``wanted``, or runs/``name``, or runs/SOURCE-RECIPE) and its untrained model.
 
     Everything that can be refused is, before a folder is made.
     """
@@ -56,7 +58,8 @@ def begin(source: str, recipe: "Recipe", dataset: "Dataset", wanted: Path | None
         torch.manual_seed(derive(recipe.training.seed, "weights"))
         model = Model.fresh(recipe, dataset.spec)
     _refuse(model, dataset, source)
-    folder = _new_folder(wanted, dataset.spec.source, recipe.name)
+    default = f"{dataset.spec.source.removesuffix('.npy').removesuffix('.npz') or 'data'}-{recipe.name}"
+    folder = _new_folder(wanted, name or default)
     origin = source if source in BUILT_IN else str(Path(source).expanduser().resolve())
     write_text(folder / "run.json", json.dumps({"source": origin, "goal": goal}, indent=2) + "\n")
     write_text(folder / "config.json", json.dumps(model.config(), indent=2, ensure_ascii=False) + "\n")
@@ -164,10 +167,9 @@ def _run_json(folder: Path) -> dict[str, Any]:
     return data
 
 
-def _new_folder(wanted: Path | None, source: str, recipe: str) -> Path:
+def _new_folder(wanted: Path | None, name: str) -> Path:
     if wanted is None:
-        name = Path(source).name.removesuffix(".npy").removesuffix(".npz")
-        stem = Path("runs") / f"{name or 'data'}-{recipe}"
+        stem = Path("runs") / name
         wanted, n = stem, 2
         while wanted.exists():
             wanted, n = stem.with_name(f"{stem.name}-{n}"), n + 1

@@ -21,9 +21,9 @@ if TYPE_CHECKING:
 
 EXAMPLES = """\
 examples:
-  sfumato sample runs/digits-ddpm -n 64
-  sfumato sample runs/digits-ddpm -n 1000 --sampler ancestral --steps 1000 --out many.npz
-  sfumato sample runs/digits-ddpm -n 16 --seed 7 --out forming.gif
+  sfumato sample runs/demo -n 64
+  sfumato sample runs/demo -n 1000 --sampler ancestral --steps 1000 --out many.npz
+  sfumato sample runs/demo -n 16 --seed 7 --out forming.gif
 """
 
 FRAMES = 40  # of a movie, at most

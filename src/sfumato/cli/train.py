@@ -48,7 +48,7 @@ def run(args: argparse.Namespace) -> int:
         recipe = recipes.read(args.recipe or "ddpm", args.overrides)
         dataset = runs.load(args.source, recipe, out)
         goal = _goal(args) or {"steps": recipe.training.steps}
-        folder, model = runs.begin(args.source, recipe, dataset, args.out, goal)
+        folder, model = runs.begin(args.source, recipe, dataset, goal, wanted=args.out)
     trainer = Trainer(model, dataset, folder, device)
     if args.resume:
         trainer.resume(out.warn)
