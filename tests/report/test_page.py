@@ -196,7 +196,7 @@ def test_what_is_read_is_escaped(tmp_path):
     folder = write_run(
         tmp_path / "a <b> & c",
         spec,
-        overrides=['name="<s>"'],
+        overrides=['data.key="<s>"'],
         results=[{"label": "<em>x", "value": "</table>"}],
         rows=[*metrics()[:-1], {"kind": "stop", "images": 9, "reason": "<q>"}],
     )

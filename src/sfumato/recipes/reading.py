@@ -157,6 +157,10 @@ def _explain(error: ValidationError, data: dict[str, Any]) -> str:
             if isinstance(given, dict)
             else (f"{key}: {given!r} is not allowed; a section with a kind: {kinds}")
         )
+    if first["type"] == "string_pattern_mismatch":
+        return (
+            f"{key}: {given!r} is not allowed; give letters, digits and . _ + - only, beginning with a letter or digit"
+        )
     allowed = first["msg"].replace("Input should be", "give").partition(" or object to extract")[0]
     return f"{key}: {given!r} is not allowed; {allowed}"
 
