@@ -228,7 +228,7 @@ class AutoNetwork(Section):
                 attention.append(max(sides) >> level)
         return UNetNetwork(
             kind="unet",
-            width=self.width or (32 if max(spec.shape[1:]) <= 16 else 64),
+            width=self.width or 32,  # what a laptop trains in minutes; a GPU has room for 128
             multipliers=[1] + [2] * (levels - 1),
             attention=attention,
             dropout=self.dropout,
