@@ -65,18 +65,7 @@ def run(args: argparse.Namespace) -> int:
         out.say(f"{row['label'] + ':':<36}{row['value']}")
     if reason == "interrupted":
         out.say(f"interrupted; go on with: sfumato train --resume {folder}")
-    out.result(
-        {
-            "run": str(folder),
-            "report": str(page),
-            "stopped": reason,
-            "steps": trainer.steps,
-            "images": trainer.images,
-            "seconds": round(trainer.seconds, 3),
-            "held_out_loss": trainer.last_measured,
-            "recognition": vars(recognition),
-        }
-    )
+    out.result({**runs.summary(folder, page, trainer, reason), "recognition": vars(recognition)})
     return 130 if reason == "interrupted" else 0
 
 

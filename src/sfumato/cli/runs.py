@@ -149,6 +149,19 @@ def write_card(folder: Path, model: "Model", trainer: "Trainer", measured: Mappi
     write_text(folder / "README.md", model.card({**facts, **measured}))
 
 
+def summary(folder: Path, page: Path, trainer: "Trainer", reason: str) -> dict[str, Any]:
+    """What --json says of a training."""
+    return {
+        "run": str(folder),
+        "report": str(page),
+        "stopped": reason,
+        "steps": trainer.steps,
+        "images": trainer.images,
+        "seconds": round(trainer.seconds, 3),
+        "held_out_loss": trainer.last_measured,
+    }
+
+
 def _source(folder: Path) -> str:
     source = _run_json(folder).get("source")
     if not isinstance(source, str):

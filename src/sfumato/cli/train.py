@@ -68,17 +68,7 @@ def run(args: argparse.Namespace) -> int:
     out.say(f"report  {page}")
     if reason == "interrupted":
         out.say(f"go on with: sfumato train --resume {folder}")
-    out.result(
-        {
-            "run": str(folder),
-            "report": str(page),
-            "stopped": reason,
-            "steps": trainer.steps,
-            "images": trainer.images,
-            "seconds": round(trainer.seconds, 3),
-            "held_out_loss": trainer.last_measured,
-        }
-    )
+    out.result(runs.summary(folder, page, trainer, reason))
     return 130 if reason == "interrupted" else 0
 
 
