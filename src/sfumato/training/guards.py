@@ -16,6 +16,8 @@ def explain_loss(
 ) -> NonFiniteError:
     """The error for a step whose ``losses`` (B,) are not all finite; ``rerun`` repeats the forward pass."""
     bad = ~losses.isfinite()
+    if not bad.any():  # each is finite, and their mean overflows
+        bad = torch.ones_like(bad)
     where = f"{int(bad.sum())} of {len(losses)} samples, at log-SNR {_span(logsnr[bad])}"
     if not x_0[bad].isfinite().all():
         cause = "the data itself is not finite"
