@@ -92,7 +92,7 @@ class Model:
             f"# {self.recipe.name} on {self.spec.source}",
             "",
             f"A diffusion model of {self.spec.layout} data ({shape}), {self.num_parameters:,} parameters, trained on "
-            f"{self.spec.count:,} samples with [Sfumato](https://pypi.org/project/sfumato) {__version__}.",
+            f"{self.spec.count:,} samples with Sfumato {__version__}.",
             "",
             "```python",
             "from sfumato import Model",
