@@ -1,5 +1,6 @@
 """Writing files so that a crash at any moment leaves the old one or the new one, never half of either."""
 
+import hashlib
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -23,3 +24,12 @@ def write_with(path: Path, write: Callable[[Path], object]) -> None:
 def write_text(path: Path, text: str) -> None:
     """``write_with`` for UTF-8 text."""
     write_with(path, lambda beside: beside.write_text(text, encoding="utf-8"))
+
+
+def digest(path: Path) -> str:
+    """The SHA-256 of a file, in hexadecimal."""
+    hasher = hashlib.sha256()
+    with open(path, "rb") as file:
+        while block := file.read(1 << 20):
+            hasher.update(block)
+    return hasher.hexdigest()

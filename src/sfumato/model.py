@@ -1,13 +1,14 @@
 """A model: a denoiser, the contract of its data, and the recipe it was made by.
 
 On disk a model is a folder in the hub's layout: ``config.json`` (recipe and data contract, versioned),
-``model.safetensors`` (weights), ``README.md`` (the model card). Nothing in it is ever run.
+``model.safetensors`` (weights), ``README.md`` (the model card), and ``sampler-N.json`` for each budget of N evaluations
+that a table was fitted for (``sfumato tune``). Nothing in it is ever run.
 """
 
 import json
 import struct
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,23 +22,31 @@ from sfumato.core import Prediction, SeededNoise
 from sfumato.data import DataSpec
 from sfumato.denoisers import Clamped, Denoiser, NetworkDenoiser
 from sfumato.errors import InputError
-from sfumato.files import write_text, write_with
+from sfumato.files import digest, write_text, write_with
 from sfumato.recipes import Recipe
 from sfumato.recipes.reading import validate
+from sfumato.sampling import Tableau, methods
+from sfumato.sampling.methods import ADAPTIVE
 from sfumato.sampling.tableau import Watch
 
 FORMAT = 1  # of config.json; raised when an older reader could misread a newer folder
 
-SAMPLERS = ("ddim", "ancestral")
+TOLERANCE = 1e-4  # of the adaptive sampler, in model units: below what 8 bits show
 
 
 @dataclass(frozen=True, eq=False)
 class Model:
-    """A trained (or fresh) model. ``denoiser`` and ``recipe`` agree; ``spec`` says what its numbers mean."""
+    """A trained (or fresh) model. ``denoiser`` and ``recipe`` agree; ``spec`` says what its numbers mean.
+
+    ``fitted`` holds the tables that were fitted to these very weights, by their number of evaluations, and
+    ``fitted_to`` the digest of the weights.
+    """
 
     denoiser: NetworkDenoiser
     spec: DataSpec
     recipe: Recipe
+    fitted: Mapping[int, Tableau] = field(default_factory=dict)
+    fitted_to: str = ""
 
     @classmethod
     def fresh(cls, recipe: Recipe, spec: DataSpec) -> "Model":
@@ -62,7 +71,8 @@ class Model:
         model = cls.fresh(validate(config["recipe"], where), spec)
         load_weights(model.denoiser.network, folder / "model.safetensors")
         model.denoiser.to(device).eval()
-        return model
+        weights = digest(folder / "model.safetensors")
+        return replace(model, fitted=read_fitted(folder, weights)[0], fitted_to=weights)
 
     def save_pretrained(self, folder: str | Path, card: str | None = None) -> None:
         """Write config.json, model.safetensors and README.md (``card``, or a short one) into ``folder``.
@@ -73,6 +83,8 @@ class Model:
         folder.mkdir(parents=True, exist_ok=True)
         save_weights(self.denoiser.network.state_dict(), folder / "model.safetensors")
         write_text(folder / "README.md", card or self.card())
+        for tableau in self.fitted.values():
+            write_fitted(folder, tableau, self.fitted_to)
         write_text(folder / "config.json", json.dumps(self.config(), indent=2, ensure_ascii=False) + "\n")
 
     def config(self) -> dict[str, Any]:
@@ -115,27 +127,23 @@ class Model:
         """Where the network is."""
         return next(self.denoiser.network.parameters()).device
 
-    def times(self, steps: int) -> Tensor:
-        """The default grid of ``steps`` evaluations: levels of the chain where there is one, even in t elsewhere."""
-        length = self.recipe.chain_length
-        return sampling.uniform(steps) if length is None else sampling.chain(steps, length)
+    def tableau(self, sampler: str | None = None, steps: int | None = None, eta: float | None = None) -> Tableau:
+        """The table of ``sampler`` at ``steps`` evaluations of the network, or the recipe's.
 
-    def tableau(
-        self, sampler: str | None = None, steps: int | None = None, eta: float | None = None
-    ) -> sampling.Tableau:
-        """The table of ``sampler`` ("ddim" with any ``eta``, "ancestral") at ``steps`` evaluations, or the recipe's.
-
-        Raises InputError for an unknown sampler, an ``eta`` for one that has none, and steps that the chain has not.
+        "auto" is the table fitted to this model at that budget if there is one, else ``methods.auto``; any other name
+        is one of ``methods.METHODS``, with as many steps as the evaluations pay for. ``eta`` is for "ddim". Raises
+        InputError for an unknown sampler, an ``eta`` for one that has none, and for "adaptive", which is not a table.
         """
         sampler = sampler or self.recipe.sampling.sampler
-        times = self.times(self.recipe.sampling.steps if steps is None else steps)
-        if sampler == "ddim":
-            return sampling.ddim(self.denoiser.process, times, eta or 0.0)
-        if eta is not None:
+        steps = self.recipe.sampling.steps if steps is None else steps
+        process = self.denoiser.process
+        if eta is not None and sampler != "ddim":
             raise InputError(f"eta: {sampler} has none; use the ddim sampler")
-        if sampler == "ancestral":
-            return sampling.ancestral(self.denoiser.process, times)
-        raise InputError(f"sampler: '{sampler}' is not known; choose one of {', '.join(SAMPLERS)}")
+        if sampler == "auto" and steps in self.fitted:
+            return self.fitted[steps]
+        if eta is not None:
+            return sampling.ddim(process, methods.in_time(process, steps), eta)
+        return methods.tableau(process, sampler, steps)
 
     def beliefs(self) -> Denoiser:
         """The denoiser that sampling asks: x_0 clamped to the data's range where the data is bounded."""
@@ -154,6 +162,7 @@ class Model:
         sampler: str | None = None,
         steps: int | None = None,
         eta: float | None = None,
+        tolerance: float | None = None,
         batch: int = 256,
         first: int = 0,
         watch: Callable[[int, int, Tensor, Tensor, Prediction], None] | None = None,
@@ -164,13 +173,22 @@ class Model:
 
         Sample i depends on (seed, first + i) alone, never on ``batch`` or its neighbours (up to the float rounding of
         the network). ``watch(first, row, t, x, prediction)`` is called after each evaluation, with the index of the
-        first sample of the batch. Raises InputError for a count below 1 and for what ``tableau`` refuses.
+        first sample of the batch. ``tolerance`` is for the "adaptive" sampler, 1e-4 unless given; ``steps`` and
+        ``eta`` are for the others. Raises InputError for a count below 1, a setting that the sampler has not, and for
+        what ``tableau`` refuses.
         """
         if count < 1 or batch < 1:
             raise InputError(f"count {count}, batch {batch}: give at least 1")
-        tableau = self.tableau(sampler, steps, eta)
+        sampler = sampler or self.recipe.sampling.sampler
+        tableau = None
+        if sampler != ADAPTIVE:
+            tableau = self.tableau(sampler, steps, eta)
+            if tolerance is not None:
+                raise InputError(f"tolerance: {sampler} has none; use the adaptive sampler, or steps")
+        elif steps is not None or eta is not None:
+            raise InputError("steps, eta: adaptive takes the steps it needs; give it a tolerance")
         denoiser, shape = self.beliefs(), self.spec.shape
-        start = self.denoiser.process.prior(tableau.times[0])
+        start = self.denoiser.process.prior(1.0 if tableau is None else tableau.start)
         parts = []
         was_training = self.denoiser.training
         self.denoiser.eval()
@@ -183,7 +201,13 @@ class Model:
                 on_row = None
                 if watch is not None:
                     on_row = _at(watch, i)
-                parts.append(self.spec.decode(sampling.run(denoiser, tableau, x, noise=noise, watch=on_row)).cpu())
+                if tableau is None:
+                    x = sampling.solve(
+                        denoiser, x, tolerance=TOLERANCE if tolerance is None else tolerance, watch=on_row
+                    )
+                else:
+                    x = sampling.run(denoiser, tableau, x, noise=noise, watch=on_row)
+                parts.append(self.spec.decode(x).cpu())
         self.denoiser.train(was_training)
         return torch.cat(parts)
 
@@ -214,6 +238,41 @@ def read_config(folder: Path) -> dict[str, Any]:
             f"{path}: format {config['format']!r}, and this Sfumato {__version__} reads {FORMAT}; upgrade Sfumato"
         )
     return config
+
+
+def fitted_path(folder: Path, evaluations: int) -> Path:
+    """Where the table fitted for that many evaluations is kept."""
+    return folder / f"sampler-{evaluations}.json"
+
+
+def write_fitted(folder: Path, tableau: Tableau, weights: str, measured: Mapping[str, Any] | None = None) -> Path:
+    """Write ``sampler-N.json``: a table fitted to the weights of that digest, with what was ``measured`` of it."""
+    path = folder / f"sampler-{tableau.evaluations}.json"
+    about = {"format": FORMAT, "sfumato": __version__, "weights": weights, "measured": dict(measured or {})}
+    write_text(path, json.dumps({**about, "tableau": tableau.to_dict()}) + "\n")
+    return path
+
+
+def read_fitted(folder: Path, weights: str) -> tuple[dict[int, Tableau], list[Path]]:
+    """The tables in ``folder`` fitted to the weights of that digest, by evaluations, and the files of any others.
+
+    Those were fitted before training went on. Raises InputError for a file that is damaged or of a newer format.
+    """
+    fitted: dict[int, Tableau] = {}
+    stale: list[Path] = []
+    for path in sorted(folder.glob("sampler-*.json")):
+        try:
+            data = json.loads(path.read_text(encoding="utf-8"))
+            if data["format"] != FORMAT:
+                raise InputError(f"format {data['format']!r}, and this Sfumato {__version__} reads {FORMAT}")
+            tableau = Tableau.from_dict(data["tableau"])
+            if data["weights"] == weights:
+                fitted[tableau.evaluations] = tableau
+            else:
+                stale.append(path)
+        except (ValueError, KeyError, TypeError) as error:
+            raise InputError(f"{path}: damaged ({error}); delete it, or fit it again with 'sfumato tune'") from None
+    return fitted, stale
 
 
 def save_weights(state: Mapping[str, Tensor], path: Path) -> None:

@@ -294,6 +294,7 @@ def test_the_surface_of_the_command_line_is_frozen() -> None:
         "demo": sorted([*common, "--budget", "--out"]),
         "train": sorted([*common, "--budget", "--out", "--recipe", "--resume", "--steps"]),
         "sample": sorted([*common, "--batch", "--count", "--eta", "--out", "--sampler", "--seed", "--steps"]),
+        "certify": sorted([*common, "--methods", "--nfe", "--oracle", "--out", "--samples", "--seed"]),
         "report": sorted(common),
     }
 

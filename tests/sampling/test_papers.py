@@ -137,7 +137,8 @@ def test_the_last_step_to_data_hands_over_the_belief(process):
     expected = denoiser(x, torch.tensor(1.0, dtype=torch.float64)).x_0
     for tableau in (ancestral(process, uniform(1)), ancestral(process, uniform(1), "beta"), ddim(process, uniform(1))):
         assert tableau.evaluations == 1
-        assert tableau.noise.tolist() == [0]
+        assert tableau.noise.tolist() == [[0, 0]]
+        assert not tableau.stochastic
         assert torch.equal(run(denoiser, tableau, x, noise=noise), expected)
     # eta = 1 may carry a z of weight zero, and must not need one.
     assert torch.equal(run(denoiser, ddim(process, uniform(1), 1.0), x), expected)
@@ -219,5 +220,11 @@ def test_a_share_of_noise_outside_its_range_is_refused(eta):
 
 def test_an_unknown_variance_is_refused():
     # Unwrapped, since the test run's type checker refuses it before the function can.
-    with pytest.raises(InputError, match=r"^variance: 'learned' .*posterior or beta"):
-        inspect.unwrap(ancestral)(PROCESSES["VP"], uniform(3), "learned")
+    with pytest.raises(InputError, match=r"^variance: 'gamma' .*posterior, beta, learned"):
+        inspect.unwrap(ancestral)(PROCESSES["VP"], uniform(3), "gamma")
+
+
+@pytest.mark.parametrize("spread", [[0.1, 0.2], [0.1, 0.2, 0.3, 0.4], [0.1, -0.2, 0.3], [0.1, math.nan, 0.3]])
+def test_a_spread_of_x_0_that_does_not_fit_the_steps_is_refused(spread):
+    with pytest.raises(InputError, match=r"^variance: .*at least 0 .*of the 3 steps"):
+        ancestral(PROCESSES["VP"], uniform(3), torch.tensor(spread, dtype=torch.float64))

@@ -9,13 +9,19 @@ import torch
 from sfumato.core import VP, Cosine, Prediction, Process, SeededNoise
 from sfumato.denoisers import Denoiser
 from sfumato.errors import InputError
-from sfumato.sampling import Tableau, ddim, run, uniform
+from sfumato.sampling import Tableau, ancestral, ddim, join, run, uniform
+from sfumato.sampling.tableau import Rows, constant
 
 NAN = math.nan
 
 
 def tensor(values) -> torch.Tensor:
     return torch.tensor(values, dtype=torch.float64)
+
+
+def alike(values) -> torch.Tensor:
+    """The two columns of noise where no variance is learned."""
+    return torch.stack((tensor(values), tensor(values)), dim=1)
 
 
 class Curved(Denoiser):
@@ -61,7 +67,7 @@ def multistep() -> Tableau:
         times=tensor([1.0, 0.8, 0.5, 0.2]),
         states=tensor([[0.9, 0, 0, 0], [0.3, 0.6, 0, 0], [0, 0.2, 0.7, 0], [0, 0, 0.1, 0.5]]),
         estimates=tensor([[0.1, 0, 0, 0], [-0.4, 0.8, 0, 0], [0, -0.3, 0.9, 0], [0, 0, -0.2, 0.7]]),
-        noise=tensor([0, 0.5, 0.25, 0]),
+        noise=alike([0, 0.5, 0.25, 0]),
     )
 
 
@@ -94,7 +100,7 @@ def test_the_callers_state_is_left_as_it_is():
     assert torch.equal(x, kept)
     assert got.data_ptr() != x.data_ptr()
     # The identity for a row: still a state of its own.
-    same = Tableau(tensor([NAN]), tensor([[1.0]]), tensor([[0.0]]), tensor([0.0]))
+    same = Tableau(tensor([NAN]), tensor([[1.0]]), tensor([[0.0]]), alike([0.0]))
     got = run(Curved(), same, x)
     assert torch.equal(got, x)
     assert got.data_ptr() != x.data_ptr()
@@ -124,7 +130,7 @@ def test_rows_that_evaluate_nothing():
         times=tensor([1.0, NAN, 0.5]),
         states=tensor([[0.5, 0, 0], [0, 0.8, 0], [0.1, 0, 0.3]]),
         estimates=tensor([[0.5, 0, 0], [0, 0, 0], [0.2, 0, 0.4]]),
-        noise=tensor([0, 0.6, 0]),
+        noise=alike([0, 0.6, 0]),
     )
     assert tableau.evaluations == 2
     denoiser, x, source = Curved(), start(), SeededNoise.samples(1, 3)
@@ -203,7 +209,7 @@ def test_noise_that_is_needed_and_not_given_is_refused():
         run(Curved(), multistep(), start())
 
 
-def two(times=(1.0, 0.5), states=((1, 0), (0, 1)), estimates=((0.5, 0), (0, 0.5)), noise=(0, 0)):
+def two(times=(1.0, 0.5), states=((1, 0), (0, 1)), estimates=((0.5, 0), (0, 0.5)), noise=((0, 0), (0, 0))):
     return Tableau(tensor(times), tensor(states), tensor(estimates), tensor(noise))
 
 
@@ -217,18 +223,24 @@ def test_a_fair_table_is_taken():
     [
         ({"times": (1.0,)}, "shapes .* disagree"),
         ({"times": (1.0, 0.5, 0.2)}, "shapes .* disagree"),
-        ({"noise": (0, 0, 0)}, "shapes .* disagree"),
+        ({"noise": (0, 0)}, "shapes .* disagree"),
+        ({"noise": ((0, 0), (0, 0), (0, 0))}, "shapes .* disagree"),
+        ({"noise": ((0, 0, 0), (0, 0, 0))}, "shapes .* disagree"),
         ({"states": ((1, 0, 0), (0, 1, 0))}, "shapes .* disagree"),
         ({"estimates": (0.5, 0.5)}, "shapes .* disagree"),
         ({"states": ((1, 0), (0, NAN))}, "not finite"),
         ({"estimates": ((math.inf, 0), (0, 1))}, "not finite"),
-        ({"noise": (0, math.inf)}, "not finite"),
-        ({"noise": (0, -0.1)}, "negative"),
+        ({"noise": ((0, 0), (0, math.inf))}, "not finite"),
+        ({"noise": ((0, 0), (NAN, 0))}, "not finite"),
+        ({"noise": ((0, 0), (0, -0.1))}, "negative"),
+        ({"noise": ((0, 0), (-0.1, 0))}, "negative"),
+        ({"times": (1.0, NAN), "estimates": ((1, 0), (0, 0)), "noise": ((0, 0), (0.1, 0.2))}, "no learned variance"),
         ({"states": ((1, 0.1), (0, 1))}, "later row"),
         ({"estimates": ((1, 0.1), (0, 1))}, "later row"),
         ({"times": (1.0, NAN)}, "evaluates nothing"),
         ({"times": (NAN, 0.5), "estimates": ((0, 0), (0.1, 0.5))}, "evaluates nothing"),
         ({"states": ((0, 0), (0, 1)), "estimates": ((0, 0), (0, 0.5))}, "from nothing"),
+        ({"states": ((0, 0), (0, 1)), "estimates": ((0, 0), (0, 0.5)), "noise": ((0, 0.1), (0, 0))}, "from nothing"),
     ],
 )
 def test_a_table_that_makes_no_sense_is_refused(change, message):
@@ -238,4 +250,176 @@ def test_a_table_that_makes_no_sense_is_refused(change, message):
 
 def test_an_empty_table_is_refused():
     with pytest.raises(InputError, match=r"^tableau: shapes"):
-        Tableau(torch.zeros(0), torch.zeros(0, 0), torch.zeros(0, 0), torch.zeros(0))
+        Tableau(torch.zeros(0), torch.zeros(0, 0), torch.zeros(0, 0), torch.zeros(0, 2))
+
+
+def test_messages_begin_with_the_name():
+    table = two()
+    assert table.name == "tableau"
+    with pytest.raises(InputError, match=r"^mine: a standard deviation is negative"):
+        Tableau(table.times, table.states, table.estimates, alike([0, -1]), "mine")
+
+
+def test_rows_make_the_table_that_is_written_by_hand():
+    rows = Rows()
+    assert len(rows) == 0
+    assert rows.add(1.0, {0: 0.9}, {0: tensor(0.1)}) == 1
+    assert rows.add(None, {1: tensor(0.8)}, std=0.6) == 2
+    assert rows.add(tensor(0.5), {0: 0.1, 2: 0.3}, {0: 0.2, 2: 0.4}, tensor(0.05)) == 3
+    assert len(rows) == 3
+    table = rows.table("mine")
+    assert table.name == "mine"
+    assert table.times.isnan().tolist() == [False, True, False]
+    assert table.times[[0, 2]].tolist() == [1.0, 0.5]
+    assert torch.equal(table.states, tensor([[0.9, 0, 0], [0, 0.8, 0], [0.1, 0, 0.3]]))
+    assert torch.equal(table.estimates, tensor([[0.1, 0, 0], [0, 0, 0], [0.2, 0, 0.4]]))
+    assert torch.equal(table.noise, alike([0, 0.6, 0.05]))
+
+
+def test_tables_joined_run_in_turn_with_their_draws_numbered_through():
+    source = SeededNoise.samples(4, 3)
+    first, second = multistep(), two(times=(NAN, 0.1), estimates=((0, 0), (0, 0.5)), noise=((0.3, 0.3), (0.1, 0.1)))
+    joined = join([first, second, first], "all")
+    assert joined.name == "all"
+    assert joined.evaluations == 9
+    x = start()
+    got = run(Curved(), joined, x, noise=source)
+    for before, part in ((0, first), (4, second), (6, first)):
+        x = run(Curved(), part, x, noise=lambda draw, like, before=before: source(before + draw, like))
+    torch.testing.assert_close(got, x, rtol=1e-13, atol=1e-13)
+
+
+def test_whether_noise_is_added():
+    assert multistep().stochastic
+    assert not two().stochastic
+    assert two(noise=((0, 0), (0, 0.2))).stochastic  # a learned variance may be anything in between
+
+
+def test_the_start_is_the_time_of_the_first_evaluation():
+    assert multistep().start == 1.0
+    assert two(times=(NAN, 0.7), estimates=((0, 0), (0, 1))).start == 0.7
+
+
+class Learned(Curved):
+    """Beliefs with a share of variance of their own for every element, 0 and 1 among them."""
+
+    def __init__(self, share: torch.Tensor | None) -> None:
+        super().__init__()
+        self.share = share
+
+    def forward(self, x_t, t, cond=None):
+        prediction = super().forward(x_t, t)
+        return Prediction(prediction.x_0, prediction.eps, self.share)
+
+
+def test_a_learned_variance_is_interpolated_by_element_on_a_log_scale():
+    share = torch.rand(3, 2, 2, generator=torch.Generator().manual_seed(5), dtype=torch.float64)
+    share[0, 0, 0], share[1, 1, 1] = 0, 1
+    small, large = [0.02, 0.3], [0.05, 0.3]
+    table = two(noise=tuple(zip(small, large, strict=True)))
+    source, x, got = SeededNoise.samples(2, 3), start(), []
+    run(Learned(share), table, x, noise=source, watch=lambda row, t, x, p: got.append(x))
+    got.append(run(Learned(share), table, x, noise=source))
+    # Nichol & Dhariwal's exp(v log beta + (1 - v) log beta-tilde) is a variance.
+    variance = torch.exp(share * math.log(0.05**2) + (1 - share) * math.log(0.02**2))
+    after = x + 0.5 * torch.tanh(x + 1) + variance.sqrt() * source(1, x)
+    torch.testing.assert_close(got[1], after, rtol=1e-13, atol=1e-13)
+    # Equal ends need no share: the second row.
+    after = after + 0.5 * torch.tanh(after + 0.5) + 0.3 * source(2, x)
+    torch.testing.assert_close(got[2], after, rtol=1e-13, atol=1e-13)
+
+
+def test_a_learned_variance_between_nothing_and_something():
+    # The limit of small^(1 - v) large^v: nothing, but for v = 1.
+    share = torch.zeros(3, 2, 2, dtype=torch.float64)
+    share[0], share[1] = 1, 0.999
+    source, x = SeededNoise.samples(2, 3), start()
+    got = run(Learned(share), two(noise=((0, 0.5), (0, 0))), x, noise=source)
+    after = x + 0.5 * torch.tanh(x + 1)
+    after[0] += 0.5 * source(1, x)[0]
+    torch.testing.assert_close(got, after + 0.5 * torch.tanh(after + 0.5), rtol=1e-13, atol=1e-13)
+
+
+def test_a_learned_variance_that_the_model_has_not_is_refused():
+    table = two(noise=((0.1, 0.2), (0, 0)))
+    with pytest.raises(InputError, match=r"^variance: .*not learned"):
+        run(Learned(None), table, start(), noise=SeededNoise.samples(0, 3))
+
+
+def test_a_learned_variance_is_nothing_on_the_step_to_data():
+    process, source, x = Curved.process, SeededNoise.samples(0, 3), start()
+    share = torch.full_like(x, 0.25)
+    table = ancestral(process, uniform(3), "learned")
+    assert table.noise[-1].tolist() == [0, 0]
+    assert (table.noise[:-1, 0] < table.noise[:-1, 1]).all()
+    last = []
+    got = run(Learned(share), table, x, noise=source, watch=lambda row, t, x, p: last.append(p.x_0))
+    torch.testing.assert_close(got, last[-1], rtol=1e-13, atol=1e-13)
+    # One step to data needs no variance at all.
+    run(Learned(None), ancestral(process, uniform(1), "learned"), x)
+
+
+class Spoilt(Curved):
+    """One element of one sample of the batch goes wrong from some time on."""
+
+    def __init__(self, below: float, value: float) -> None:
+        super().__init__()
+        self.below, self.value = below, value
+
+    def forward(self, x_t, t, cond=None):
+        prediction = super().forward(x_t, t)
+        if t < self.below:
+            prediction.x_0[1, 0, 1] = self.value
+        return prediction
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+@pytest.mark.parametrize(("below", "row", "time", "calls"), [(2.0, 0, "1", 1), (0.9, 1, "0.8", 2), (0.3, 3, "0.2", 4)])
+def test_an_estimate_that_is_not_finite_stops_the_run_at_once_and_says_where(value, below, row, time, calls):
+    denoiser, table, seen = Spoilt(below, value), multistep(), []
+    table = Tableau(table.times, table.states, table.estimates, table.noise, "mine")
+    with pytest.raises(FloatingPointError, match=rf"^mine: .* at row {row} \(t = {time}\) is not finite"):
+        run(denoiser, table, start(), noise=SeededNoise.samples(0, 3), watch=lambda row, *_: seen.append(row))
+    assert len(denoiser.calls) == calls
+    assert seen == list(range(row))
+
+
+def test_rows_that_evaluate_nothing_count_in_the_message():
+    table = join([two(times=(1.0, NAN), estimates=((0.5, 0), (0.5, 0))), two(times=(0.4, 0.3))], "mine")
+    with pytest.raises(FloatingPointError, match=r"^mine: .* at row 2 \(t = 0\.4\)"):
+        run(Spoilt(0.9, math.nan), table, start())
+
+
+def test_infinities_of_both_signs_do_not_cancel():
+    class Both(Curved):
+        def forward(self, x_t, t, cond=None):
+            x_0 = torch.zeros_like(x_t)
+            x_0[0, 0, 0], x_0[2, 1, 1] = math.inf, -math.inf
+            return Prediction(x_0, x_0)
+
+    with pytest.raises(FloatingPointError, match=r"^tableau: .* at row 0"):
+        run(Both(), two(), start())
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_many_finite_numbers_of_half_precision_are_finite(dtype):
+    # Their sum, 80,000, is above float16's largest number, 65,504.
+    class Flat(Curved):
+        def forward(self, x_t, t, cond=None):
+            return Prediction(torch.full_like(x_t, 0.5), x_t)
+
+    got = run(Flat(), two(states=((0, 0), (0, 0)), estimates=((1, 0), (0, 1))), torch.zeros(1, 160_000, dtype=dtype))
+    assert got.dtype == dtype
+    assert (got == 0.5).all()
+
+
+def test_constant_noise_has_the_same_number_in_both_columns():
+    assert torch.equal(constant(tensor([0.1, 0.2])), alike([0.1, 0.2]))
+
+
+def test_a_row_may_be_noise_alone():
+    source, x = SeededNoise.samples(0, 3), start()
+    table = two(times=(NAN, 0.5), states=((0, 0), (0, 1)), estimates=((0, 0), (0, 0.5)), noise=((2, 2), (0, 0)))
+    got = run(Curved(), table, x, noise=source)
+    z = 2 * source(1, x)
+    torch.testing.assert_close(got, z + 0.5 * torch.tanh(z + 0.5), rtol=1e-13, atol=1e-13)

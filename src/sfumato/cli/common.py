@@ -111,6 +111,11 @@ def positive(text: str) -> int:
     return value
 
 
+def counts(text: str) -> list[int]:
+    """Whole numbers of at least 1 with commas between them, in rising order and each once, for argparse."""
+    return sorted({positive(part.strip()) for part in text.split(",")})
+
+
 def add_device(parser: argparse.ArgumentParser) -> None:
     """The --device flag."""
     parser.add_argument("--device", default="auto", help="cpu or cuda; by default a GPU when there is one")

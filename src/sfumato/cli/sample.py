@@ -23,6 +23,7 @@ EXAMPLES = """\
 examples:
   sfumato sample runs/demo -n 64
   sfumato sample runs/demo -n 1000 --sampler ancestral --steps 1000 --out many.npz
+  sfumato sample runs/demo --sampler adaptive --tolerance 1e-6
   sfumato sample runs/demo -n 16 --seed 7 --out forming.gif
 """
 
@@ -33,8 +34,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The verb's flags."""
     parser.add_argument("run_folder", type=Path, metavar="RUN", help="a run or model folder")
     parser.add_argument("-n", "--count", type=common.positive, default=64, help="how many (default: 64)")
-    parser.add_argument("--sampler", help="ddim or ancestral (default: the recipe's)")
+    parser.add_argument(
+        "--sampler",
+        metavar="NAME",
+        help="auto, ddim, ancestral, heun, dpm++2m, ..., adaptive; a wrong name lists all (default: the recipe's)",
+    )
     parser.add_argument("--steps", type=common.positive, help="evaluations of the network (default: the recipe's)")
+    parser.add_argument("--tolerance", type=float, help="of the adaptive sampler, which takes the steps it needs")
     parser.add_argument("--eta", type=float, help="ddim's share of noise: 0 deterministic (default), 1 ancestral")
     parser.add_argument("--seed", type=int, default=0, help="which samples (default: 0)")
     parser.add_argument("--batch", type=common.positive, default=256, help="how many at once (default: 256)")
@@ -55,19 +61,36 @@ def run(args: argparse.Namespace) -> int:
     if args.out is not None and not args.out.parent.is_dir():
         raise InputError(f"--out {args.out}: the folder {args.out.parent} does not exist; make it first")
     from sfumato.model import Model
+    from sfumato.sampling.methods import ADAPTIVE
 
     out = common.Output(args)
     model = Model.from_pretrained(args.run_folder, common.pick_device(args.device))
-    tableau = model.tableau(args.sampler, args.steps, args.eta)
-    batches = -(-args.count // args.batch)
-    every = max(1, -(-tableau.evaluations // FRAMES))
+    sampler = args.sampler or model.recipe.sampling.sampler
     film = args.out is not None and args.out.suffix.lower() in (".gif", ".webp")
+    if sampler == ADAPTIVE and film:
+        raise InputError(
+            "--out: a film needs a sampler of fixed steps, and adaptive has its own; choose another sampler"
+        )
+    if sampler == ADAPTIVE:
+        planned, name = 0, ADAPTIVE
+    else:
+        tableau = model.tableau(sampler, args.steps, args.eta)
+        planned, name = tableau.evaluations, tableau.name if sampler == "auto" else sampler
+        _warn_of_stale(out, args, model, sampler)
+    batches = -(-args.count // args.batch)
+    every = max(1, -(-planned // FRAMES))
+    taken = 0
     frames: dict[int, list[Tensor]] = {}
     bar = common.Bar("sampling")
 
     def watch(first: int, row: int, t: "Tensor", x: "Tensor", prediction: "Prediction") -> None:
-        bar.count(tableau.evaluations * (first // args.batch) + row + 1, tableau.evaluations * batches)
-        if film and (row % every == 0 or row == tableau.evaluations - 1):
+        nonlocal taken
+        taken = max(taken, row + 1)
+        if planned:
+            bar.count(planned * (first // args.batch) + row + 1, planned * batches)
+        else:
+            bar.update(first / args.count, f"{row + 1} evaluations of batch {first // args.batch + 1} of {batches}")
+        if film and (row % every == 0 or row == planned - 1):
             frames.setdefault(row, []).append(model.spec.decode(prediction.x_0.cpu()))
 
     started = time.monotonic()
@@ -78,6 +101,7 @@ def run(args: argparse.Namespace) -> int:
             sampler=args.sampler,
             steps=args.steps,
             eta=args.eta,
+            tolerance=args.tolerance,
             batch=args.batch,
             watch=watch,
         )
@@ -85,10 +109,9 @@ def run(args: argparse.Namespace) -> int:
         bar.close()
     seconds = time.monotonic() - started
     written = _write(args, model, samples, frames)
-    sampler = args.sampler or model.recipe.sampling.sampler
     out.say(
-        f"{args.count} samples by {sampler}{'' if args.eta is None else f' with eta {args.eta:g}'}, "
-        f"{tableau.evaluations} evaluations each, seed {args.seed}, "
+        f"{args.count} samples by {name}{'' if args.eta is None else f' with eta {args.eta:g}'}, "
+        f"{taken} evaluations each, seed {args.seed}, "
         f"in {common.duration(seconds)}"
     )
     for path in written:
@@ -98,9 +121,9 @@ def run(args: argparse.Namespace) -> int:
             "files": [str(path) for path in written],
             "count": args.count,
             "shape": list(samples.shape),
-            "sampler": sampler,
+            "sampler": name,
             "eta": args.eta,
-            "evaluations": tableau.evaluations,
+            "evaluations": taken,
             "seed": args.seed,
             "seconds": round(seconds, 3),
         }
@@ -108,16 +131,30 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
+def _warn_of_stale(out: common.Output, args: argparse.Namespace, model: "Model", sampler: str) -> None:
+    from sfumato.model import read_fitted
+
+    steps = args.steps or model.recipe.sampling.steps
+    if sampler == "auto" and steps not in model.fitted:
+        stale = [path.name for path in read_fitted(args.run_folder, model.fitted_to)[1]]
+        if f"sampler-{steps}.json" in stale:
+            out.warn(f"sampler-{steps}.json was fitted to other weights and is not used; 'sfumato tune' fits it again")
+
+
 def _write(
     args: argparse.Namespace, model: "Model", samples: "Tensor", frames: "dict[int, list[Tensor]]"
 ) -> list[Path]:
     from sfumato.files import write_with
+    from sfumato.model import TOLERANCE
+    from sfumato.sampling.methods import ADAPTIVE
 
     if args.out is not None:
         paths = [args.out]
     else:
         sampler = args.sampler or model.recipe.sampling.sampler
         steps = args.steps or model.recipe.sampling.steps
+        if sampler == ADAPTIVE:
+            steps = f"{args.tolerance or TOLERANCE:g}"
         folder = args.run_folder / "samples"
         folder.mkdir(exist_ok=True)
         eta = "" if args.eta is None else f"-eta{args.eta:g}"

@@ -27,11 +27,14 @@ from .scalings import Scaling
 class Prediction:
     """What is believed about a noisy sample: E[x_0 | x_t] and E[eps | x_t], both of x_t's shape.
 
-    Both are kept, so that nobody divides by a small sigma or alpha again.
+    Both are kept, so that nobody divides by a small sigma or alpha again. ``variance``, where a model has learned it,
+    is the share v in [0, 1] by which the log-variance of a reverse step lies between its smallest and its largest
+    (Nichol & Dhariwal 2021, eq. 15).
     """
 
     x_0: Tensor
     eps: Tensor
+    variance: Tensor | None = None
 
 
 class Target(ABC):

@@ -161,7 +161,12 @@ def _explain(error: ValidationError, data: dict[str, Any]) -> str:
         return (
             f"{key}: {given!r} is not allowed; give letters, digits and . _ + - only, beginning with a letter or digit"
         )
-    allowed = first["msg"].replace("Input should be", "give").partition(" or object to extract")[0]
+    allowed = (
+        first["msg"]
+        .replace("Input should be", "give")
+        .removeprefix("Value error, ")
+        .partition(" or object to extract")[0]
+    )
     return f"{key}: {given!r} is not allowed; {allowed}"
 
 

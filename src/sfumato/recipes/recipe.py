@@ -10,12 +10,13 @@ from __future__ import annotations
 import math
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from torch import nn
 
 from sfumato import core, networks, objectives
 from sfumato.data import DataOptions, DataSpec
 from sfumato.denoisers import NetworkDenoiser
+from sfumato.sampling.methods import NAMES
 
 PositiveInt = Annotated[int, Field(ge=1)]
 PositiveFloat = Annotated[float, Field(gt=0)]
@@ -324,11 +325,17 @@ class TrainingSection(Section):
     seed: int = 0
 
 
-class SamplingSection(Section):
-    """How the model is sampled unless told otherwise."""
+def _sampler(name: str) -> str:
+    if name not in NAMES:
+        raise ValueError(f"give one of {', '.join(NAMES)}")
+    return name
 
-    sampler: Literal["ddim", "ancestral"] = "ddim"
-    steps: PositiveInt = 50
+
+class SamplingSection(Section):
+    """How the model is sampled unless told otherwise; ``steps`` are evaluations of the network."""
+
+    sampler: Annotated[str, AfterValidator(_sampler)] = "auto"
+    steps: PositiveInt = 20
 
 
 class Recipe(Section):

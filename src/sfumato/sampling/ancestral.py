@@ -1,4 +1,4 @@
-"""Ancestral sampling: the reverse chain with a fixed variance (Ho, Jain & Abbeel 2020, algorithm 2)."""
+"""Ancestral sampling: the reverse chain (Ho, Jain & Abbeel 2020, algorithm 2), and which variance its steps have."""
 
 from typing import Literal
 
@@ -6,32 +6,70 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from sfumato.core import Process
+from sfumato.core import NoiseSource, Process
 from sfumato.core.process import added_share, posterior_coefficients
+from sfumato.denoisers import Denoiser
 from sfumato.errors import InputError
 
 from .grids import adjacent
-from .tableau import Tableau
+from .tableau import Tableau, constant
+
+VARIANCES = ("posterior", "beta", "learned")
 
 
 def ancestral(
-    process: Process, times: Float[Tensor, "n"], variance: Literal["posterior", "beta"] = "posterior"
+    process: Process,
+    times: Float[Tensor, "n"],
+    variance: Literal["posterior", "beta", "learned"] | Float[Tensor, "steps"] = "posterior",
 ) -> Tableau:
     """``x_s = E[x_s | x_t, x_0-hat] + std z`` on any decreasing ``times``, no noise on a step that ends at data.
 
     ``posterior``: the variance of q(x_s | x_t, x_0), exact when all data is one point; for neighbours of a chain
     beta-tilde (Ho et al. 2020, section 3.2). ``beta``: the variance of x_s given x_t for data of unit variance,
     ``p_s sigma_t^2 c / p_t`` with ``p = alpha^2 + sigma^2``; in VP and for neighbours of a chain that is beta_t. For
-    data of at most unit variance they are the lower and the upper end of what the reverse chain's can be. Raises
+    data of at most unit variance they are the lower and the upper end of what the reverse chain's can be. ``learned``:
+    between the two on a log scale, as the denoiser says (Nichol & Dhariwal 2021, eq. 15).
+
+    A tensor (N,) is ``posterior_spread``, what is not known of x_0 at ``times[:-1]``: the optimal variance is then the
+    posterior's plus ``w^2 spread`` with w the weight of x_0 in the mean (Bao et al. 2022, Analytic-DPM, eq. 7). Raises
     InputError for any other ``variance`` and for a bad grid.
     """
     at_t, at_s = adjacent(process, times)
-    from_x_t, from_x_0, small = posterior_coefficients(at_t, at_s)
-    if variance == "posterior":
-        std = small.sqrt()
+    from_x_t, from_x_0, posterior = posterior_coefficients(at_t, at_s)
+    p_t, p_s = at_t.alpha**2 + at_t.sigma**2, at_s.alpha**2 + at_s.sigma**2
+    unit = torch.where(at_s.sigma > 0, at_t.sigma**2 * p_s / p_t * added_share(at_t, at_s), 0.0)
+    if isinstance(variance, Tensor):
+        if variance.shape != at_t.sigma.shape or not (variance >= 0).all():
+            raise InputError(
+                f"variance: the spread of x_0 has shape {tuple(variance.shape)}; give one number of at least 0 for "
+                f"each of the {len(at_t.sigma)} steps"
+            )
+        optimal = torch.where(at_s.sigma > 0, posterior + from_x_0**2 * variance.double(), 0.0)
+        noise, name = constant(optimal.sqrt()), "analytic"
+    elif variance == "posterior":
+        noise, name = constant(posterior.sqrt()), variance
     elif variance == "beta":
-        p_t, p_s = at_t.alpha**2 + at_t.sigma**2, at_s.alpha**2 + at_s.sigma**2
-        std = torch.where(at_s.sigma > 0, at_t.sigma * (p_s / p_t * added_share(at_t, at_s)).sqrt(), 0.0)
+        noise, name = constant(unit.sqrt()), variance
+    elif variance == "learned":
+        noise, name = torch.stack((posterior.sqrt(), unit.sqrt()), dim=1), variance
     else:
-        raise InputError(f"variance: '{variance}' is not known; choose posterior or beta")
-    return Tableau(times[:-1].double(), from_x_t.diag(), from_x_0.diag(), std)
+        raise InputError(f"variance: '{variance}' is not known; choose one of {', '.join(VARIANCES)}")
+    return Tableau(times[:-1].double(), from_x_t.diag(), from_x_0.diag(), noise, f"ancestral(variance={name})")
+
+
+def posterior_spread(
+    denoiser: Denoiser, x_0: Float[Tensor, "b *s"], times: Float[Tensor, "steps"], noise: NoiseSource
+) -> Float[Tensor, "steps"]:
+    """``E |x_0 - x_0-hat|^2 / D`` at each of ``times``, over the samples ``x_0``: what ``ancestral`` takes as variance.
+
+    Estimated as ``(sigma / alpha)^2 (1 - E |eps-hat|^2 / D)``, which needs no clean sample but to make noisy ones and
+    is exact for exact beliefs; kept in [0, (sigma / alpha)^2] (Bao et al. 2022, eq. 8-9). Draw i of ``noise`` is used
+    at ``times[i]``.
+    """
+    spread = []
+    with torch.no_grad():
+        for i, t in enumerate(times.double()):
+            x_t = denoiser.process.perturb(x_0, t, noise(i, x_0))
+            power = denoiser(x_t, t, None).eps.double().pow(2).mean().cpu()
+            spread.append(denoiser.process.level(t).ratio ** 2 * (1 - power).clamp(0, 1))
+    return torch.stack(spread)

@@ -1,35 +1,149 @@
 """Which levels to visit: N + 1 decreasing times, the first where sampling starts, the last where it ends.
 
-A time of exactly 0 is data (see ``Process.grid``). N steps cost N evaluations of the denoiser.
+A time of exactly 0 is data (see ``Process.grid``): the last step goes from the least noisy level that is evaluated to
+data itself. N steps of a one-step or multistep method cost N evaluations of the denoiser.
+
+Grids in t (``uniform``, ``quadratic``) and on the levels of a chain (``chain``) go from ``start``. Grids in the
+log-SNR (``uniform_logsnr``, ``rho``, ``angle``, ``levels``) go from ``noise`` to ``data``, both log-SNRs, and then to
+data itself. ``ends`` says what they are when not given, finite for every process.
 """
+
+import math
+from typing import Literal
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from sfumato.core import Level, Process
+from sfumato.core import Level, Process, Tabulated
 from sfumato.errors import InputError
+
+NOISE = -14.0
+"""The log-SNR that is called noise where a process has no finite end: sigma / alpha = 1,100."""
+
+DATA = -2 * math.log(0.002)
+"""The log-SNR that is called data where a process goes on: sigma / alpha = 0.002 (Karras et al. 2022), 12.4."""
+
+Spacing = Literal["trailing", "leading", "linspace"]
 
 
 def uniform(steps: int, start: float = 1.0) -> Float[Tensor, "n"]:
     """``steps + 1`` times evenly from ``start`` in (0, 1] down to 0. Raises InputError for less than one step."""
-    if steps < 1:
-        raise InputError(f"steps: {steps} is not a number of steps; give at least 1")
+    _check_steps(steps)
     if not 0 < start <= 1:
         raise InputError(f"start: {start} is not a time to start from; give one in (0, 1]")
     return torch.linspace(1, 0, steps + 1, dtype=torch.float64) * start
 
 
-def chain(steps: int, length: int) -> Float[Tensor, "n"]:
-    """``steps + 1`` of the times k / length of a discrete chain, as evenly as they come, from 1 down to 0.
+def quadratic(steps: int, start: float = 1.0) -> Float[Tensor, "n"]:
+    """``start (k / steps)^2``, k = steps..0: finer towards data (Song, Meng & Ermon 2021, appendix D.2)."""
+    return uniform(steps) ** 2 * uniform(1, start)[0]
 
-    With ``steps = length`` every level is visited. Raises InputError when there are more steps than levels.
+
+def chain(steps: int, length: int, spacing: Spacing = "trailing") -> Float[Tensor, "n"]:
+    """``steps + 1`` of the times k / length of a discrete chain, down to 0.
+
+    ``trailing``: evenly from the last level, k = length, to data. ``leading``: k = 1 + i floor(length / steps), which
+    ends at level 1 and starts below the last level (DDIM's own). ``linspace``: evenly from k = length to k = 1. The
+    names are those of Lin et al. 2024, table 2, who show what leaving out the last level costs. With ``steps =
+    length`` all three visit every level. Raises InputError when there are more steps than levels, and for another
+    spacing.
     """
     if not 1 <= steps <= length:
         raise InputError(f"steps: {steps} on a chain of {length} levels; give 1 to {length}")
-    # In integers: a level half-way between two is rounded up, and no level can come twice.
-    k = (2 * length * torch.arange(steps, -1, -1) + steps) // (2 * steps)
+    i = torch.arange(steps, -1, -1)
+    if spacing == "trailing":
+        # In integers: a level half-way between two is rounded up, and no level can come twice.
+        k = (2 * length * i + steps) // (2 * steps)
+    elif spacing == "leading":
+        k = torch.where(i > 0, 1 + (i - 1) * (length // steps), 0)
+    elif spacing == "linspace":
+        inside = max(steps - 1, 1)
+        above = (2 * (length - 1) * (i - 1) + inside) // (2 * inside) if steps > 1 else (length - 1) * i
+        k = torch.where(i > 0, 1 + above, 0)
+    else:
+        raise InputError(f"spacing: '{spacing}' is not known; choose trailing, leading or linspace")
     return k.double() / length
+
+
+def uniform_logsnr(
+    process: Process, steps: int, noise: float | None = None, data: float | None = None
+) -> Float[Tensor, "n"]:
+    """``steps`` levels evenly in the log-SNR from ``noise`` to ``data``, then data itself (Lu et al. 2022a, section 4)."""
+    noise, data = ends(process, noise, data)
+    return levels(process, noise + _shares(steps) * (data - noise))
+
+
+def rho(
+    process: Process, steps: int, rho: float = 7.0, noise: float | None = None, data: float | None = None
+) -> Float[Tensor, "n"]:
+    """``steps`` levels evenly in (sigma / alpha)^(1 / rho), then data itself (Karras et al. 2022, eq. 5)."""
+    noise, data = ends(process, noise, data)
+    first, last = math.exp(-noise / 2 / _check_power("rho", rho)), math.exp(-data / 2 / rho)
+    return levels(process, -2 * rho * torch.log(first + _shares(steps) * (last - first)))
+
+
+def angle(
+    process: Process, steps: int, power: float = 2.5, noise: float | None = None, data: float | None = None
+) -> Float[Tensor, "n"]:
+    """``steps`` levels evenly in atan(sigma / alpha)^(1 / power), then data itself: even steps of v's own coordinate,
+    made finer towards data.
+    """
+    noise, data = ends(process, noise, data)
+    _check_power("power", power)
+    # At the noisy end the complement is the small one: tan(angle) = exp(-logsnr / 2).
+    first, last = (math.atan2(1.0, math.exp(end / 2)) ** (1 / power) for end in (noise, data))
+    return levels(process, -2 * torch.log(torch.tan((first + _shares(steps) * (last - first)) ** power)))
+
+
+def levels(process: Process, logsnr: Float[Tensor, "steps"]) -> Float[Tensor, "n"]:
+    """The times of increasing log-SNRs of any choice, then 0. Raises InputError, in log-SNRs, when they repeat, fall,
+    or leave the process's range.
+    """
+    logsnr = logsnr.double()
+    if len(logsnr) == 0:
+        raise InputError("levels: none are given; give at least one log-SNR to start from")
+    lowest, highest = (float(process.schedule.logsnr(torch.tensor(t, dtype=torch.float64))) for t in (1.0, 0.0))
+    falling = ~(logsnr[1:] > logsnr[:-1])
+    if falling.any():
+        i = int(falling.int().argmax())
+        raise InputError(
+            f"levels: log-SNR {float(logsnr[i + 1]):.6g} comes after {float(logsnr[i]):.6g}; from noise to data it must rise"
+        )
+    slack = 1e-9  # an end that was computed, not copied
+    outside = ~((logsnr >= lowest - slack) & (logsnr <= highest + slack))
+    if outside.any():
+        i = int(outside.int().argmax())
+        raise InputError(
+            f"levels: log-SNR {float(logsnr[i]):.6g} is outside the process's {lowest:.6g} (noise) to {highest:.6g} (data)"
+        )
+    times = process.schedule.time(logsnr).clamp(max=1.0)
+    if times[-1] <= 0:  # the clock's own end is a level like any other; only data itself is at 0
+        times[-1] = min(float(times[-2]) / 2 if len(times) > 1 else 1.0, 1e-12)
+    return torch.cat((times, times.new_zeros(1)))
+
+
+def ends(process: Process, noise: float | None = None, data: float | None = None) -> tuple[float, float]:
+    """The log-SNRs called noise and data: as given, or the process's own where finite, else ``NOISE`` and ``DATA``.
+
+    Data is never finer than ``finest``, the least noisy level that a model of this process was trained on. Raises
+    InputError when noise is not below data.
+    """
+    lowest = float(process.level(1.0).logsnr)
+    if noise is None:
+        noise = lowest if math.isfinite(lowest) else NOISE
+    if data is None:
+        data = min(DATA, finest(process))
+    if not noise < data:
+        raise InputError(f"noise {noise:.6g}, data {data:.6g}: log-SNRs, of which noise must be the lower")
+    return noise, data
+
+
+def finest(process: Process) -> float:
+    """The highest log-SNR with a level of its own: that of a chain's first level, or of a clock's end (+inf: none)."""
+    schedule = process.schedule
+    first = 1 / schedule.steps if isinstance(schedule, Tabulated) else 0.0
+    return float(process.level(first).logsnr)
 
 
 def check(times: Float[Tensor, "n"]) -> None:
@@ -57,3 +171,20 @@ def adjacent(process: Process, times: Float[Tensor, "n"]) -> tuple[Level, Level]
         Level(level.alpha[:-1], level.sigma[:-1], level.logsnr[:-1]),
         Level(level.alpha[1:], level.sigma[1:], level.logsnr[1:]),
     )
+
+
+def _check_steps(steps: int) -> None:
+    if steps < 1:
+        raise InputError(f"steps: {steps} is not a number of steps; give at least 1")
+
+
+def _check_power(name: str, power: float) -> float:
+    if not 0 < power < math.inf:
+        raise InputError(f"{name}: {power} is not a warp of the grid; give a number above 0")
+    return power
+
+
+def _shares(steps: int) -> Tensor:
+    """0 to 1 in ``steps`` values; a single one is at the start."""
+    _check_steps(steps)
+    return torch.arange(steps, dtype=torch.float64) / max(steps - 1, 1)

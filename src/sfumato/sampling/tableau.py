@@ -8,7 +8,8 @@ The coefficients depend only on the levels visited: computed once in float64, th
 their order, and fitted to a model.
 """
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, NamedTuple
@@ -30,44 +31,84 @@ class _Row(NamedTuple):
 
     t: Tensor | None
     terms: tuple[tuple[int, float], ...]
-    noise: float
+    small: float
+    large: float
     spent: tuple[int, ...]  # values that no later row needs
 
 
 @dataclass(frozen=True, eq=False)
 class Tableau:
     """R rows of coefficients, float64: ``times`` (R,), nan where a row evaluates nothing; ``states`` and ``estimates``
-    (R, R), lower triangular; ``noise`` (R,), standard deviations.
+    (R, R), lower triangular; ``noise`` (R, 2), standard deviations.
+
+    The two columns of ``noise`` are equal, except where a model has learned the variance: then they are the ends
+    ``small`` and ``large`` between which its share v interpolates, ``std = small^(1 - v) large^v`` (Nichol & Dhariwal
+    2021, eq. 15), with v the ``variance`` of the row's prediction. ``name`` is the method, for messages.
 
     Raises InputError when shapes disagree, a coefficient is not finite, a row looks ahead or uses an estimate that
-    was never made, or a row has no term at all.
+    was never made, a row has no term at all, or a row that evaluates nothing wants a learned variance.
     """
 
     times: Tensor
     states: Tensor
     estimates: Tensor
     noise: Tensor
+    name: str = "tableau"
 
     def __post_init__(self) -> None:
         R = len(self.times)
         shapes = [tuple(part.shape) for part in (self.times, self.states, self.estimates, self.noise)]
-        if R == 0 or shapes != [(R,), (R, R), (R, R), (R,)]:
-            raise InputError(f"tableau: shapes {shapes} disagree; give (R,), (R, R), (R, R), (R,)")
+        if R == 0 or shapes != [(R,), (R, R), (R, R), (R, 2)]:
+            raise InputError(f"{self.name}: shapes {shapes} disagree; give (R,), (R, R), (R, R), (R, 2)")
         if not all(part.isfinite().all() for part in (self.states, self.estimates, self.noise)):
-            raise InputError("tableau: a coefficient is not finite; the levels reach an end where the method has none")
+            raise InputError(
+                f"{self.name}: a coefficient is not finite; the levels reach an end where the method has none: "
+                "start below pure noise, or use another method"
+            )
         if (self.noise < 0).any():
-            raise InputError("tableau: a standard deviation is negative")
+            raise InputError(f"{self.name}: a standard deviation is negative")
         if self.states.triu(1).any() or self.estimates.triu(1).any():
-            raise InputError("tableau: a row uses a state or an estimate that a later row makes")
-        if (self.estimates[:, self.times.isnan()] != 0).any():
-            raise InputError("tableau: a row uses the estimate of a row that evaluates nothing")
-        if ((self.states == 0) & (self.estimates == 0)).all(1).any():
-            raise InputError("tableau: a row makes its state from nothing")
+            raise InputError(f"{self.name}: a row uses a state or an estimate that a later row makes")
+        idle = self.times.isnan()
+        if (self.estimates[:, idle] != 0).any():
+            raise InputError(f"{self.name}: a row uses the estimate of a row that evaluates nothing")
+        if ((self.states == 0) & (self.estimates == 0) & (self.noise[:, :1] == 0)).all(1).any():
+            raise InputError(f"{self.name}: a row makes its state from nothing")
+        if (self.noise[idle, 0] != self.noise[idle, 1]).any():
+            raise InputError(f"{self.name}: a row that evaluates nothing has no learned variance")
 
     @property
     def evaluations(self) -> int:
         """How many times a run calls the denoiser."""
         return int((~self.times.isnan()).sum())
+
+    @property
+    def stochastic(self) -> bool:
+        """Whether a run adds noise."""
+        return bool((self.noise != 0).any())
+
+    @property
+    def start(self) -> float:
+        """The time of the state that a run starts from: that of the first evaluation."""
+        return float(self.times[~self.times.isnan()][0])
+
+    def to_dict(self) -> dict[str, Any]:
+        """The table as plain data, every number to the last digit; a time where nothing is evaluated is None."""
+        times = [None if t != t else t for t in self.times.tolist()]
+        parts = {name: getattr(self, name).tolist() for name in ("states", "estimates", "noise")}
+        return {"name": self.name, "times": times, **parts}
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> "Tableau":
+        """The table that ``to_dict`` wrote down. Raises InputError for anything else."""
+        try:
+            times = torch.tensor([math.nan if t is None else t for t in data["times"]], dtype=torch.float64)
+            states, estimates, noise = (
+                torch.tensor(data[name], dtype=torch.float64) for name in ("states", "estimates", "noise")
+            )
+            return cls(times, states, estimates, noise, str(data["name"]))
+        except (KeyError, TypeError, ValueError, RuntimeError) as error:
+            raise InputError(f"not a tableau ({' '.join(str(error).split())})") from None
 
     @cached_property
     def _rows(self) -> tuple[_Row, ...]:
@@ -82,10 +123,55 @@ class Tableau:
         for j, r in enumerate(last_use):
             spent[r].append(j)
         times = self.times.double().unbind()
-        noise = self.noise.tolist()
+        small, large = self.noise.T.tolist()
         return tuple(
-            _Row(None if times[r].isnan() else times[r], tuple(terms[r]), noise[r], tuple(spent[r])) for r in range(R)
+            _Row(None if times[r].isnan() else times[r], tuple(terms[r]), small[r], large[r], tuple(spent[r]))
+            for r in range(R)
         )
+
+
+class Rows:
+    """A tableau in the making, a row at a time. State 0 is the one a run starts from; ``add`` returns the next's number."""
+
+    def __init__(self) -> None:
+        self._rows: list[tuple[float, Mapping[int, Tensor | float], Mapping[int, Tensor | float], float]] = []
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def add(
+        self,
+        t: Tensor | float | None,
+        states: Mapping[int, Tensor | float],
+        estimates: Mapping[int, Tensor | float] | None = None,
+        std: Tensor | float = 0.0,
+    ) -> int:
+        """A row that evaluates at the newest state at ``t`` (None: does not) and combines; the new state's number."""
+        self._rows.append((math.nan if t is None else float(t), states, estimates or {}, float(std)))
+        return len(self._rows)
+
+    def table(self, name: str) -> Tableau:
+        """The rows so far."""
+        R = len(self._rows)
+        states, estimates = torch.zeros(2, R, R, dtype=torch.float64)
+        for r, (_, from_states, from_estimates, _) in enumerate(self._rows):
+            for j, value in from_states.items():
+                states[r, j] = value
+            for j, value in from_estimates.items():
+                estimates[r, j] = value
+        times, stds = (torch.tensor([row[i] for row in self._rows], dtype=torch.float64) for i in (0, 3))
+        return Tableau(times, states, estimates, constant(stds), name)
+
+
+def join(tableaus: Sequence[Tableau], name: str) -> Tableau:
+    """One tableau that runs several in turn, each from the state where the one before ended."""
+    return Tableau(
+        torch.cat([t.times for t in tableaus]),
+        torch.block_diag(*(t.states for t in tableaus)),  # type: ignore[no-untyped-call]
+        torch.block_diag(*(t.estimates for t in tableaus)),  # type: ignore[no-untyped-call]
+        torch.cat([t.noise for t in tableaus]),
+        name,
+    )
 
 
 def run(
@@ -99,25 +185,67 @@ def run(
 ) -> Float[Tensor, "b *s"]:
     """Run ``tableau`` from the state ``x``, shape (B, *), to its last state; ``x`` itself is left as it is.
 
-    Row r takes draw r + 1 of ``noise``. Raises InputError when the tableau adds noise and no source is given.
+    Row r takes draw r + 1 of ``noise``. Raises InputError when the tableau adds noise and no source is given, or wants
+    a learned variance that the denoiser has not; FloatingPointError when an estimate is not finite, with the row, the
+    time and the method: at once on a CPU, and on a GPU, where looking would stop the queue, after the last row.
     """
-    if noise is None and (tableau.noise != 0).any():
+    if noise is None and tableau.stochastic:
         raise InputError("noise: this sampler adds noise at its steps; give a source, e.g. SeededNoise.samples(0, 64)")
     values: dict[int, Tensor] = {}
-    for r, (t, terms, std, spent) in enumerate(tableau._rows):
+    sums: list[tuple[int, Tensor]] = []
+    wide = torch.promote_types(x.dtype, torch.float32)  # finite numbers of float16 can have an infinite sum
+    for r, (t, terms, small, large, spent) in enumerate(tableau._rows):
         values[2 * r] = x
+        std: float | Tensor = small
         if t is not None:
             prediction = denoiser(x, t, cond)
             values[2 * r + 1] = prediction.x_0
+            total = prediction.x_0.detach().sum(dtype=wide)  # not finite if any element is not
+            if total.device.type == "cpu":
+                if not math.isfinite(total.item()):
+                    raise _not_finite(tableau, r)
+            else:
+                sums.append((r, total))
+            if small != large:
+                std = _learned(prediction, small, large)
             if watch is not None:
                 watch(r, t, x, prediction)
             del prediction  # or its eps, which no row uses, would outlive the next evaluation
-        first, *others = terms
-        x = values[first[0]] * first[1]
-        for j, coefficient in others:
-            x.add_(values[j], alpha=coefficient)
-        if std and noise is not None:
-            x.add_(noise(r + 1, x), alpha=std)
+        if terms:
+            first, *others = terms
+            x = values[first[0]] * first[1]
+            for j, coefficient in others:
+                x.add_(values[j], alpha=coefficient)
+        else:  # noise alone: a jump back to where no signal is left
+            x = torch.zeros_like(x)
+        if large and noise is not None:
+            z = noise(r + 1, x)
+            if isinstance(std, Tensor):
+                x.addcmul_(z, std)
+            else:
+                x.add_(z, alpha=std)
         for j in spent:
             values.pop(j, None)
+    if sums:
+        finite = torch.stack([total for _, total in sums]).isfinite().tolist()
+        if not all(finite):
+            raise _not_finite(tableau, sums[finite.index(False)][0])
     return x
+
+
+def _learned(prediction: Prediction, small: float, large: float) -> Tensor:
+    if prediction.variance is None:
+        raise InputError("variance: this model has not learned one; use the posterior's or beta")
+    return small * (large / small) ** prediction.variance if small else large * (prediction.variance >= 1)
+
+
+def _not_finite(tableau: Tableau, row: int) -> FloatingPointError:
+    return FloatingPointError(
+        f"{tableau.name}: the estimate of x_0 at row {row} (t = {float(tableau.times[row]):.6g}) is not finite; "
+        "the network or its input overflowed: use more steps, a smaller guidance weight, or float32"
+    )
+
+
+def constant(std: Float[Tensor, "n"]) -> Float[Tensor, "n 2"]:
+    """Both columns of ``Tableau.noise`` where nothing is learned."""
+    return std[:, None].expand(-1, 2)

@@ -5,7 +5,6 @@ and its parent flushed. Neither safetensors nor torch notices a flipped bit, so 
 damaged folder is moved aside, with a message, for the one before it.
 """
 
-import hashlib
 import json
 import os
 import shutil
@@ -16,6 +15,8 @@ from typing import Any
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
+
+from sfumato.files import digest
 
 MANIFEST = "manifest.json"
 
@@ -43,7 +44,7 @@ def save(folder: Path, images: int, parts: Parts, state: Mapping[str, Any], keep
             save_file({key: value.detach().cpu().contiguous() for key, value in tensors.items()}, file)
             _flush(file)
         _write_json(beside / "state.json", state)
-        digests = {file.name: _digest(file) for file in sorted(beside.iterdir())}
+        digests = {file.name: digest(file) for file in sorted(beside.iterdir())}
         _write_json(beside / MANIFEST, digests)
         _flush(beside)
         os.rename(beside, place)
@@ -95,7 +96,7 @@ def damage(place: Path) -> str | None:
         if name not in listed:
             return f"{name} is not in the manifest"
         try:
-            if _digest(place / name) != digests[name]:
+            if digest(place / name) != digests[name]:
                 return f"{name} has changed since it was written"
         except OSError as error:
             return f"{name}: {error}"
@@ -115,14 +116,6 @@ def load_optimizer(optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tenso
         i, _, name = key.partition(".")
         state.setdefault(int(i), {})[name] = value
     optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
-
-
-def _digest(file: Path) -> str:
-    with open(file, "rb") as stream:
-        hasher = hashlib.sha256()
-        while block := stream.read(1 << 20):
-            hasher.update(block)
-        return hasher.hexdigest()
 
 
 def _json(data: Any) -> str:

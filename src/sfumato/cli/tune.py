@@ -1,0 +1,187 @@
+"""Fit samplers to a trained model: tables of few evaluations that end where many would.
+
+For each budget the levels and coefficients of a sampler are fitted to the model's own fine trajectories, and kept
+beside the model as sampler-N.json where they beat the best fixed table on trajectories held out. From then on,
+sampling with N evaluations uses them. Interrupted or killed, the same command goes on; budgets that are done are not
+done again.
+"""
+
+import argparse
+import json
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from . import common
+
+if TYPE_CHECKING:
+    from sfumato.model import Model
+    from sfumato.sampling import Tableau
+    from sfumato.sampling.fitting import Errors, Fit, Progress, Trajectories
+
+EXAMPLES = """\
+examples:
+  sfumato tune runs/demo                          8 and 20 evaluations
+  sfumato tune runs/demo --nfe 5,8,10,15,20
+  sfumato tune runs/demo --nfe 8 --show           and print the table
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The verb's flags."""
+    parser.add_argument("run_folder", type=Path, metavar="RUN", help="a run or model folder")
+    parser.add_argument(
+        "--nfe",
+        type=common.counts,
+        default=[8, 20],
+        metavar="N,N,...",
+        help="numbers of evaluations of the network to fit a sampler for, 2 to 32 each (default: 8,20)",
+    )
+    parser.add_argument("--count", type=common.positive, help="trajectories to fit to (default: by the data's size)")
+    parser.add_argument("--iterations", type=common.positive, help="iterations of the fit, at most (default: 40)")
+    parser.add_argument("--seed", type=int, default=0, help="which trajectories (default: 0)")
+    parser.add_argument("--show", action="store_true", help="print the fitted tables")
+    common.add_device(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Fit and write."""
+    from sfumato.files import write_text
+    from sfumato.model import Model, write_fitted
+    from sfumato.sampling import fitting
+
+    out = common.Output(args)
+    model = Model.from_pretrained(args.run_folder, common.pick_device(args.device))
+    for evaluations in args.nfe:
+        fitting.check_budget(evaluations)
+    iterations = args.iterations or fitting.ITERATIONS
+    settings = {"weights": model.fitted_to, "count": args.count, "seed": args.seed, "iterations": iterations}
+    folder = args.run_folder / "tuning"
+    folder.mkdir(exist_ok=True)
+    paths = None
+    results = []
+    for evaluations in args.nfe:
+        place = folder / f"{evaluations}.json"
+        state = _read(place, settings)
+        if state.get("done") and (not state["kept"] or evaluations in model.fitted):
+            results.append({**state["result"], "seconds": 0.0})
+            _say(out, state["result"], "done before")
+        else:
+            paths = paths or _trajectories(args, model)
+            started = time.monotonic()
+            fit = _fit(args, model, paths, evaluations, iterations, place, settings, state)
+            result: dict[str, Any] = {
+                "evaluations": evaluations,
+                "kept": fit.kept,
+                "iterations": fit.iterations,
+                "trajectories": len(paths.x),
+                "errors": vars(fit.errors),
+                "classical": vars(fit.classical),
+                "sampler": fit.tableau.name,
+            }
+            if fit.kept:
+                write_fitted(args.run_folder, fit.tableau, model.fitted_to, result)
+            write_text(place, json.dumps({**settings, "done": True, "kept": fit.kept, "result": result}) + "\n")
+            seconds = time.monotonic() - started
+            results.append({**result, "seconds": round(seconds, 3)})
+            _say(out, result, f"in {common.duration(seconds)}")
+        if args.show:
+            ready = Model.from_pretrained(args.run_folder)
+            out.say(table(ready.tableau("auto", evaluations), ready))
+    out.say(f"errors are distances to the model's own solution with {fitting.FINE} evaluations, in the model's units")
+    out.result({"run": str(args.run_folder), "fits": results})
+    return 0
+
+
+def table(tableau: "Tableau", model: "Model") -> str:
+    """A table for a person: a line an evaluation, with its level and the weights of the start and of all estimates."""
+    level = model.denoiser.process.level(tableau.times)
+    lines = [
+        f"{tableau.name}: x_r+1 = start x + sum_j w_j x_0-hat_j",
+        " row        t   log-SNR     start   w_0, w_1, ...",
+    ]
+    for r in range(len(tableau.times)):
+        weights = " ".join(f"{value:8.4f}" for value in tableau.estimates[r, : r + 1].tolist())
+        states = " ".join(f"{value:9.5f}" for value in tableau.states[r, : r + 1].tolist() if value) or f"{0:9.5f}"
+        lines.append(f"{r:4d} {float(tableau.times[r]):8.6f} {float(level.logsnr[r]):9.4f} {states}   {weights}")
+    return "\n".join(lines)
+
+
+def _trajectories(args: argparse.Namespace, model: "Model") -> "Trajectories":
+    """The fine trajectories, kept beside the fits so that they are made once."""
+    from safetensors import SafetensorError, safe_open
+    from safetensors.torch import save_file
+
+    from sfumato.files import write_with
+    from sfumato.sampling import fitting
+
+    count = args.count or fitting.count_for(model.spec.shape)
+    place = args.run_folder / "tuning" / "trajectories.safetensors"
+    about = {"weights": model.fitted_to, "count": str(count), "seed": str(args.seed)}
+    try:
+        with safe_open(place, framework="pt", device=str(model.device)) as file:
+            if file.metadata() == about:
+                return fitting.Trajectories(file.get_tensor("x"), file.get_tensor("x_0"))
+    except (OSError, SafetensorError):
+        pass  # not there, or half a file of another kind: made anew
+    bar = common.Bar("fine trajectories")
+    try:
+        paths = fitting.trajectories(model.beliefs(), model.spec.shape, count, seed=args.seed, watch=bar.count)
+    finally:
+        bar.close()
+    tensors = {"x": paths.x.cpu().contiguous(), "x_0": paths.x_0.cpu().contiguous()}
+    write_with(place, lambda beside: save_file(tensors, beside, metadata=about))
+    return paths
+
+
+def _fit(
+    args: argparse.Namespace,
+    model: "Model",
+    paths: "Trajectories",
+    evaluations: int,
+    iterations: int,
+    place: Path,
+    settings: dict[str, Any],
+    state: dict[str, Any],
+) -> "Fit":
+    from sfumato.files import write_text
+    from sfumato.sampling import fitting
+
+    bar = common.Bar(f"fitting {evaluations} evaluations")
+    progress = fitting.Progress(**state["progress"]) if "progress" in state else None
+
+    def watch(progress: "Progress", errors: "Errors") -> None:
+        bar.update(progress.iteration / iterations, f"held-out error {errors.rms:.2g}, median {errors.median:.2g}")
+        write_text(place, json.dumps({**settings, "done": False, "progress": vars(progress)}) + "\n")
+
+    try:
+        return fitting.fit_tableau(
+            model.beliefs(), evaluations, paths, iterations=iterations, progress=progress, watch=watch
+        )
+    finally:
+        bar.close()
+
+
+def _read(place: Path, settings: dict[str, Any]) -> dict[str, Any]:
+    """What an earlier run left at ``place`` under the same settings; nothing if there is none, or of other settings."""
+    try:
+        state = json.loads(place.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    if not isinstance(state, dict) or any(state.get(key) != value for key, value in settings.items()):
+        return {}
+    return state
+
+
+def _say(out: common.Output, result: dict[str, Any], when: str) -> None:
+    errors, classical = result["errors"], result["classical"]
+    if result["kept"]:
+        out.say(
+            f"{result['evaluations']:3d} evaluations: error {errors['rms']:.3g}, median {errors['median']:.3g}; "
+            f"the best fixed table has {classical['rms']:.3g}, {classical['median']:.3g}; {when}"
+        )
+    else:
+        out.say(
+            f"{result['evaluations']:3d} evaluations: no better than the best fixed table ({classical['rms']:.3g}, "
+            f"median {classical['median']:.3g}), which stays in use; {when}"
+        )

@@ -1,0 +1,87 @@
+"""The figure of ``sfumato certify``: error against evaluations, a line a method."""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from PIL import Image
+
+from .style import BLUE, GRAY, INK_ON_WHITE, ORANGE, PALE, Axes, new_figure, styled, to_pixels
+
+_OTHERS = ("#2e9e6b", "#a35fc4", "#c2527e")  # the best of those that have no colour of their own
+_OWN = {"auto": BLUE, "fitted": ORANGE}
+_GAP = 15  # units between two labels, one above the other
+_WIDTH, _HEIGHT = 940, 400
+
+
+def certificate(record: Mapping[str, Any]) -> Image.Image:
+    """The errors in ``record`` (what certify.json holds) of the methods that add no noise, RMS beside median.
+
+    In colour and with their names ``auto``, ``fitted``, and the best three others; the rest in gray. Errors above three
+    standard deviations of the data are off the top.
+    """
+    rows = [row for row in record["methods"] if not row["stochastic"]]
+    named = {row["method"]: _OWN[row["method"]] for row in rows if row["method"] in _OWN}
+    others = [row["method"] for row in rows if row["method"] not in _OWN]
+    named |= dict(zip(others, _OTHERS, strict=False))
+    with styled(INK_ON_WHITE):
+        figure = new_figure(_WIDTH, _HEIGHT)
+        panels = figure.subplots(1, 2, sharex=True, sharey=True)
+        figure.suptitle(
+            f"{record['target']}: distance to the fine solution, {record['samples']:,} samples, in the model's units. "
+            f"Gray: {max(len(rows) - len(named), 0)} other methods",
+            x=0.01,
+            ha="left",
+            fontsize=12,
+        )
+        ends: dict[str, dict[str, tuple[float, float]]] = {"rms": {}, "median": {}}
+        for axes, key, title in zip(panels, ends, ("root mean square", "median sample"), strict=True):
+            axes.set(xscale="log", yscale="log", title=title, xlabel="evaluations of the denoiser")
+            for row in sorted(rows, key=lambda row: (row["method"] in named, row["method"] not in _OWN)):
+                x, y = _curve(row["entries"], key)
+                colour = named.get(row["method"])
+                if x and colour is None:
+                    axes.plot(x, y, color=GRAY, alpha=PALE, linewidth=1.1)
+                elif x:  # auto and fitted are wide, so that they show beneath one that is the same
+                    width = 3.6 if row["method"] in _OWN else 1.4
+                    axes.plot(x, y, color=colour, marker="o", markersize=width + 2, linewidth=width)
+                    ends[key][row["method"]] = (x[-1], y[-1])
+            _ticks(axes, record["budgets"])
+        panels[0].set_xlim(min(record["budgets"]) / 1.06, max(record["budgets"]) * 1.06)
+        bottom, top = panels[0].get_ylim()  # both panels'
+        panels[0].set_ylim(bottom, max(min(top, 3 * record["deviation"]), 2 * bottom))
+        figure.canvas.draw()  # the labels' places are those of pixels
+        for axes, key in zip(panels, ends, strict=True):
+            _labels(axes, ends[key], named)
+        return to_pixels(figure)
+
+
+def _curve(cells: Sequence[Mapping[str, Any]], key: str) -> tuple[list[int], list[float]]:
+    """Evaluations and errors, where there is an error that a logarithm can show."""
+    points = [(cell["evaluations"], cell[key]) for cell in cells if 0 < cell.get(key, 0) < math.inf]
+    return [x for x, _ in points], [y for _, y in points]
+
+
+def _ticks(axes: Axes, budgets: Sequence[int]) -> None:
+    from matplotlib.ticker import FixedFormatter, FixedLocator, NullLocator
+
+    axes.xaxis.set_major_locator(FixedLocator([float(n) for n in budgets]))
+    axes.xaxis.set_major_formatter(FixedFormatter([str(n) for n in budgets]))
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.yaxis.set_minor_locator(NullLocator())
+
+
+def _labels(axes: Axes, ends: Mapping[str, tuple[float, float]], colours: Mapping[str, str]) -> None:
+    """The names at the right ends of their lines, moved apart where they would overlap; under an end further left."""
+    right = max((x for x, _ in ends.values()), default=0)
+    points = sorted((float(axes.transData.transform(end)[1]), name) for name, end in ends.items())
+    at = -math.inf
+    for height, name in points:
+        if ends[name][0] < 0.9 * right:
+            place: dict[str, Any] = {"xytext": (-4, -9), "ha": "right", "va": "top"}
+        else:
+            at = max(height, at + _GAP)
+            place = {"xytext": (7, at - height), "va": "center"}
+        axes.annotate(
+            name, ends[name], textcoords="offset pixels", color=colours[name], annotation_clip=False, **place
+        )

@@ -1,0 +1,287 @@
+"""Fit a tableau to a model: levels and coefficients chosen so that few evaluations end where many would.
+
+A deterministic sampler of n evaluations is n levels, and n (n + 3) / 2 coefficients (``unrolled``), whatever order or
+grid it was made from. Starting from a classical one, all of these numbers and the levels t_j are
+moved to bring its ends to those of the model's own fine solution (Bespoke Non-Stationary solvers, Shaul et al. 2024;
+also Watson et al. 2022). There are n (n + 5) / 2 of them, and every trajectory gives an equation a dimension, so that
+few trajectories do, and the method for such problems is Levenberg's and Marquardt's. The derivatives of a run with
+respect to all its numbers are carried forward along with it, one row after another: no graph is kept, and a network
+needs the memory of one evaluation and its tangents however long the run is. Trajectories that are held out decide
+when to stop, and whether the result is kept.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from sfumato.core import Process, SeededNoise, Tabulated
+from sfumato.denoisers import Denoiser
+from sfumato.errors import InputError
+from sfumato.numerics import random
+
+from . import grids
+from .methods import auto
+from .multistep import adams
+from .tableau import Tableau, run
+from .unrolled import Unrolled, sensitivities
+
+FINE = 200  # evaluations of the fine solution: its own error is below a thousandth of what fitting reaches
+ITERATIONS = 40
+PATIENCE = 6  # iterations without a better held-out distance
+TAIL = (
+    0.7  # weight of the mean square in the objective, for the samples that go astray; the rest is for the typical one
+)
+NEAR = 0.1  # of the classical median: distances below are near enough, and the objective turns to others
+MOST = 32  # evaluations: the numbers grow with their square, and from there classical tables are good
+
+_DIFFERENTIATED = 2**13  # numbers of x that are differentiated at once
+_CARRIED = 2**17  # numbers of x that are carried to the end at once
+
+
+@dataclass(frozen=True)
+class Trajectories:
+    """``count`` starts ``x`` at time ``start`` and ends ``x_0`` of the model's fine solution, (count, *), float64.
+
+    ``cond`` is what the denoiser is told: a tensor of one row a sample, or anything else for all of them.
+    """
+
+    x: Tensor
+    x_0: Tensor
+    cond: Any = None
+
+    def part(self, first: int, last: int) -> "Trajectories":
+        """Samples number first .. last - 1."""
+        cond = self.cond
+        if isinstance(cond, Tensor) and cond.ndim and len(cond) == len(self.x):
+            cond = cond[first:last]
+        return Trajectories(self.x[first:last], self.x_0[first:last], cond)
+
+
+@dataclass(frozen=True)
+class Errors:
+    """Distances to the fine solution, root mean squares over coordinates: over all samples, and of the median sample."""
+
+    rms: float
+    median: float
+
+    @classmethod
+    def between(cls, x: Float[Tensor, "b *s"], x_0: Float[Tensor, "b *s"]) -> "Errors":
+        """The distances of ``x`` to ``x_0``."""
+        return cls.of((x - x_0).flatten(1).double().pow(2).mean(1))
+
+    @classmethod
+    def of(cls, squares: Float[Tensor, "b"]) -> "Errors":
+        """From the mean squares over coordinates of each sample."""
+        return cls(float(squares.mean().sqrt()), float(squares.median().sqrt()))
+
+
+@dataclass(frozen=True)
+class Fit:
+    """A fitted table, its errors on the held-out trajectories, and those of the classical table at that budget.
+
+    Where fitting did not help, ``tableau`` is the classical one and the errors are equal.
+    """
+
+    tableau: Tableau
+    errors: Errors
+    classical: Errors
+    iterations: int
+    kept: bool
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where a fit stands: all that it needs to go on. Plain numbers, so that it can be written down."""
+
+    iteration: int
+    numbers: list[float]
+    damping: float
+    best: list[float]
+    best_iteration: int
+    best_objective: float
+
+
+def check_budget(evaluations: int) -> None:
+    """Raise InputError for a number of evaluations that no table can be fitted for."""
+    if not 2 <= evaluations <= MOST:
+        raise InputError(
+            f"evaluations: {evaluations} is not a budget to fit a sampler for; give 2 to {MOST}, above which fixed tables "
+            "are good"
+        )
+
+
+def count_for(shape: tuple[int, ...]) -> int:
+    """How many trajectories are enough for data of this shape, held-out ones included: more where each says less."""
+    return max(192, min(3072, 2**16 // math.prod(shape)))
+
+
+def trajectories(
+    denoiser: Denoiser,
+    shape: tuple[int, ...],
+    count: int | None = None,
+    *,
+    seed: int = 0,
+    evaluations: int = FINE,
+    cond: Any = None,
+    batch: int = 256,
+    watch: Callable[[int, int], None] | None = None,
+) -> Trajectories:
+    """``count`` samples of the prior and where ``auto`` with many ``evaluations`` takes them: the model's fine
+    solution.
+
+    Sample i depends on (seed, i) alone. ``watch(done, total)`` counts evaluations. Raises InputError for a count
+    below 3.
+    """
+    count = count_for(shape) if count is None else count
+    if count < 3:
+        raise InputError(f"count: {count} trajectories cannot be split; give at least 3")
+    table = auto(denoiser.process, evaluations)
+    device = next((p.device for p in denoiser.parameters()), torch.device("cpu"))
+    noise = SeededNoise.samples(random.derive(seed, "trajectories"), count)
+    z = noise(0, torch.empty(count, *shape, dtype=torch.float64, device=device))
+    x = denoiser.process.prior(table.start).variance.sqrt().to(device) * z
+    whole, ends = Trajectories(x, x, cond), []
+    with torch.no_grad():
+        for first in range(0, count, batch):
+            part = whole.part(first, first + batch)
+
+            def on_row(row: int, t: Tensor, x: Tensor, prediction: Any, first: int = first) -> None:
+                if watch is not None:
+                    watch(first * evaluations + (row + 1) * min(batch, count - first), count * evaluations)
+
+            ends.append(run(denoiser, table, part.x, cond=part.cond, watch=on_row))
+    return Trajectories(x, torch.cat(ends), cond)
+
+
+def fit_tableau(
+    denoiser: Denoiser,
+    evaluations: int,
+    paths: Trajectories,
+    *,
+    iterations: int = ITERATIONS,
+    progress: Progress | None = None,
+    watch: Callable[[Progress, Errors], None] | None = None,
+) -> Fit:
+    """The table of ``evaluations`` evaluations fitted to ``paths``, of which the last third is held out.
+
+    Minimises ``TAIL log(mean d^2) + (1 - TAIL) mean(log d^2)`` over the distances d of samples to their fine
+    solution: the first cares for the few that go astray, the second for the typical one. Kept where the held-out
+    objective is below that of ``auto`` at the same budget. ``watch`` sees every iteration; the ``Progress`` it was
+    last given, handed in again, goes on to the same end. Raises InputError for a budget below 2 or above 32, and for
+    fewer than 3 paths.
+    """
+    check_budget(evaluations)
+    if len(paths.x) < 3:
+        raise InputError(f"paths: {len(paths.x)} trajectories cannot be split; give at least 3")
+    process, cut = denoiser.process, -(-2 * len(paths.x) // 3)
+    training, held_out = paths.part(0, cut), paths.part(cut, len(paths.x))
+    lowest = 1 / process.schedule.steps if isinstance(process.schedule, Tabulated) else 0.0  # where a chain was trained
+    form = Unrolled(_start(process, evaluations), lowest)
+    usual = auto(process, evaluations)
+    plain = _squares(denoiser, usual, held_out)
+    floor = NEAR**2 * float(plain.median())
+
+    def objective(squares: Tensor) -> float:
+        value = TAIL * squares.mean().log() + (1 - TAIL) * (squares + floor).log().mean()
+        return float(value) if value.isfinite() else math.inf
+
+    def distances(vector: Tensor, part: Trajectories) -> Tensor:
+        try:
+            return _squares(denoiser, form.table(vector), part)
+        except (FloatingPointError, InputError):  # a step too far: a table that overflows
+            return part.x.new_full((len(part.x),), math.inf)
+
+    if progress is None:
+        begin = form.start.tolist()
+        progress = Progress(0, begin, 1e-3, begin, 0, objective(distances(form.start, held_out)))
+    vector = torch.tensor(progress.numbers, dtype=torch.float64)
+    squares = distances(vector, training)
+    while progress.iteration < iterations and progress.iteration - progress.best_iteration <= PATIENCE:
+        weights = (TAIL / squares.mean() + (1 - TAIL) / (squares + floor)) / len(squares)
+        hessian, gradient = _normal_equations(denoiser, form, vector, training, weights)
+        moved = _step(
+            vector, hessian, gradient, progress.damping, objective(squares), lambda v: distances(v, training), objective
+        )
+        if moved is None:
+            break
+        vector, squares, damping = moved
+        held = distances(vector, held_out)
+        value, now = objective(held), progress.iteration + 1
+        better = value < progress.best_objective - 1e-3
+        progress = Progress(
+            now,
+            vector.tolist(),
+            damping,
+            vector.tolist() if better else progress.best,
+            now if better else progress.best_iteration,
+            value if better else progress.best_objective,
+        )
+        if watch is not None:
+            watch(progress, Errors.of(held))
+    classical = Errors.of(plain)
+    if objective(plain) <= progress.best_objective:
+        return Fit(usual, classical, classical, progress.iteration, kept=False)
+    fitted = form.table(torch.tensor(progress.best, dtype=torch.float64))
+    return Fit(fitted, Errors.of(_squares(denoiser, fitted, held_out)), classical, progress.iteration, kept=True)
+
+
+def _start(process: Process, evaluations: int) -> Tableau:
+    noise, _ = grids.ends(process)
+    data = min(-2 * math.log(0.25 / evaluations), grids.finest(process))
+    return adams(process, grids.angle(process, evaluations, noise=noise, data=data), corrector=False)
+
+
+def _squares(denoiser: Denoiser, table: Tableau, paths: Trajectories) -> Tensor:
+    """Mean squares over coordinates between the ends of ``table`` and the fine ones, (N,)."""
+    size = max(1, _CARRIED // paths.x[0].numel())
+    squares = []
+    with torch.no_grad():
+        for first in range(0, len(paths.x), size):
+            part = paths.part(first, first + size)
+            end = run(denoiser, table, part.x, cond=part.cond)
+            squares.append((end - part.x_0).flatten(1).pow(2).mean(1))
+    return torch.cat(squares)
+
+
+def _normal_equations(
+    denoiser: Denoiser, form: Unrolled, vector: Tensor, part: Trajectories, weights: Tensor
+) -> tuple[Tensor, Tensor]:
+    """J^T W J and J^T W r of the weighted residuals, gathered over parts of the trajectories."""
+    P, D = len(vector), part.x[0].numel()
+    hessian, gradient = torch.zeros(P, P, dtype=torch.float64), torch.zeros(P, dtype=torch.float64)
+    size = max(1, _DIFFERENTIATED // D)
+    with torch.no_grad():
+        for first in range(0, len(part.x), size):
+            some = part.part(first, first + size)
+            end, tangents = sensitivities(denoiser, form, vector, some.x, some.cond)
+            jacobian = tangents.reshape(P, len(end), D)
+            weighted = jacobian * (weights[first : first + size] / D)[:, None]
+            residual = (end - some.x_0).reshape(-1)
+            hessian += (weighted.reshape(P, -1) @ jacobian.reshape(P, -1).mT).cpu()
+            gradient += (weighted.reshape(P, -1) @ residual).cpu()
+    return hessian, gradient
+
+
+def _step(
+    vector: Tensor,
+    hessian: Tensor,
+    gradient: Tensor,
+    damping: float,
+    value: float,
+    distances: Callable[[Tensor], Tensor],
+    objective: Callable[[Tensor], float],
+) -> tuple[Tensor, Tensor, float] | None:
+    """A Levenberg-Marquardt step that lowers the objective, with its distances and the next damping; None if none does."""
+    diagonal = hessian.diagonal().clamp(min=1e-12 * float(hessian.diagonal().max()))
+    for _ in range(12):
+        moved = vector - torch.linalg.solve(hessian + (damping * diagonal).diag(), gradient)
+        squares = distances(moved)
+        if objective(squares) < value:
+            return moved, squares, max(damping / 5, 1e-10)
+        damping *= 4
+    return None

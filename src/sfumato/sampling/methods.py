@@ -1,0 +1,124 @@
+"""Every sampler by name, each with the grid it is published with, and the one to use when nobody says which.
+
+A name and a number of evaluations make a table: ``tableau(process, "dpm++2m", 20)``. ``auto`` picks by the budget; the
+measurements behind its choice are in docs/samplers.md, and ``sfumato certify`` repeats them on any model.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+
+from jaxtyping import Float
+from torch import Tensor
+
+from sfumato.core import Process, Tabulated
+from sfumato.errors import InputError
+
+from . import grids
+from .ancestral import ancestral
+from .ddim import ddim
+from .euler import euler, euler_maruyama
+from .heun import heun
+from .langevin import annealed_langevin, corrected
+from .multistep import adams, dpm_solver_pp, unipc
+from .singlestep import dpm_solver_singlestep
+from .tableau import Tableau
+
+
+@dataclass(frozen=True)
+class Method:
+    """A sampler with its settings: ``table(process, times)`` on the grid ``times(process, steps)``.
+
+    ``order`` is that of its convergence on the probability-flow ODE, None for samplers that add noise.
+    """
+
+    table: Callable[[Process, Tensor], Tableau]
+    times: Callable[[Process, int], Tensor]
+    order: int | None
+    source: str
+
+
+def in_time(process: Process, steps: int) -> Float[Tensor, "n"]:
+    """Evenly in t; on a chain its own levels, as evenly as they come."""
+    if isinstance(process.schedule, Tabulated) and steps <= process.schedule.steps:
+        return grids.chain(steps, process.schedule.steps)
+    return grids.uniform(steps)
+
+
+METHODS: dict[str, Method] = {
+    "ancestral": Method(ancestral, in_time, None, "Ho et al. 2020"),
+    "ancestral-beta": Method(partial(ancestral, variance="beta"), in_time, None, "Ho et al. 2020"),
+    "ddim": Method(ddim, in_time, 1, "Song, Meng & Ermon 2021"),
+    "euler": Method(euler, in_time, 1, "Song et al. 2021"),
+    "euler-maruyama": Method(euler_maruyama, in_time, None, "Song et al. 2021"),
+    "pc": Method(corrected, in_time, None, "Song et al. 2021"),
+    "langevin": Method(partial(annealed_langevin, repeats=5), grids.rho, None, "Song & Ermon 2019"),
+    "heun": Method(heun, grids.rho, 2, "Karras et al. 2022"),
+    "edm-churn": Method(partial(heun, churn=40.0), grids.rho, None, "Karras et al. 2022"),
+    "dpm2": Method(partial(dpm_solver_singlestep, along="eps"), grids.uniform_logsnr, 2, "Lu et al. 2022a"),
+    "dpm3": Method(partial(dpm_solver_singlestep, order=3, along="eps"), grids.uniform_logsnr, 3, "Lu et al. 2022a"),
+    "dpm++2s": Method(dpm_solver_singlestep, grids.uniform_logsnr, 2, "Lu et al. 2022b"),
+    "dpm++3s": Method(partial(dpm_solver_singlestep, order=3), grids.uniform_logsnr, 3, "Lu et al. 2022b"),
+    "dpm++2m": Method(dpm_solver_pp, grids.rho, 2, "Lu et al. 2022b"),
+    "dpm++3m": Method(partial(dpm_solver_pp, order=3), grids.rho, 3, "Lu et al. 2022b"),
+    "dpm++2m-sde": Method(partial(dpm_solver_pp, eta=1.0), grids.rho, None, "Lu et al. 2022b"),
+    "dpm++3m-sde": Method(partial(dpm_solver_pp, order=3, eta=1.0), grids.rho, None, "Lu et al. 2022b"),
+    "deis2": Method(partial(adams, along="eps", corrector=False), grids.rho, 2, "Zhang & Chen 2023"),
+    "deis3": Method(partial(adams, order=3, along="eps", corrector=False), grids.rho, 3, "Zhang & Chen 2023"),
+    "deis4": Method(partial(adams, order=4, along="eps", corrector=False), grids.rho, 4, "Zhang & Chen 2023"),
+    "lms2": Method(partial(adams, along="sigma", corrector=False), grids.rho, 2, "Zhang & Chen 2023, rho-AB"),
+    "lms4": Method(partial(adams, order=4, along="sigma", corrector=False), grids.rho, 4, "Zhang & Chen 2023, rho-AB"),
+    "straight2": Method(partial(adams, along="straight", corrector=False), grids.rho, 2, "Adams-Bashforth, velocity"),
+    "unipc2": Method(partial(unipc, order=2), grids.rho, 3, "Zhao et al. 2023"),
+    "unipc3": Method(unipc, grids.rho, 4, "Zhao et al. 2023"),
+    "adams2": Method(partial(adams, corrector=False), grids.angle, 2, "Adams-Bashforth on v in the angle"),
+    "adams3": Method(partial(adams, order=3), grids.angle, 4, "Adams-Bashforth-Moulton on v in the angle"),
+    "adams4": Method(partial(adams, order=4), grids.angle, 5, "Adams-Bashforth-Moulton on v in the angle"),
+}
+
+
+ADAPTIVE = "adaptive"
+
+NAMES = ("auto", ADAPTIVE, *METHODS)
+"""All that a sampler may be called: the choice by budget, the ODE to a tolerance (``adaptive.solve``), and the tables."""
+
+
+def auto(process: Process, evaluations: int, finest: float | None = None) -> Tableau:
+    """The best fixed table at a budget, of those measured in docs/samplers.md: Adams on v in the angle.
+
+    The grid is ``grids.angle`` whose last level shrinks with the budget, sigma / alpha = 0.2 / evaluations, but is
+    never above the log-SNR ``finest``, by default the process's own finest level. Up to 6 evaluations order 2 without
+    a corrector, up to 12 order 3 and from there order 4, both with one: a high order needs levels that are close.
+    Raises InputError for less than one evaluation.
+    """
+    highest = grids.finest(process) if finest is None else finest
+    lowest, _ = grids.ends(process)
+    data = min(-2 * math.log(0.2 / max(evaluations, 1)), highest)
+    if data <= lowest:  # a process that hardly makes noise
+        data = min(lowest + 1.0, highest)
+    times = grids.angle(process, evaluations, noise=lowest, data=data)
+    if evaluations <= 6:
+        return adams(process, times, order=2, corrector=False)
+    return adams(process, times, order=3 if evaluations <= 12 else 4)
+
+
+def tableau(process: Process, name: str, evaluations: int) -> Tableau:
+    """The table of a method on its own grid, with as many steps as ``evaluations`` of the denoiser pay for.
+
+    Raises InputError for an unknown name, and when not even one step fits.
+    """
+    if name == "auto":
+        return auto(process, evaluations)
+    if name == ADAPTIVE:
+        raise InputError(f"sampler: {name} takes the steps it needs and is not a table; choose another")
+    if name not in METHODS:
+        raise InputError(f"sampler: '{name}' is not known; choose one of {', '.join(NAMES)}")
+    method = METHODS[name]
+    steps, table = evaluations, None
+    while table is None or table.evaluations > evaluations:
+        if steps < 1:
+            raise InputError(f"steps: {name} takes more than {evaluations} evaluations; give it more")
+        table = method.table(process, method.times(process, steps))
+        steps = min(steps - 1, steps * evaluations // table.evaluations)
+    return table

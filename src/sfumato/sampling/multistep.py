@@ -1,0 +1,143 @@
+"""Linear multistep methods: each step reuses the estimates of the steps before it, one evaluation a step.
+
+The velocity of a ``Motion`` is extrapolated by a polynomial through its last values (Adams-Bashforth). A corrector
+redoes the step just taken with the velocity found at its end (Adams-Moulton), at no extra evaluation: it changes the
+state by a combination of estimates, so it is only another set of numbers in the same row.
+
+The first steps use the values there are, at a lower order. From a start in steps of the log-SNR at the noisy end,
+where the velocity hardly changes, it does not show. It does from steps that are even in the angle or on the straight
+path from pure noise, whose velocities change from the start on: measured there, order 2 for every order above it, 3
+when corrected.
+
+The last step to data is of order 1 "along" x_0 and eps, which on levels even in sigma makes order 2 of any higher one
+(measured); along "sigma", "straight" and "angle" the orders hold up to data.
+"""
+
+from collections.abc import Callable, Sequence
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from sfumato.core import Process
+from sfumato.errors import InputError
+
+from .grids import check
+from .motion import Along, Motion, motion
+from .tableau import Tableau, constant
+
+
+def adams(
+    process: Process, times: Float[Tensor, "n"], order: int = 2, along: Along = "angle", corrector: bool = True
+) -> Tableau:
+    """Adams-Bashforth of ``order`` 1 to 4 on the velocity ``along`` a path, with an Adams-Moulton corrector of one
+    more.
+
+    Along "x_0" it is the exponential integrator of DPM-Solver++ (Lu et al. 2022b, eq. 9), along "eps" DPM-Solver's
+    (Lu et al. 2022a, eq. 4) and DEIS in log rho (Zhang & Chen 2023, section 3.4), along "sigma" LMS and DEIS rho-AB.
+    Without the corrector the order is ``order``, with it one more. Raises InputError for another order or path, for a
+    bad grid, and at pure noise along "x_0", "eps" and "sigma", which have no step from there.
+    """
+    if not 1 <= order <= 4:
+        raise InputError(f"order: {order} is not one of Adams' here; give 1 to 4")
+    name = f"adams(order={order}, along={along}, corrector={corrector})"
+    return _multistep(process, times, name, along, order, order + 1 if corrector else 0)
+
+
+def dpm_solver_pp(process: Process, times: Float[Tensor, "n"], order: int = 2, eta: float = 0.0) -> Tableau:
+    """DPM-Solver++ multistep of ``order`` 1 to 3; with ``eta`` = 1 its SDE form (2M-SDE, 3M-SDE).
+
+    Polynomials of x_0-hat in the log-SNR: order 2 in the paper's form, ``(1 - exp(-h)) ((1 + w) x_0 - w x_0')`` with
+    ``w = h / 2 h'`` (Lu et al. 2022b, algorithm 2; SDE: eq. 17), order 3 with its exact weights. The noise of the SDE
+    form is ``sigma_s sqrt(1 - exp(-2 eta h)) z``, h the step in half the log-SNR. To data it steps at order 1. Raises
+    InputError for another order, eta outside [0, 1], a bad grid, and a start at pure noise.
+    """
+    if not 1 <= order <= 3:
+        raise InputError(f"order: {order} is not one of DPM-Solver++; give 1 to 3")
+    if not 0 <= eta <= 1:
+        raise InputError(f"eta: {eta} is not a share of noise; give 0 (deterministic) to 1 (the reverse SDE)")
+    name = f"dpm_solver_pp(order={order}, eta={eta:g})"
+    return _multistep(process, times, name, "x_0", order, 0, predictor=_halved if order == 2 else _exact, eta=eta)
+
+
+def unipc(process: Process, times: Float[Tensor, "n"], order: int = 3) -> Tableau:
+    """UniPC of ``order`` 2 or 3 in x_0 with B(h) = exp(h) - 1: UniP predicts, UniC corrects (Zhao et al. 2023, alg.
+    5-6).
+
+    The weights solve their eq. 9 and so are those of the polynomial, except that with a single other node they take
+    1/2. As printed, a predictor of p nodes is corrected with p + 1. To data it steps at order 1. Raises InputError
+    for another order and for a bad grid.
+    """
+    if order not in (2, 3):
+        raise InputError(f"order: {order} is not one of UniPC here; give 2 or 3")
+    return _multistep(
+        process, times, f"unipc(order={order})", "x_0", order, order + 1, predictor=_unip, corrector=_unic
+    )
+
+
+_Weights = Callable[[Motion, int, int, Sequence[int]], Tensor]
+
+
+def _exact(move: Motion, t: int, s: int, nodes: Sequence[int]) -> Tensor:
+    return move.push(t, s, nodes)
+
+
+def _halved(move: Motion, t: int, s: int, nodes: Sequence[int]) -> Tensor:
+    """Through two nodes, half the slope: ``I (u_t + (h / 2) (u_t - u_before) / h')`` with I the weight of a constant."""
+    whole = move.push(t, s, [t])
+    half = move.level.logsnr
+    if len(nodes) == 1 or half[s].isinf():
+        return whole * torch.tensor([1.0] + [0.0] * (len(nodes) - 1), dtype=torch.float64)
+    w = 0.5 * (half[s] - half[t]) / (half[t] - half[nodes[1]])
+    return whole * torch.stack((1 + w, -w))
+
+
+def _unip(move: Motion, t: int, s: int, nodes: Sequence[int]) -> Tensor:
+    return _halved(move, t, s, nodes) if len(nodes) == 2 else _exact(move, t, s, nodes)
+
+
+def _unic(move: Motion, t: int, s: int, nodes: Sequence[int]) -> Tensor:
+    return (
+        move.push(t, s, [t]) * 0.5 * torch.ones(2, dtype=torch.float64)
+        if len(nodes) == 2
+        else _exact(move, t, s, nodes)
+    )
+
+
+def _multistep(
+    process: Process,
+    times: Float[Tensor, "n"],
+    name: str,
+    along: str,
+    predict: int,
+    correct: int,
+    predictor: _Weights = _exact,
+    corrector: _Weights = _exact,
+    eta: float = 0.0,
+) -> Tableau:
+    """A method that predicts with up to ``predict`` velocities and corrects with up to ``correct`` (0: does not)."""
+    check(times)
+    level = process.grid(times)
+    move = motion(level, along, eta)
+    N = len(times) - 1
+    states, estimates = torch.zeros(2, N, N, dtype=torch.float64)
+    predicted = torch.zeros(N, dtype=torch.float64)
+    velocities = [torch.stack(part) for part in zip(*(move.velocity(j) for j in range(N)), strict=True)]
+    for r in range(N):
+        weights = torch.zeros(N, dtype=torch.float64)
+        if correct and r > 0:
+            nodes = range(r, max(r - correct, -1), -1)
+            weights[list(nodes)] = corrector(move, r - 1, r, nodes)
+            weights -= predicted
+        nodes = range(r, max(r - predict, -1), -1)
+        predicted = torch.zeros(N, dtype=torch.float64)
+        predicted[list(nodes)] = predictor(move, r, r + 1, nodes)
+        keep = move.keep(r, r + 1)
+        weights = keep * weights + predicted
+        states[r], estimates[r] = weights * velocities[0], weights * velocities[1]
+        states[r, r] += keep
+    std = torch.zeros(N, dtype=torch.float64)
+    if eta > 0:
+        h = (level.logsnr[1:] - level.logsnr[:-1]) / 2
+        std = level.sigma[1:] * torch.sqrt(-torch.expm1(-2 * eta * h))
+    return Tableau(times[:-1].double(), states, estimates, constant(std), name)
