@@ -127,6 +127,14 @@ class Model:
         """Where the network is."""
         return next(self.denoiser.network.parameters()).device
 
+    def sampler(self, name: str | None = None, eta: float | None = None, tolerance: float | None = None) -> str:
+        """The sampler of that name; without one, the one whose setting is given, or the recipe's."""
+        if name is None and eta is not None:
+            return "ddim"
+        if name is None and tolerance is not None:
+            return ADAPTIVE
+        return name or self.recipe.sampling.sampler
+
     def tableau(self, sampler: str | None = None, steps: int | None = None, eta: float | None = None) -> Tableau:
         """The table of ``sampler`` at ``steps`` evaluations of the network, or the recipe's.
 
@@ -134,7 +142,7 @@ class Model:
         is one of ``methods.METHODS``, with as many steps as the evaluations pay for. ``eta`` is for "ddim". Raises
         InputError for an unknown sampler, an ``eta`` for one that has none, and for "adaptive", which is not a table.
         """
-        sampler = sampler or self.recipe.sampling.sampler
+        sampler = self.sampler(sampler, eta)
         steps = self.recipe.sampling.steps if steps is None else steps
         process = self.denoiser.process
         if eta is not None and sampler != "ddim":
@@ -179,7 +187,7 @@ class Model:
         """
         if count < 1 or batch < 1:
             raise InputError(f"count {count}, batch {batch}: give at least 1")
-        sampler = sampler or self.recipe.sampling.sampler
+        sampler = self.sampler(sampler, eta, tolerance)
         tableau = None
         if sampler != ADAPTIVE:
             tableau = self.tableau(sampler, steps, eta)

@@ -209,36 +209,36 @@ def _tables(record: dict[str, Any]) -> list[str]:
             "",
             f"Distance to the fine solution from the same start ({fine['evaluations']:,} evaluations, itself within "
             f"{brief(fine['rms'])}): RMS",
-            *_table(flows, record["budgets"], "rms", orders=True),
+            *_table(flows, record["budgets"], "rms"),
             "",
             f"The same of the median sample (fine solution within {brief(fine['median'])})",
-            *_table(flows, record["budgets"], "median", orders=True),
+            *_table(flows, record["budgets"], "median"),
         ]
     if noisy:
         floor = next((cell["floor"] for row in noisy for cell in row["entries"] if "floor" in cell), math.nan)
         lines += [
             "",
             f"Methods that add noise: distance of {samples // 2:,} samples to {samples // 2:,} exact others "
-            f"(exact to exact: {brief(floor)})",
-            *_table(noisy, record["budgets"], "distance", orders=False),
+            f"(exact to exact: {brief(floor)},",
+            "and what is near that is as good)",
+            *_table(noisy, record["budgets"], "distance"),
         ]
     return lines
 
 
-def _table(rows: list[dict[str, Any]], budgets: list[int], key: str, orders: bool) -> list[str]:
+def _table(rows: list[dict[str, Any]], budgets: list[int], key: str) -> list[str]:
+    """A line a method; the best of each column has a star, and an order is shown, where errors are exact numbers."""
+    exact = key != "distance"
     width = max(len(row["method"]) for row in rows)
     cells = [[cell.get(key) for cell in row["entries"]] for row in rows]
-    best = [
-        min((v for v in column if v is not None and math.isfinite(v)), default=None)
-        for column in zip(*cells, strict=True)
-    ]
-    lines = [" " * width + "".join(f"{budget:>9} " for budget in budgets) + (" order" if orders else "")]
+    best = [min((v for v in column if exact and v is not None), default=None) for column in zip(*cells, strict=True)]
+    lines = [" " * width + "".join(f"{budget:>9} " for budget in budgets) + (" order" if exact else "")]
     for row, values in zip(rows, cells, strict=True):
         shown = (
             f"{'-' if v is None else brief(v):>9}" + ("*" if v is not None and v == least else " ")
             for v, least in zip(values, best, strict=True)
         )
-        order = f"{row['order']:6.2f}" if orders and row["order"] is not None else ""
+        order = f"{row['order']:6.2f}" if exact and row["order"] is not None else ""
         lines.append(f"{row['method']:<{width}}{''.join(shown)}{order}".rstrip())
     return lines
 

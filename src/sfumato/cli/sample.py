@@ -65,7 +65,7 @@ def run(args: argparse.Namespace) -> int:
 
     out = common.Output(args)
     model = Model.from_pretrained(args.run_folder, common.pick_device(args.device))
-    sampler = args.sampler or model.recipe.sampling.sampler
+    sampler = model.sampler(args.sampler, args.eta, args.tolerance)
     film = args.out is not None and args.out.suffix.lower() in (".gif", ".webp")
     if sampler == ADAPTIVE and film:
         raise InputError(
@@ -98,7 +98,7 @@ def run(args: argparse.Namespace) -> int:
         samples = model.sample(
             args.count,
             seed=args.seed,
-            sampler=args.sampler,
+            sampler=sampler,
             steps=args.steps,
             eta=args.eta,
             tolerance=args.tolerance,
@@ -151,7 +151,7 @@ def _write(
     if args.out is not None:
         paths = [args.out]
     else:
-        sampler = args.sampler or model.recipe.sampling.sampler
+        sampler = model.sampler(args.sampler, args.eta, args.tolerance)
         steps = args.steps or model.recipe.sampling.steps
         if sampler == ADAPTIVE:
             steps = f"{args.tolerance or TOLERANCE:g}"

@@ -18,7 +18,7 @@ def certificate(record: Mapping[str, Any]) -> Image.Image:
     """The errors in ``record`` (what certify.json holds) of the methods that add no noise, RMS beside median.
 
     In colour and with their names ``auto``, ``fitted``, and the best three others; the rest in gray. Errors above three
-    standard deviations of the data are off the top.
+    standard deviations of the data are off the top. A dotted line, where there is one, is the fine solution's own error.
     """
     rows = [row for row in record["methods"] if not row["stochastic"]]
     named = {row["method"]: _OWN[row["method"]] for row in rows if row["method"] in _OWN}
@@ -50,15 +50,18 @@ def certificate(record: Mapping[str, Any]) -> Image.Image:
         panels[0].set_xlim(min(record["budgets"]) / 1.06, max(record["budgets"]) * 1.06)
         bottom, top = panels[0].get_ylim()  # both panels'
         panels[0].set_ylim(bottom, max(min(top, 3 * record["deviation"]), 2 * bottom))
+        for axes, key in zip(panels, ends, strict=True):  # below this line, the fine solution itself is uncertain
+            if bottom < record["fine"][key]:
+                axes.axhline(record["fine"][key], color=GRAY, linestyle=(0, (2, 3)), linewidth=1.2)
         figure.canvas.draw()  # the labels' places are those of pixels
         for axes, key in zip(panels, ends, strict=True):
             _labels(axes, ends[key], named)
         return to_pixels(figure)
 
 
-def _curve(cells: Sequence[Mapping[str, Any]], key: str) -> tuple[list[int], list[float]]:
+def _curve(cells: Sequence[Mapping[str, Any]], key: str) -> tuple[list[float], list[float]]:
     """Evaluations and errors, where there is an error that a logarithm can show."""
-    points = [(cell["evaluations"], cell[key]) for cell in cells if 0 < cell.get(key, 0) < math.inf]
+    points = [(float(cell["evaluations"]), cell[key]) for cell in cells if 0 < cell.get(key, 0) < math.inf]
     return [x for x, _ in points], [y for _, y in points]
 
 
@@ -73,7 +76,7 @@ def _ticks(axes: Axes, budgets: Sequence[int]) -> None:
 
 def _labels(axes: Axes, ends: Mapping[str, tuple[float, float]], colours: Mapping[str, str]) -> None:
     """The names at the right ends of their lines, moved apart where they would overlap; under an end further left."""
-    right = max((x for x, _ in ends.values()), default=0)
+    right = max((x for x, _ in ends.values()), default=0.0)
     points = sorted((float(axes.transData.transform(end)[1]), name) for name, end in ends.items())
     at = -math.inf
     for height, name in points:
@@ -82,6 +85,4 @@ def _labels(axes: Axes, ends: Mapping[str, tuple[float, float]], colours: Mappin
         else:
             at = max(height, at + _GAP)
             place = {"xytext": (7, at - height), "va": "center"}
-        axes.annotate(
-            name, ends[name], textcoords="offset pixels", color=colours[name], annotation_clip=False, **place
-        )
+        axes.annotate(name, ends[name], textcoords="offset pixels", color=colours[name], annotation_clip=False, **place)

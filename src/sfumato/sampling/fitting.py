@@ -1,13 +1,10 @@
 """Fit a tableau to a model: levels and coefficients chosen so that few evaluations end where many would.
 
 A deterministic sampler of n evaluations is n levels, and n (n + 3) / 2 coefficients (``unrolled``), whatever order or
-grid it was made from. Starting from a classical one, all of these numbers and the levels t_j are
-moved to bring its ends to those of the model's own fine solution (Bespoke Non-Stationary solvers, Shaul et al. 2024;
-also Watson et al. 2022). There are n (n + 5) / 2 of them, and every trajectory gives an equation a dimension, so that
-few trajectories do, and the method for such problems is Levenberg's and Marquardt's. The derivatives of a run with
-respect to all its numbers are carried forward along with it, one row after another: no graph is kept, and a network
-needs the memory of one evaluation and its tangents however long the run is. Trajectories that are held out decide
-when to stop, and whether the result is kept.
+grid it was made from. Starting from a classical one, all of these numbers are moved to bring its ends to those of the
+model's own fine solution (Bespoke Non-Stationary solvers, Shaul et al. 2024; also Watson et al. 2022). Every
+trajectory gives an equation a dimension, so that few trajectories do, and the method for such problems is Levenberg's
+and Marquardt's. Trajectories that are held out decide when to stop, and whether the result is kept.
 """
 
 import math
@@ -28,7 +25,7 @@ from . import grids
 from .methods import auto
 from .multistep import adams
 from .tableau import Tableau, run
-from .unrolled import Unrolled, sensitivities
+from .unrolled import Unrolled, gradient, sensitivities
 
 FINE = 200  # evaluations of the fine solution: its own error is below a thousandth of what fitting reaches
 ITERATIONS = 40
@@ -39,7 +36,8 @@ TAIL = (
 NEAR = 0.1  # of the classical median: distances below are near enough, and the objective turns to others
 MOST = 32  # evaluations: the numbers grow with their square, and from there classical tables are good
 
-_DIFFERENTIATED = 2**13  # numbers of x that are differentiated at once
+_DIFFERENTIATED = 2**13  # numbers of x whose every derivative is taken at an iteration
+_FEWEST = 32  # trajectories that curvature is taken from, however large a sample is
 _CARRIED = 2**17  # numbers of x that are carried to the end at once
 
 
@@ -203,9 +201,10 @@ def fit_tableau(
     squares = distances(vector, training)
     while progress.iteration < iterations and progress.iteration - progress.best_iteration <= PATIENCE:
         weights = (TAIL / squares.mean() + (1 - TAIL) / (squares + floor)) / len(squares)
-        hessian, gradient = _normal_equations(denoiser, form, vector, training, weights)
+        curvature = _curvature(denoiser, form, vector, training, weights, progress.iteration)
+        slope = _slope(denoiser, form, vector, training, weights)
         moved = _step(
-            vector, hessian, gradient, progress.damping, objective(squares), lambda v: distances(v, training), objective
+            vector, curvature, slope, progress.damping, objective(squares), lambda v: distances(v, training), objective
         )
         if moved is None:
             break
@@ -248,38 +247,44 @@ def _squares(denoiser: Denoiser, table: Tableau, paths: Trajectories) -> Tensor:
     return torch.cat(squares)
 
 
-def _normal_equations(
-    denoiser: Denoiser, form: Unrolled, vector: Tensor, part: Trajectories, weights: Tensor
-) -> tuple[Tensor, Tensor]:
-    """J^T W J and J^T W r of the weighted residuals, gathered over parts of the trajectories."""
-    P, D = len(vector), part.x[0].numel()
-    hessian, gradient = torch.zeros(P, P, dtype=torch.float64), torch.zeros(P, dtype=torch.float64)
-    size = max(1, _DIFFERENTIATED // D)
+def _slope(denoiser: Denoiser, form: Unrolled, vector: Tensor, paths: Trajectories, weights: Tensor) -> Tensor:
+    """J^T W r of the weighted residuals of all trajectories."""
+    size = max(1, _CARRIED // paths.x[0].numel())
+    slope = torch.zeros_like(vector)
+    for first in range(0, len(paths.x), size):
+        part = paths.part(first, first + size)
+        slope += gradient(denoiser, form, vector, part.x, part.x_0, weights[first : first + size], part.cond).cpu()
+    return slope
+
+
+def _curvature(
+    denoiser: Denoiser, form: Unrolled, vector: Tensor, paths: Trajectories, weights: Tensor, turn: int
+) -> Tensor:
+    """J^T W J, as some of the trajectories tell it, others at every turn: curvature needs fewer of them than slope."""
+    P, D = len(vector), paths.x[0].numel()
+    size = min(len(paths.x), max(_FEWEST, _DIFFERENTIATED // D))
+    turns = len(paths.x) // size
+    first = turn % turns * size
+    part = paths.part(first, first + size)
     with torch.no_grad():
-        for first in range(0, len(part.x), size):
-            some = part.part(first, first + size)
-            end, tangents = sensitivities(denoiser, form, vector, some.x, some.cond)
-            jacobian = tangents.reshape(P, len(end), D)
-            weighted = jacobian * (weights[first : first + size] / D)[:, None]
-            residual = (end - some.x_0).reshape(-1)
-            hessian += (weighted.reshape(P, -1) @ jacobian.reshape(P, -1).mT).cpu()
-            gradient += (weighted.reshape(P, -1) @ residual).cpu()
-    return hessian, gradient
+        jacobian = sensitivities(denoiser, form, vector, part.x, part.cond)[1].reshape(P, size, D)
+    weighted = jacobian * (weights[first : first + size] / D)[:, None]
+    return (weighted.reshape(P, -1) @ jacobian.reshape(P, -1).mT).cpu() * (len(paths.x) / size)
 
 
 def _step(
     vector: Tensor,
-    hessian: Tensor,
-    gradient: Tensor,
+    curvature: Tensor,
+    slope: Tensor,
     damping: float,
     value: float,
     distances: Callable[[Tensor], Tensor],
     objective: Callable[[Tensor], float],
 ) -> tuple[Tensor, Tensor, float] | None:
     """A Levenberg-Marquardt step that lowers the objective, with its distances and the next damping; None if none does."""
-    diagonal = hessian.diagonal().clamp(min=1e-12 * float(hessian.diagonal().max()))
+    diagonal = curvature.diagonal().clamp(min=1e-12 * float(curvature.diagonal().max()))
     for _ in range(12):
-        moved = vector - torch.linalg.solve(hessian + (damping * diagonal).diag(), gradient)
+        moved = vector - torch.linalg.solve(curvature + (damping * diagonal).diag(), slope)
         squares = distances(moved)
         if objective(squares) < value:
             return moved, squares, max(damping / 5, 1e-10)

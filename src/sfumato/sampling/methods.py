@@ -84,23 +84,23 @@ NAMES = ("auto", ADAPTIVE, *METHODS)
 """All that a sampler may be called: the choice by budget, the ODE to a tolerance (``adaptive.solve``), and the tables."""
 
 
-def auto(process: Process, evaluations: int, finest: float | None = None) -> Tableau:
+def auto(process: Process, evaluations: int) -> Tableau:
     """The best fixed table at a budget, of those measured in docs/samplers.md: Adams on v in the angle.
 
-    The grid is ``grids.angle`` whose last level shrinks with the budget, sigma / alpha = 0.2 / evaluations, but is
-    never above the log-SNR ``finest``, by default the process's own finest level. Up to 6 evaluations order 2 without
-    a corrector, up to 12 order 3 and from there order 4, both with one: a high order needs levels that are close.
+    The grid is ``grids.angle``. Its last level shrinks with the budget, ``sigma / alpha = 0.5 n^(-3/2)``, but is never
+    finer than the process's own finest. Up to 6 evaluations order 2 without a corrector, then
+    order 3 and from 41 order 4, both with one: a high order needs levels that are close, and a model that is smooth.
     Raises InputError for less than one evaluation.
     """
-    highest = grids.finest(process) if finest is None else finest
     lowest, _ = grids.ends(process)
-    data = min(-2 * math.log(0.2 / max(evaluations, 1)), highest)
+    highest = grids.finest(process)
+    data = min(-2 * math.log(0.5 * max(evaluations, 1) ** -1.5), highest)
     if data <= lowest:  # a process that hardly makes noise
         data = min(lowest + 1.0, highest)
     times = grids.angle(process, evaluations, noise=lowest, data=data)
     if evaluations <= 6:
         return adams(process, times, order=2, corrector=False)
-    return adams(process, times, order=3 if evaluations <= 12 else 4)
+    return adams(process, times, order=3 if evaluations <= 40 else 4)
 
 
 def tableau(process: Process, name: str, evaluations: int) -> Tableau:

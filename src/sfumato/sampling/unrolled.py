@@ -2,9 +2,10 @@
 
     x_{r+1} = starts[r] x + sum_{j <= r} estimates[r, j] x0_hat(x_j, t_j),        r = 0..n - 1
 
-Any tableau without noise whose every row evaluates has this form. Its derivatives with respect to all its numbers are
-carried forward along with it, one row after another: no graph is kept, so that a network needs the memory of one
-evaluation and of the tangents that go through it together, however many evaluations there are.
+Any tableau without noise whose every row evaluates has this form. ``sensitivities`` carries the derivatives with
+respect to all its numbers forward along with it, one row after another; ``gradient`` goes back through it for one
+function of its end, evaluating anew what it needs. Either way a network keeps the activations of one evaluation at a
+time, however many there are.
 """
 
 from typing import Any
@@ -13,6 +14,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 from torch.func import jvp, vmap
+from torch.utils.checkpoint import checkpoint
 
 from sfumato.denoisers import Denoiser
 
@@ -107,3 +109,33 @@ def sensitivities(
             tangents.index_add_(0, by, moves, alpha=float(estimates[r, j]))
             tangents[place + j] += hat
     return state, tangents
+
+
+def gradient(
+    denoiser: Denoiser,
+    form: Unrolled,
+    vector: Float[Tensor, "p"],
+    x: Float[Tensor, "b *s"],
+    x_0: Float[Tensor, "b *s"],
+    weights: Float[Tensor, "b"],
+    cond: Any = None,
+) -> Float[Tensor, "p"]:
+    """Half the gradient of ``sum_b weights_b |end_b - x_0_b|^2 / D``, by going back through the run from ``x``."""
+    with torch.enable_grad():
+        leaf = vector.detach().requires_grad_()
+        times, starts, estimates = form.unpack(leaf)
+
+        def believe(x: Tensor, t: Tensor) -> Tensor:
+            hat: Tensor = denoiser(x, t, cond).x_0
+            return hat
+
+        hats: list[Tensor] = []
+        state = x
+        for r in range(form.n):
+            hats.append(checkpoint(believe, state, times[r], use_reentrant=False, preserve_rng_state=False))
+            state = starts[r] * x
+            for j, hat in enumerate(hats):
+                state = state + estimates[r, j] * hat
+        half = (weights * (state - x_0).flatten(1).pow(2).mean(1)).sum() / 2
+        (found,) = torch.autograd.grad(half, leaf)
+    return found
