@@ -2,12 +2,12 @@
 
     python benchmarks/sampler_error.py [--oracle modes] [--samples 2048] [--save]
 
-The oracle "modes" is the one that others were measured on: 25 modes of standard deviation 0.05 in the plane, DDPM's linear
-chain, from its top level. Errors are distances to the end of the exact probability flow from the same starts, RMS over
-coordinates and of the median sample. The bars are the best of 392 configurations of four libraries at each budget, each
-column a different one. Fitted tables are fitted on other starts than they are measured on. Where diffusers is
-installed, its schedulers run on the same oracle from the same starts through their own `step`, asked at the levels that
-they themselves say they are at; they need a chain, so only "modes" has them.
+The oracle "modes" is the one that others were measured on: 25 modes of standard deviation 0.05 in the plane, DDPM's
+linear chain, from its top level. Errors are distances to the end of the exact probability flow from the same starts,
+RMS over coordinates and of the median sample. The bars are the best of 392 configurations of four libraries at each
+budget, each column a different one. Fitted tables are fitted on other starts than they are measured on. Where diffusers
+is installed, its schedulers run on the same oracle from the same starts through their own `step`, asked at the levels
+that they themselves say they are at; they need a chain, so only "modes" has them.
 """
 
 import argparse
@@ -104,11 +104,9 @@ def peers(betas: Tensor) -> dict[str, Loop]:
                 f"diffusers UniPC{order}{label}": multistep(
                     "UniPCMultistepScheduler", {"solver_order": order, "final_sigmas_type": "zero", **extra}
                 ),
-                f"diffusers DEIS{order}{label}": multistep(
-                    "DEISMultistepScheduler", {"solver_order": order, **extra}
-                ),
+                f"diffusers DEIS{order}{label}": multistep("DEISMultistepScheduler", {"solver_order": order, **extra}),
             }
-        made[f"diffusers Heun{label}"] = heun({"timestep_spacing": "trailing"} if not extra else extra)
+        made[f"diffusers Heun{label}"] = heun(extra or {"timestep_spacing": "trailing"})
     return made
 
 
@@ -147,6 +145,11 @@ def measure(denoiser: Denoiser, samples: int) -> tuple[Table, Errors]:
     return table | measure_peers(denoiser, paths.x, paths.x_0), own
 
 
+def cells(values: dict[int, float]) -> str:
+    """A column a budget, to two digits; a dash where there is none."""
+    return "".join(f"{values[b]:10.2g}" if b in values else f"{'-':>10}" for b in BUDGETS)
+
+
 def show(table: Table, field: dict[int, tuple[float, float]]) -> None:
     """Two tables, RMS and median, the best of ours and of the field with their ratios on top."""
     for i, key in enumerate(("rms", "median")):
@@ -156,10 +159,10 @@ def show(table: Table, field: dict[int, tuple[float, float]]) -> None:
         order = ["auto", "fitted", *(name for name in table if name not in ("auto", "fitted"))]
         for name in order:
             values = {budget: getattr(errors, key) for budget, errors in table[name].items()}
-            print(f"{name:26}" + "".join(f"{values.get(budget, math.nan):10.2g}" for budget in BUDGETS))
+            print(f"{name:26}" + cells(values))
             if field and name in ("auto", "fitted"):
                 ratios = {budget: value / field[budget][i] for budget, value in values.items()}
-                print(f"{'  / best published':26}" + "".join(f"{ratios.get(b, math.nan):10.2f}" for b in BUDGETS))
+                print(f"{'  / best published':26}" + cells(ratios))
         for label, chosen in (
             ("best fixed of ours", [name for name in table if not name.startswith(("diffusers", "fitted"))]),
             ("best of diffusers", [name for name in table if name.startswith("diffusers")]),
@@ -187,8 +190,8 @@ def main() -> None:
     except InputError as error:
         parser.error(str(error))
     field = FIELD if arguments.oracle == "modes" else {}
-    print(f"\noracle {arguments.oracle}, {arguments.samples:,} starts; the fine solution ({FINE:,} evaluations) is known")
-    print(f"to {own.rms:.1g} RMS, {own.median:.1g} median")
+    print(f"\noracle {arguments.oracle}, {arguments.samples:,} starts; the fine solution, of {FINE:,} evaluations, is")
+    print(f"known to {own.rms:.1g} RMS, {own.median:.1g} median")
     show(table, field)
     if version("diffusers") is None:
         print("diffusers is not installed: no peer to compare with (pip install 'sfumato[peers]')")
@@ -204,9 +207,7 @@ def main() -> None:
             "samples": arguments.samples,
             "fine": {"evaluations": FINE, **vars(own)},
             "best_published": {budget: {"rms": rms, "median": median} for budget, (rms, median) in field.items()},
-            "results": {
-                name: {budget: vars(errors) for budget, errors in row.items()} for name, row in table.items()
-            },
+            "results": {name: {budget: vars(errors) for budget, errors in row.items()} for name, row in table.items()},
         }
         RESULTS.parent.mkdir(parents=True, exist_ok=True)
         RESULTS.write_text(json.dumps(report, indent=2) + "\n")

@@ -126,7 +126,7 @@ def test_a_target_without_a_solution_is_refused_before_training() -> None:
     ("arguments", "part"),
     [
         ({"sampler": "dimd"}, "'dimd' is not known"),
-        ({"steps": 1001}, "1001"),
+        ({"sampler": "ddim", "steps": 1001}, "1001"),
         ({"steps": 0}, "0"),
         ({"eta": 2.0}, "eta"),
         ({"sampler": "ancestral", "eta": 0.5}, "eta"),

@@ -189,7 +189,7 @@ def test_mistakes_are_one_line_and_status_2(
 def test_sampling_mistakes_leave_no_file(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = str(tmp_path / "x.png")
     assert "dimd" in fails(capsys, "sample", str(run), "--sampler", "dimd", "--out", out)
-    assert "2000" in fails(capsys, "sample", str(run), "--steps", "2000", "--out", out)
+    assert "2000" in fails(capsys, "sample", str(run), "--sampler", "ddim", "--steps", "2000", "--out", out)
     assert "eta" in fails(capsys, "sample", str(run), "--eta", "7", "--out", out)
     assert list(tmp_path.iterdir()) == []
 
@@ -293,7 +293,10 @@ def test_the_surface_of_the_command_line_is_frozen() -> None:
     assert flags == {
         "demo": sorted([*common, "--budget", "--out"]),
         "train": sorted([*common, "--budget", "--out", "--recipe", "--resume", "--steps"]),
-        "sample": sorted([*common, "--batch", "--count", "--eta", "--out", "--sampler", "--seed", "--steps"]),
+        "sample": sorted(
+            [*common, "--batch", "--count", "--eta", "--out", "--sampler", "--seed", "--steps", "--tolerance"]
+        ),
+        "tune": sorted([*common, "--count", "--iterations", "--nfe", "--seed", "--show"]),
         "certify": sorted([*common, "--methods", "--nfe", "--oracle", "--out", "--samples", "--seed"]),
         "report": sorted(common),
     }

@@ -30,7 +30,7 @@ F64 = torch.float64
 
 
 def flow(denoiser: ExactDenoiser, x: torch.Tensor, start: float) -> torch.Tensor:
-    """Where the flow of a single Gaussian ends, in its eigenvectors: (x_t - alpha m) / sqrt(alpha^2 v + sigma^2) stays."""
+    """Where the flow of a Gaussian ends, in its eigenvectors: (x_t - alpha m) / sqrt(alpha^2 v + sigma^2) stays."""
     level, mean = denoiser.process.level(start), denoiser.distribution.means[0]
     variances, axes = torch.linalg.eigh(denoiser.distribution.covariances[0])
     kept = ((x - level.alpha * mean) @ axes) / torch.sqrt(level.alpha**2 * variances + level.sigma**2)
@@ -86,6 +86,10 @@ def test_stochastic_methods_are_measured_by_distribution(monkeypatch):
     paths, _ = reference(denoiser, (2,), 512)
     entries = certify(denoiser, paths, methods=["ancestral", "dpm++2m-sde"], budgets=[5, 100])
     coarse, fine, _, sde = entries
+    # More samples than one batch: each is measured from its own start.
+    (entry,) = certify(denoiser, paths, methods=["ddim"], budgets=[6])
+    expected = run(denoiser, tableau(denoiser.process, "ddim", 6), paths.x) - paths.x_0
+    assert entry.errors.rms == pytest.approx(float(expected.pow(2).mean().sqrt()), rel=1e-9)
     assert all(entry.errors is None and entry.floor == coarse.floor for entry in entries)
     # What the floor is: two exact sets of 256, of independent draws of the mixture.
     one, other = (denoiser.distribution.sample(256, torch.Generator().manual_seed(seed)) for seed in (0, 1))
@@ -94,6 +98,25 @@ def test_stochastic_methods_are_measured_by_distribution(monkeypatch):
     assert coarse.distance > 2 * coarse.floor
     assert fine.distance < 1.5 * coarse.floor
     assert sde.distance < 1.5 * coarse.floor
+
+
+def test_distances_are_to_samples_that_began_elsewhere(gaussian, monkeypatch):
+    # A method that claims to add noise and is exact ends where the floor's own samples do.
+    denoiser, paths, _ = gaussian
+    monkeypatch.setitem(METHODS, "exact", dataclasses.replace(METHODS["adams4"], order=None))
+    (entry,) = certify(denoiser, paths, methods=["exact"], budgets=[100])
+    assert entry.floor > 0.01
+    assert entry.distance == pytest.approx(entry.floor, rel=1e-3)
+
+
+def test_progress_counts_every_evaluation(gaussian):
+    denoiser, paths, _ = gaussian
+    seen = []
+    methods = ["ddim", "langevin", "ancestral"]
+    certify(denoiser, paths, methods=methods, budgets=[3, 5], watch=lambda done, of: seen.append((done, of)))
+    # ddim from 64 starts, ancestral from half of them; langevin cannot run.
+    done = [3 * 64, 8 * 64, 8 * 64 + 3 * 32, 8 * 64 + 8 * 32]
+    assert seen == [(n, done[-1]) for n in done]
 
 
 def test_the_seed_decides_the_noise(gaussian):
@@ -110,7 +133,9 @@ def test_sliced_distance_of_shifted_and_of_scaled_sets():
     shift = torch.linspace(-1, 1, 6, dtype=F64).reshape(3, 2)
     assert sliced_distance(x, x[torch.randperm(500)]) == 0
     # 128 directions: the mean of (u . c)^2 6 / |c|^2, of standard deviation below sqrt(2) each.
-    assert sliced_distance(x, x + shift) == pytest.approx(float(shift.pow(2).mean().sqrt()), rel=0.5 * 4 * 2**0.5 / 128**0.5)
+    assert sliced_distance(x, x + shift) == pytest.approx(
+        float(shift.pow(2).mean().sqrt()), rel=0.5 * 4 * 2**0.5 / 128**0.5
+    )
     # Twice as wide: sorted projections differ by themselves, an RMS of 1 a coordinate, known to 1 / sqrt(2 * 500).
     assert sliced_distance(x, 2 * x) == pytest.approx(1, rel=4 / 1000**0.5)
 

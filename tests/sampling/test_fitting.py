@@ -49,10 +49,13 @@ def test_a_table_written_out_is_the_same_sampler(process, make):
     denoiser, table = three(process), make(process, 7)
     form = Unrolled(table, 0.0)
     x = torch.randn(20, 2, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-    again = form.table(form.start)
-    torch.testing.assert_close(again.times, table.times, rtol=1e-9, atol=1e-9)
+    again = form.table(form.begin)
+    assert again.start == table.start
+    assert again.evaluations == table.evaluations
+    # The first level is below the start by a step that is 1e-6 of the way.
+    torch.testing.assert_close(again.times[1:], table.times, rtol=2e-6, atol=2e-6)
     # States grow by 1 / sigma along "sigma", and are written out in the first.
-    torch.testing.assert_close(run(denoiser, again, x), run(denoiser, table, x), rtol=1e-6, atol=1e-7)
+    torch.testing.assert_close(run(denoiser, again, x), run(denoiser, table, x), rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize("denoiser", [three(), three(CURVED), network()], ids=["chain", "cosine", "network"])
@@ -60,18 +63,18 @@ def test_the_derivatives_of_a_run_are_those_of_autograd(denoiser):
     shape = (1, 4, 4) if isinstance(denoiser, NetworkDenoiser) else (2,)
     x = torch.randn(3, *shape, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
     form = Unrolled(auto(denoiser.process, 4), 0.001)
-    vector = form.start + 0.01 * torch.randn(
-        len(form.start), generator=torch.Generator().manual_seed(2), dtype=torch.float64
+    vector = form.begin + 0.01 * torch.randn(
+        len(form.begin), generator=torch.Generator().manual_seed(2), dtype=torch.float64
     )
 
     def end(vector: torch.Tensor) -> torch.Tensor:
         n = form.n
-        shares = torch.softmax(vector[:n], 0)
-        times = [0.001 + (form.first - 0.001) * shares[r:].sum() for r in range(n)]
-        place, hats, state = 2 * n, [], x
+        shares = torch.softmax(vector[: n + 1], 0)
+        times = [0.001 + (form.start - 0.001) * shares[r + 1 :].sum() for r in range(n)]
+        place, hats, state = 2 * n + 2, [], vector[n + 1] * x
         for r in range(n):
             hats.append(denoiser(state, times[r]).x_0)
-            state = vector[n + r] * x
+            state = vector[n + 2 + r] * x
             for hat in hats:
                 state = state + vector[place] * hat
                 place += 1
@@ -109,8 +112,11 @@ def test_a_fit_is_far_closer_than_its_start_on_trajectories_it_has_not_seen():
 def test_a_chain_is_not_visited_below_its_first_level():
     denoiser = three()
     fit = fit_tableau(denoiser, 6, trajectories(denoiser, (2,), 90), iterations=8)
-    assert fit.tableau.times.min() >= 1 / 1000
-    assert (fit.tableau.times.diff() < 0).all()
+    times = fit.tableau.times[~fit.tableau.times.isnan()]
+    assert len(times) == 6
+    assert 1 / 1000 <= times.min() < times.max() <= 1
+    assert (times.diff() < 0).all()
+    assert fit.tableau.start == 1
 
 
 def test_going_on_from_any_iteration_ends_at_the_same_table():
@@ -121,7 +127,7 @@ def test_going_on_from_any_iteration_ends_at_the_same_table():
     assert [stop.iteration for stop in stops] == list(range(1, len(stops) + 1))
     for stop in (stops[0], stops[2]):
         again = fit_tableau(denoiser, 4, paths, iterations=6, progress=stop)
-        assert torch.equal(again.tableau.times, whole.tableau.times)
+        assert torch.equal(again.tableau.times[1:], whole.tableau.times[1:])
         assert torch.equal(again.tableau.estimates, whole.tableau.estimates)
 
 
@@ -213,7 +219,7 @@ def test_a_table_is_written_down_to_the_last_digit():
     for table in (auto(CURVED, 9), ancestral(CHAIN, uniform(5), "learned")):
         again = Tableau.from_dict(table.to_dict())
         for name in ("times", "states", "estimates", "noise"):
-            assert torch.equal(getattr(again, name), getattr(table, name))
-        assert again.name == table.name
+            torch.testing.assert_close(getattr(again, name), getattr(table, name), rtol=0, atol=0, equal_nan=True)
+        assert (again.name, again.start) == (table.name, table.start)
     with pytest.raises(InputError, match="not a tableau"):
         Tableau.from_dict({"times": [1.0]})

@@ -18,18 +18,19 @@ def certificate(record: Mapping[str, Any]) -> Image.Image:
     """The errors in ``record`` (what certify.json holds) of the methods that add no noise, RMS beside median.
 
     In colour and with their names ``auto``, ``fitted``, and the best three others; the rest in gray. Errors above three
-    standard deviations of the data are off the top. A dotted line, where there is one, is the fine solution's own error.
+    standard deviations of the data are off the top. A dotted line is the fine solution's own error, where it matters.
     """
     rows = [row for row in record["methods"] if not row["stochastic"]]
     named = {row["method"]: _OWN[row["method"]] for row in rows if row["method"] in _OWN}
     others = [row["method"] for row in rows if row["method"] not in _OWN]
     named |= dict(zip(others, _OTHERS, strict=False))
+    gray = len(rows) - len(named)
     with styled(INK_ON_WHITE):
         figure = new_figure(_WIDTH, _HEIGHT)
         panels = figure.subplots(1, 2, sharex=True, sharey=True)
         figure.suptitle(
             f"{record['target']}: distance to the fine solution, {record['samples']:,} samples, in the model's units. "
-            f"Gray: {max(len(rows) - len(named), 0)} other methods",
+            + (f"Gray: {gray} other methods" if gray else ""),
             x=0.01,
             ha="left",
             fontsize=12,

@@ -14,8 +14,19 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from sfumato.core import VE, VP, Cosine, LinearBeta, Logistic, Process, SeededNoise, Straight, Tabulated
-from sfumato.core import geometric, linear_betas
+from sfumato.core import (
+    VE,
+    VP,
+    Cosine,
+    LinearBeta,
+    Logistic,
+    Process,
+    SeededNoise,
+    Straight,
+    Tabulated,
+    geometric,
+    linear_betas,
+)
 from sfumato.denoisers import Denoiser, ExactDenoiser, GaussianMixture
 from sfumato.errors import InputError
 from sfumato.numerics import random
@@ -114,8 +125,9 @@ def certify(
     floor = sliced_distance(starts.x_0, others.x_0)
     jobs = [(name, budget, _fitted(tables, budget)) for name, tables in (extra or {}).items() for budget in budgets]
     jobs += [(name, budget, _classical(denoiser.process, name, budget)) for name in methods for budget in budgets]
-    sizes = [len(_part(name, paths, starts).x) for name, _, _ in jobs]
-    total = sum(size * table.evaluations for size, (_, _, table) in zip(sizes, jobs, strict=True) if _ran(table))
+    total = sum(
+        len(_part(name, paths, starts).x) * table.evaluations for name, _, table in jobs if isinstance(table, Tableau)
+    )
     entries, done = [], 0
     for name, budget, table in jobs:
         if isinstance(table, str):
@@ -188,7 +200,7 @@ def measured_order(name: str) -> float | None:
 
 
 def _fitted(tables: Mapping[int, Tableau], budget: int) -> Tableau | str:
-    return tables[budget] if budget in tables else f"no table for {budget} evaluations"
+    return tables.get(budget, f"no table for {budget} evaluations")
 
 
 def _classical(process: Process, name: str, budget: int) -> Tableau | str:
@@ -196,10 +208,6 @@ def _classical(process: Process, name: str, budget: int) -> Tableau | str:
         return tableau(process, name, budget)
     except InputError as error:
         return str(error)
-
-
-def _ran(table: Tableau | str) -> bool:
-    return isinstance(table, Tableau)
 
 
 def _stochastic(name: str) -> bool:
@@ -231,7 +239,7 @@ def _part(name: str, paths: Trajectories, starts: Trajectories) -> Trajectories:
 
 
 def modes() -> ExactDenoiser:
-    """25 round modes of standard deviation 0.05 in the plane, at (i, j) / 2, i and j in -2..2, on DDPM's linear chain."""
+    """25 round modes of width 0.05 in the plane, at (i, j) / 2 for i and j in -2..2, on DDPM's linear chain."""
     side = torch.arange(-2, 3, dtype=torch.float64) / 2
     mixture = GaussianMixture.isotropic(torch.cartesian_prod(side, side), 0.05)
     return ExactDenoiser(Process(VP(), Tabulated(linear_betas(1000))), mixture)

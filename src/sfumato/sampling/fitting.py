@@ -9,7 +9,7 @@ and Marquardt's. Trajectories that are held out decide when to stop, and whether
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -24,7 +24,7 @@ from sfumato.numerics import random
 from . import grids
 from .methods import auto
 from .multistep import adams
-from .tableau import Tableau, run
+from .tableau import Rows, Tableau, join, run
 from .unrolled import Unrolled, gradient, sensitivities
 
 FINE = 200  # evaluations of the fine solution: its own error is below a thousandth of what fitting reaches
@@ -33,6 +33,7 @@ PATIENCE = 6  # iterations without a better held-out distance
 TAIL = (
     0.7  # weight of the mean square in the objective, for the samples that go astray; the rest is for the typical one
 )
+FIRST = -3.0  # log-SNR of the first evaluation before it is fitted: sigma / alpha = 4.5
 NEAR = 0.1  # of the classical median: distances below are near enough, and the objective turns to others
 MOST = 32  # evaluations: the numbers grow with their square, and from there classical tables are good
 
@@ -62,7 +63,7 @@ class Trajectories:
 
 @dataclass(frozen=True)
 class Errors:
-    """Distances to the fine solution, root mean squares over coordinates: over all samples, and of the median sample."""
+    """Distances to the fine solution, root mean squares over coordinates: of all samples, and of the median one."""
 
     rms: float
     median: float
@@ -108,8 +109,8 @@ def check_budget(evaluations: int) -> None:
     """Raise InputError for a number of evaluations that no table can be fitted for."""
     if not 2 <= evaluations <= MOST:
         raise InputError(
-            f"evaluations: {evaluations} is not a budget to fit a sampler for; give 2 to {MOST}, above which fixed tables "
-            "are good"
+            f"evaluations: {evaluations} is not a budget to fit a sampler for; give 2 to {MOST}, above which fixed "
+            "tables are good"
         )
 
 
@@ -195,8 +196,8 @@ def fit_tableau(
             return part.x.new_full((len(part.x),), math.inf)
 
     if progress is None:
-        begin = form.start.tolist()
-        progress = Progress(0, begin, 1e-3, begin, 0, objective(distances(form.start, held_out)))
+        begin = form.begin.tolist()
+        progress = Progress(0, begin, 1e-3, begin, 0, objective(distances(form.begin, held_out)))
     vector = torch.tensor(progress.numbers, dtype=torch.float64)
     squares = distances(vector, training)
     while progress.iteration < iterations and progress.iteration - progress.best_iteration <= PATIENCE:
@@ -230,9 +231,18 @@ def fit_tableau(
 
 
 def _start(process: Process, evaluations: int) -> Tableau:
-    noise, _ = grids.ends(process)
+    """Where the fit begins: Adams-Bashforth of order 2, whose first evaluation is where samples begin to differ.
+
+    At the noisiest level of most processes x_0-hat is the same for all samples, and an evaluation tells nothing of them. A
+    row that evaluates nothing brings the start to the scale of the first level.
+    """
+    top, _ = grids.ends(process)
     data = min(-2 * math.log(0.25 / evaluations), grids.finest(process))
-    return adams(process, grids.angle(process, evaluations, noise=noise, data=data), corrector=False)
+    table = adams(process, grids.angle(process, evaluations, noise=max(top, FIRST), data=data), corrector=False)
+    start = float(process.schedule.time(torch.tensor(top, dtype=torch.float64)).clamp(max=1))
+    scale = Rows()
+    scale.add(None, {0: (process.prior(table.start).variance / process.prior(start).variance).sqrt()})
+    return replace(join((scale.table("scale"), table), table.name), start=start)
 
 
 def _squares(denoiser: Denoiser, table: Tableau, paths: Trajectories) -> Tensor:
@@ -281,7 +291,7 @@ def _step(
     distances: Callable[[Tensor], Tensor],
     objective: Callable[[Tensor], float],
 ) -> tuple[Tensor, Tensor, float] | None:
-    """A Levenberg-Marquardt step that lowers the objective, with its distances and the next damping; None if none does."""
+    """A Levenberg-Marquardt step that lowers the objective, its distances, and the next damping; None if none does."""
     diagonal = curvature.diagonal().clamp(min=1e-12 * float(curvature.diagonal().max()))
     for _ in range(12):
         moved = vector - torch.linalg.solve(curvature + (damping * diagonal).diag(), slope)

@@ -69,7 +69,7 @@ def chain(steps: int, length: int, spacing: Spacing = "trailing") -> Float[Tenso
 def uniform_logsnr(
     process: Process, steps: int, noise: float | None = None, data: float | None = None
 ) -> Float[Tensor, "n"]:
-    """``steps`` levels evenly in the log-SNR from ``noise`` to ``data``, then data itself (Lu et al. 2022a, section 4)."""
+    """``steps`` levels evenly in the log-SNR from ``noise`` to ``data``, then data itself (Lu et al. 2022a)."""
     noise, data = ends(process, noise, data)
     return levels(process, noise + _shares(steps) * (data - noise))
 
@@ -108,14 +108,16 @@ def levels(process: Process, logsnr: Float[Tensor, "steps"]) -> Float[Tensor, "n
     if falling.any():
         i = int(falling.int().argmax())
         raise InputError(
-            f"levels: log-SNR {float(logsnr[i + 1]):.6g} comes after {float(logsnr[i]):.6g}; from noise to data it must rise"
+            f"levels: log-SNR {float(logsnr[i + 1]):.6g} comes after {float(logsnr[i]):.6g}; from noise to data it "
+            "must rise"
         )
     slack = 1e-9  # an end that was computed, not copied
     outside = ~((logsnr >= lowest - slack) & (logsnr <= highest + slack))
     if outside.any():
         i = int(outside.int().argmax())
         raise InputError(
-            f"levels: log-SNR {float(logsnr[i]):.6g} is outside the process's {lowest:.6g} (noise) to {highest:.6g} (data)"
+            f"levels: log-SNR {float(logsnr[i]):.6g} is outside the process's {lowest:.6g} (noise) to {highest:.6g} "
+            "(data)"
         )
     times = process.schedule.time(logsnr).clamp(max=1.0)
     if times[-1] <= 0:  # the clock's own end is a level like any other; only data itself is at 0

@@ -22,7 +22,7 @@ OneStep = Callable[[Process, Tensor], Tableau]
 
 
 def langevin(process: Process, t: float, repeats: int, step: float) -> Tableau:
-    """``repeats`` moves of relative size ``step`` at time ``t``; raises InputError outside repeats >= 1, 0 < step < 4."""
+    """``repeats`` moves of relative size ``step`` at time ``t``; InputError unless repeats >= 1 and 0 < step < 4."""
     _check(repeats, step)
     rows = Rows()
     _moves(rows, process.level(t), t, repeats, step)

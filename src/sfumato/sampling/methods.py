@@ -41,7 +41,7 @@ class Method:
 
 def in_time(process: Process, steps: int) -> Float[Tensor, "n"]:
     """Evenly in t; on a chain its own levels, as evenly as they come."""
-    if isinstance(process.schedule, Tabulated) and steps <= process.schedule.steps:
+    if isinstance(process.schedule, Tabulated):
         return grids.chain(steps, process.schedule.steps)
     return grids.uniform(steps)
 
@@ -81,7 +81,7 @@ METHODS: dict[str, Method] = {
 ADAPTIVE = "adaptive"
 
 NAMES = ("auto", ADAPTIVE, *METHODS)
-"""All that a sampler may be called: the choice by budget, the ODE to a tolerance (``adaptive.solve``), and the tables."""
+"""All that a sampler may be called: the choice by budget, the ODE to a tolerance (``adaptive``), and the tables."""
 
 
 def auto(process: Process, evaluations: int) -> Tableau:

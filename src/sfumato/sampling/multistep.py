@@ -83,7 +83,7 @@ def _exact(move: Motion, t: int, s: int, nodes: Sequence[int]) -> Tensor:
 
 
 def _halved(move: Motion, t: int, s: int, nodes: Sequence[int]) -> Tensor:
-    """Through two nodes, half the slope: ``I (u_t + (h / 2) (u_t - u_before) / h')`` with I the weight of a constant."""
+    """Through two nodes: ``I (u_t + (h / 2) (u_t - u_before) / h')`` with I the weight of a constant."""
     whole = move.push(t, s, [t])
     half = move.level.logsnr
     if len(nodes) == 1 or half[s].isinf():
@@ -104,6 +104,19 @@ def _unic(move: Motion, t: int, s: int, nodes: Sequence[int]) -> Tensor:
     )
 
 
+def _apart(angle: Tensor, r: int, most: int) -> list[int]:
+    """Up to ``most`` nodes for the step r to data, each at least a quarter of that step from the next.
+
+    A grid ends at the finest level of its process, and from there to data the step may be many times those before it: a
+    polynomial through the last velocities would be extrapolated that far, and multiply their rounding.
+    """
+    nodes = [r]
+    for j in range(r - 1, -1, -1):
+        if len(nodes) < most and angle[j] - angle[nodes[-1]] >= angle[r] / 4:
+            nodes.append(j)
+    return nodes
+
+
 def _multistep(
     process: Process,
     times: Float[Tensor, "n"],
@@ -120,6 +133,7 @@ def _multistep(
     level = process.grid(times)
     move = motion(level, along, eta)
     N = len(times) - 1
+    angle = torch.atan(level.ratio)
     states, estimates = torch.zeros(2, N, N, dtype=torch.float64)
     predicted = torch.zeros(N, dtype=torch.float64)
     velocities = [torch.stack(part) for part in zip(*(move.velocity(j) for j in range(N)), strict=True)]
@@ -129,7 +143,8 @@ def _multistep(
             nodes = range(r, max(r - correct, -1), -1)
             weights[list(nodes)] = corrector(move, r - 1, r, nodes)
             weights -= predicted
-        nodes = range(r, max(r - predict, -1), -1)
+        recent = range(r, max(r - predict, -1), -1)
+        nodes = _apart(angle, r, predict) if level.sigma[r + 1] == 0 else recent
         predicted = torch.zeros(N, dtype=torch.float64)
         predicted[list(nodes)] = predictor(move, r, r + 1, nodes)
         keep = move.keep(r, r + 1)

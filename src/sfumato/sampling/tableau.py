@@ -43,7 +43,8 @@ class Tableau:
 
     The two columns of ``noise`` are equal, except where a model has learned the variance: then they are the ends
     ``small`` and ``large`` between which its share v interpolates, ``std = small^(1 - v) large^v`` (Nichol & Dhariwal
-    2021, eq. 15), with v the ``variance`` of the row's prediction. ``name`` is the method, for messages.
+    2021, eq. 15), with v the ``variance`` of the row's prediction. ``name`` is the method, for messages. ``start`` is
+    the time of the state that a run starts from: that of the first evaluation, unless it is told.
 
     Raises InputError when shapes disagree, a coefficient is not finite, a row looks ahead or uses an estimate that
     was never made, a row has no term at all, or a row that evaluates nothing wants a learned variance.
@@ -54,6 +55,7 @@ class Tableau:
     estimates: Tensor
     noise: Tensor
     name: str = "tableau"
+    start: float = math.nan
 
     def __post_init__(self) -> None:
         R = len(self.times)
@@ -76,6 +78,8 @@ class Tableau:
             raise InputError(f"{self.name}: a row makes its state from nothing")
         if (self.noise[idle, 0] != self.noise[idle, 1]).any():
             raise InputError(f"{self.name}: a row that evaluates nothing has no learned variance")
+        if math.isnan(self.start) and not idle.all():
+            object.__setattr__(self, "start", float(self.times[~idle][0]))
 
     @property
     def evaluations(self) -> int:
@@ -87,16 +91,11 @@ class Tableau:
         """Whether a run adds noise."""
         return bool((self.noise != 0).any())
 
-    @property
-    def start(self) -> float:
-        """The time of the state that a run starts from: that of the first evaluation."""
-        return float(self.times[~self.times.isnan()][0])
-
     def to_dict(self) -> dict[str, Any]:
         """The table as plain data, every number to the last digit; a time where nothing is evaluated is None."""
         times = [None if t != t else t for t in self.times.tolist()]
         parts = {name: getattr(self, name).tolist() for name in ("states", "estimates", "noise")}
-        return {"name": self.name, "times": times, **parts}
+        return {"name": self.name, "start": self.start, "times": times, **parts}
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> "Tableau":
@@ -106,7 +105,7 @@ class Tableau:
             states, estimates, noise = (
                 torch.tensor(data[name], dtype=torch.float64) for name in ("states", "estimates", "noise")
             )
-            return cls(times, states, estimates, noise, str(data["name"]))
+            return cls(times, states, estimates, noise, str(data["name"]), float(data["start"]))
         except (KeyError, TypeError, ValueError, RuntimeError) as error:
             raise InputError(f"not a tableau ({' '.join(str(error).split())})") from None
 
@@ -119,10 +118,11 @@ class Tableau:
         for r, j in interleaved.nonzero().tolist():
             terms[r].append((j, float(interleaved[r, j])))
             last_use[j] = max(last_use[j], r)
+        times = self.times.double().unbind()
         spent: list[list[int]] = [[] for _ in range(R)]
         for j, r in enumerate(last_use):
-            spent[r].append(j)
-        times = self.times.double().unbind()
+            if j % 2 == 0 or not times[j // 2].isnan():  # there is no estimate where nothing is evaluated
+                spent[r].append(j)
         small, large = self.noise.T.tolist()
         return tuple(
             _Row(None if times[r].isnan() else times[r], tuple(terms[r]), small[r], large[r], tuple(spent[r]))
@@ -131,7 +131,7 @@ class Tableau:
 
 
 class Rows:
-    """A tableau in the making, a row at a time. State 0 is the one a run starts from; ``add`` returns the next's number."""
+    """A tableau in the making, a row at a time; state 0 is the one a run starts from."""
 
     def __init__(self) -> None:
         self._rows: list[tuple[float, Mapping[int, Tensor | float], Mapping[int, Tensor | float], float]] = []
@@ -193,6 +193,7 @@ def run(
         raise InputError("noise: this sampler adds noise at its steps; give a source, e.g. SeededNoise.samples(0, 64)")
     values: dict[int, Tensor] = {}
     sums: list[tuple[int, Tensor]] = []
+    on_cpu = x.device.type == "cpu"
     wide = torch.promote_types(x.dtype, torch.float32)  # finite numbers of float16 can have an infinite sum
     for r, (t, terms, small, large, spent) in enumerate(tableau._rows):
         values[2 * r] = x
@@ -200,21 +201,20 @@ def run(
         if t is not None:
             prediction = denoiser(x, t, cond)
             values[2 * r + 1] = prediction.x_0
-            total = prediction.x_0.detach().sum(dtype=wide)  # not finite if any element is not
-            if total.device.type == "cpu":
-                if not math.isfinite(total.item()):
-                    raise _not_finite(tableau, r)
-            else:
-                sums.append((r, total))
+            total = prediction.x_0.sum(dtype=wide)  # not finite if any element is not
+            if not on_cpu:
+                sums.append((r, total.detach()))
+            elif not math.isfinite(total.item()):
+                raise _not_finite(tableau, r)
             if small != large:
                 std = _learned(prediction, small, large)
             if watch is not None:
                 watch(r, t, x, prediction)
             del prediction  # or its eps, which no row uses, would outlive the next evaluation
         if terms:
-            first, *others = terms
-            x = values[first[0]] * first[1]
-            for j, coefficient in others:
+            j, coefficient = terms[0]
+            x = values[j] * coefficient
+            for j, coefficient in terms[1:]:
                 x.add_(values[j], alpha=coefficient)
         else:  # noise alone: a jump back to where no signal is left
             x = torch.zeros_like(x)
@@ -225,7 +225,7 @@ def run(
             else:
                 x.add_(z, alpha=std)
         for j in spent:
-            values.pop(j, None)
+            del values[j]
     if sums:
         finite = torch.stack([total for _, total in sums]).isfinite().tolist()
         if not all(finite):
