@@ -210,7 +210,18 @@ def test_a_short_chain_is_warned_about_with_the_mend(tmp_path: Path, capsys: pyt
 
 def test_what_cannot_be_sampled_is_refused_before_training(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "m"
-    line = fails(capsys, "train", "moons", *TINY[:-1], "sampling.steps=5000", "--steps", "1", "--out", str(out))
+    line = fails(
+        capsys,
+        "train",
+        "moons",
+        *TINY[:-1],
+        "sampling.sampler=ddim",
+        "sampling.steps=5000",
+        "--steps",
+        "1",
+        "--out",
+        str(out),
+    )
     assert "sampling.steps" in line
     np.save(tmp_path / "one.npy", np.zeros((1, 3), np.float32))
     assert "1 sample" in fails(capsys, "train", str(tmp_path / "one.npy"), *TINY, "--steps", "1", "--out", str(out))

@@ -1,6 +1,6 @@
 """Fit a tableau to a model: levels and coefficients chosen so that few evaluations end where many would.
 
-A deterministic sampler of n evaluations is n levels, and n (n + 3) / 2 coefficients (``unrolled``), whatever order or
+A deterministic sampler of n evaluations is n levels and n (n + 3) / 2 + 1 coefficients (``unrolled``), whatever order or
 grid it was made from. Starting from a classical one, all of these numbers are moved to bring its ends to those of the
 model's own fine solution (Bespoke Non-Stationary solvers, Shaul et al. 2024; also Watson et al. 2022). Every
 trajectory gives an equation a dimension, so that few trajectories do, and the method for such problems is Levenberg's
@@ -37,8 +37,8 @@ FIRST = -3.0  # log-SNR of the first evaluation before it is fitted: sigma / alp
 NEAR = 0.1  # of the classical median: distances below are near enough, and the objective turns to others
 MOST = 32  # evaluations: the numbers grow with their square, and from there classical tables are good
 
-_DIFFERENTIATED = 2**13  # numbers of x whose every derivative is taken at an iteration
-_FEWEST = 32  # trajectories that curvature is taken from, however large a sample is
+_DIFFERENTIATED = 2**11  # numbers of x whose every derivative is taken at an iteration
+_FEWEST = 64  # trajectories that curvature is taken from, however large a sample is
 _CARRIED = 2**17  # numbers of x that are carried to the end at once
 
 
@@ -116,7 +116,7 @@ def check_budget(evaluations: int) -> None:
 
 def count_for(shape: tuple[int, ...]) -> int:
     """How many trajectories are enough for data of this shape, held-out ones included: more where each says less."""
-    return max(192, min(3072, 2**16 // math.prod(shape)))
+    return max(192, min(3072, 2**17 // math.prod(shape)))
 
 
 def trajectories(
@@ -233,8 +233,8 @@ def fit_tableau(
 def _start(process: Process, evaluations: int) -> Tableau:
     """Where the fit begins: Adams-Bashforth of order 2, whose first evaluation is where samples begin to differ.
 
-    At the noisiest level of most processes x_0-hat is the same for all samples, and an evaluation tells nothing of them. A
-    row that evaluates nothing brings the start to the scale of the first level.
+    At the noisiest level of most processes x_0-hat is the same for all samples, and an evaluation tells nothing of
+    them. A row that evaluates nothing brings the start to the scale of the first level.
     """
     top, _ = grids.ends(process)
     data = min(-2 * math.log(0.25 / evaluations), grids.finest(process))

@@ -143,10 +143,10 @@ def _multistep(
             nodes = range(r, max(r - correct, -1), -1)
             weights[list(nodes)] = corrector(move, r - 1, r, nodes)
             weights -= predicted
-        recent = range(r, max(r - predict, -1), -1)
-        nodes = _apart(angle, r, predict) if level.sigma[r + 1] == 0 else recent
+        to_data = bool(level.sigma[r + 1] == 0)
+        past = _apart(angle, r, predict) if to_data else list(range(r, max(r - predict, -1), -1))
         predicted = torch.zeros(N, dtype=torch.float64)
-        predicted[list(nodes)] = predictor(move, r, r + 1, nodes)
+        predicted[past] = predictor(move, r, r + 1, past)
         keep = move.keep(r, r + 1)
         weights = keep * weights + predicted
         states[r], estimates[r] = weights * velocities[0], weights * velocities[1]

@@ -9,6 +9,7 @@ time, however many there are.
 """
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -62,11 +63,12 @@ class Unrolled:
     def table(self, vector: Float[Tensor, "p"]) -> Tableau:
         """The tableau of a vector: a first row that scales the start and evaluates nothing, then one an evaluation."""
         times, starts, estimates = self.unpack(vector)
-        wide = torch.zeros(2, self.n + 1, self.n + 1, dtype=torch.float64)
-        wide[0, :, 0] = starts
-        wide[1, 1:, 1:] = estimates
+        from_states, from_estimates = torch.zeros(2, self.n + 1, self.n + 1, dtype=torch.float64)
+        from_states[:, 0] = starts
+        from_estimates[1:, 1:] = estimates
         times = torch.cat((times.new_tensor([math.nan]), times))
-        return Tableau(times, *wide, constant(torch.zeros_like(times)), f"fitted({self.n})", self.start)
+        noise = constant(torch.zeros_like(times))
+        return Tableau(times, from_states, from_estimates, noise, f"fitted({self.n})", self.start)
 
     def time_tangents(self, vector: Float[Tensor, "p"]) -> Float[Tensor, "n m"]:
         """d times / d logits, (n, n + 1)."""
@@ -94,9 +96,9 @@ def sensitivities(
     chunk = max(1, _TANGENTS // x.numel())
     hats: list[tuple[Tensor, Tensor, Tensor]] = []  # each estimate, which numbers move it, and how
 
-    def believe(x: Tensor, t: Tensor) -> Tensor:
-        x_0: Tensor = denoiser(x, t, cond).x_0
-        return x_0
+    def along(x: Tensor, t: Tensor, dx: Tensor, dt: Tensor) -> tuple[Tensor, Tensor]:
+        both = jvp(_beliefs(denoiser, cond), (x, t), (dx, dt))
+        return both[0], both[1]
 
     state, tangents = starts[0] * x, x.new_zeros(len(vector), *x.shape)
     tangents[n + 1] = x
@@ -105,8 +107,7 @@ def sensitivities(
         by = known.to(x.device)
         dt = torch.zeros(len(known), dtype=torch.float64)
         dt[: n + 1] = by_time[r]
-        both = vmap(lambda dx, dt, at=(state, times[r]): jvp(believe, at, (dx, dt)), chunk_size=chunk)
-        hat, moves = both(tangents[by], dt)
+        hat, moves = vmap(along, in_dims=(None, None, 0, 0), chunk_size=chunk)(state, times[r], tangents[by], dt)
         hats.append((hat[0], by, moves))
         state, tangents = starts[r + 1] * x, torch.zeros_like(tangents)
         tangents[n + 2 + r] = x
@@ -128,11 +129,7 @@ def gradient(
     cond: Any = None,
 ) -> Float[Tensor, "p"]:
     """Half the gradient of ``sum_b weights_b |end_b - x_0_b|^2 / D``, by going back through the run from ``x``."""
-
-    def believe(x: Tensor, t: Tensor) -> Tensor:
-        hat: Tensor = denoiser(x, t, cond).x_0
-        return hat
-
+    believe = _beliefs(denoiser, cond)
     with torch.enable_grad():
         leaf = vector.detach().requires_grad_()
         times, starts, estimates = form.unpack(leaf)
@@ -146,3 +143,13 @@ def gradient(
         half = (weights * (state - x_0).flatten(1).pow(2).mean(1)).sum() / 2
         (found,) = torch.autograd.grad(half, leaf)
     return found
+
+
+def _beliefs(denoiser: Denoiser, cond: Any) -> Callable[[Tensor, Tensor], Tensor]:
+    """x_0-hat alone, as a function of what is differentiated."""
+
+    def believe(x: Tensor, t: Tensor) -> Tensor:
+        x_0: Tensor = denoiser(x, t, cond).x_0
+        return x_0
+
+    return believe
