@@ -40,8 +40,10 @@ def shaken(network: torch.nn.Module, seed: int = 0) -> None:
 @pytest.fixture(scope="module")
 def model() -> Model:
     recipe = recipes.read("ddpm", ["network.width=8", "sampling.steps=5"])
-    made = Model.fresh(recipe, spec())
-    shaken(made.denoiser.network)
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        made = Model.fresh(recipe, spec())
+        shaken(made.denoiser.network)
     return made
 
 
@@ -201,3 +203,21 @@ def test_importing_sfumato_does_not_import_torch() -> None:
 
     code = "import sys, sfumato, sfumato.cli.main as cli; cli.parser(); assert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_the_adaptive_sampler_agrees_with_many_steps(model: Model) -> None:
+    fine = model.sample(3, sampler="adams3", steps=80)
+    near = model.sample(3, sampler="adaptive", tolerance=1e-5)
+    # In units of 0 to 16; both solve one equation, a few pixels of which turn sharply where x_0 is clamped.
+    assert float((near - fine).abs().median()) < 0.01
+    torch.testing.assert_close(near, model.sample(3, tolerance=1e-5, batch=2), rtol=0, atol=0.1)
+
+
+def test_a_setting_says_which_sampler(model: Model) -> None:
+    assert model.sampler() == model.recipe.sampling.sampler
+    assert model.sampler(eta=0.5) == "ddim"
+    assert model.sampler(tolerance=1e-3) == "adaptive"
+    assert model.sampler("heun") == "heun"
+    for arguments in ({"sampler": "ddim", "tolerance": 1e-3}, {"sampler": "adaptive", "steps": 5}):
+        with pytest.raises(InputError, match=r"adaptive"):
+            model.sample(1, **arguments)  # type: ignore[arg-type]

@@ -99,7 +99,7 @@ def make_gallery(
     arrays = {name: value.numpy() for name, value in vars(gallery).items()}
     write_with(run / "gallery.npz", lambda beside: np.savez_compressed(beside, **arrays))
     about = {
-        "sampler": recipe.sampling.sampler,
+        "sampler": tableau.name if recipe.sampling.sampler == "auto" else recipe.sampling.sampler,
         "steps": len(tableau.times),
         "seed": seed,
         "seconds": seconds,

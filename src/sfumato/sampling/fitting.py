@@ -1,8 +1,8 @@
 """Fit a tableau to a model: levels and coefficients chosen so that few evaluations end where many would.
 
-A deterministic sampler of n evaluations is n levels and n (n + 3) / 2 + 1 coefficients (``unrolled``), whatever order or
-grid it was made from. Starting from a classical one, all of these numbers are moved to bring its ends to those of the
-model's own fine solution (Bespoke Non-Stationary solvers, Shaul et al. 2024; also Watson et al. 2022). Every
+A deterministic sampler of n evaluations is n levels and n (n + 3) / 2 + 1 coefficients (``unrolled``), whatever order
+or grid it was made from. Starting from a classical one, all of these numbers are moved to bring its ends to those of
+the model's own fine solution (Bespoke Non-Stationary solvers, Shaul et al. 2024; also Watson et al. 2022). Every
 trajectory gives an equation a dimension, so that few trajectories do, and the method for such problems is Levenberg's
 and Marquardt's. Trajectories that are held out decide when to stop, and whether the result is kept.
 """
@@ -38,7 +38,7 @@ NEAR = 0.1  # of the classical median: distances below are near enough, and the 
 MOST = 32  # evaluations: the numbers grow with their square, and from there classical tables are good
 
 _DIFFERENTIATED = 2**11  # numbers of x whose every derivative is taken at an iteration
-_FEWEST = 64  # trajectories that curvature is taken from, however large a sample is
+_FEWEST = 128  # trajectories that curvature is taken from, however large a sample is
 _CARRIED = 2**17  # numbers of x that are carried to the end at once
 
 
@@ -55,10 +55,14 @@ class Trajectories:
 
     def part(self, first: int, last: int) -> "Trajectories":
         """Samples number first .. last - 1."""
+        return self.pick(slice(first, last))
+
+    def pick(self, which: slice | Tensor) -> "Trajectories":
+        """Samples of these numbers."""
         cond = self.cond
         if isinstance(cond, Tensor) and cond.ndim and len(cond) == len(self.x):
-            cond = cond[first:last]
-        return Trajectories(self.x[first:last], self.x_0[first:last], cond)
+            cond = cond[which]
+        return Trajectories(self.x[which], self.x_0[which], cond)
 
 
 @dataclass(frozen=True)
@@ -116,7 +120,7 @@ def check_budget(evaluations: int) -> None:
 
 def count_for(shape: tuple[int, ...]) -> int:
     """How many trajectories are enough for data of this shape, held-out ones included: more where each says less."""
-    return max(192, min(3072, 2**17 // math.prod(shape)))
+    return max(192, min(3072, 2**16 // math.prod(shape)))
 
 
 def trajectories(
@@ -268,18 +272,22 @@ def _slope(denoiser: Denoiser, form: Unrolled, vector: Tensor, paths: Trajectori
 
 
 def _curvature(
-    denoiser: Denoiser, form: Unrolled, vector: Tensor, paths: Trajectories, weights: Tensor, turn: int
+    denoiser: Denoiser,
+    form: Unrolled,
+    vector: Tensor,
+    paths: Trajectories,
+    weights: Tensor,
+    turn: int,
 ) -> Tensor:
     """J^T W J, as some of the trajectories tell it, others at every turn: curvature needs fewer of them than slope."""
-    P, D = len(vector), paths.x[0].numel()
-    size = min(len(paths.x), max(_FEWEST, _DIFFERENTIATED // D))
-    turns = len(paths.x) // size
-    first = turn % turns * size
-    part = paths.part(first, first + size)
+    P, N, D = len(vector), len(paths.x), paths.x[0].numel()
+    size = min(N, max(_FEWEST, _DIFFERENTIATED // D))
+    taken = (turn * size + torch.arange(size)) % N
+    part = paths.pick(taken)
     with torch.no_grad():
         jacobian = sensitivities(denoiser, form, vector, part.x, part.cond)[1].reshape(P, size, D)
-    weighted = jacobian * (weights[first : first + size] / D)[:, None]
-    return (weighted.reshape(P, -1) @ jacobian.reshape(P, -1).mT).cpu() * (len(paths.x) / size)
+    weighted = jacobian * (weights[taken.to(weights.device)] * (N / size) / D)[:, None]
+    return (weighted.reshape(P, -1) @ jacobian.reshape(P, -1).mT).cpu()
 
 
 def _step(

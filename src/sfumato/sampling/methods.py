@@ -53,7 +53,7 @@ METHODS: dict[str, Method] = {
     "euler": Method(euler, in_time, 1, "Song et al. 2021"),
     "euler-maruyama": Method(euler_maruyama, in_time, None, "Song et al. 2021"),
     "pc": Method(corrected, in_time, None, "Song et al. 2021"),
-    "langevin": Method(partial(annealed_langevin, repeats=5), grids.rho, None, "Song & Ermon 2019"),
+    "langevin": Method(partial(annealed_langevin, repeats=5), grids.uniform_logsnr, None, "Song & Ermon 2019"),
     "heun": Method(heun, grids.rho, 2, "Karras et al. 2022"),
     "edm-churn": Method(partial(heun, churn=40.0), grids.rho, None, "Karras et al. 2022"),
     "dpm2": Method(partial(dpm_solver_singlestep, along="eps"), grids.uniform_logsnr, 2, "Lu et al. 2022a"),
@@ -115,10 +115,12 @@ def tableau(process: Process, name: str, evaluations: int) -> Tableau:
     if name not in METHODS:
         raise InputError(f"sampler: '{name}' is not known; choose one of {', '.join(NAMES)}")
     method = METHODS[name]
-    steps, table = evaluations, None
-    while table is None or table.evaluations > evaluations:
-        if steps < 1:
-            raise InputError(f"steps: {name} takes more than {evaluations} evaluations; give it more")
+    steps, table = evaluations, method.table(process, method.times(process, evaluations))
+    if table.evaluations > evaluations:  # several a step: as many steps as fit
+        steps = max(1, steps * evaluations // table.evaluations)
         table = method.table(process, method.times(process, steps))
-        steps = min(steps - 1, steps * evaluations // table.evaluations)
+        while (more := method.table(process, method.times(process, steps + 1))).evaluations <= evaluations:
+            steps, table = steps + 1, more
+    if table.evaluations > evaluations:
+        raise InputError(f"steps: {name} takes more than {evaluations} evaluations; give it more")
     return table
