@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 EXAMPLES = """\
 examples:
-  sfumato tune runs/demo                          8 and 20 evaluations
+  sfumato tune runs/demo                          8 evaluations, minutes on a small model
   sfumato tune runs/demo --nfe 5,8,10,15,20
   sfumato tune runs/demo --nfe 8 --show           and print the table
 """
@@ -33,9 +33,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--nfe",
         type=common.counts,
-        default=[8, 20],
+        default=[8],
         metavar="N,N,...",
-        help="numbers of evaluations of the network to fit a sampler for, 2 to 32 each (default: 8,20)",
+        help="numbers of evaluations of the network to fit a sampler for, 2 to 32 each (default: 8)",
     )
     parser.add_argument("--count", type=common.positive, help="trajectories to fit to (default: by the data's size)")
     parser.add_argument("--iterations", type=common.positive, help="iterations of the fit, at most (default: 40)")

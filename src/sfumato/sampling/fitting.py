@@ -34,6 +34,7 @@ TAIL = (
     0.7  # weight of the mean square in the objective, for the samples that go astray; the rest is for the typical one
 )
 FIRST = -3.0  # log-SNR of the first evaluation before it is fitted: sigma / alpha = 4.5
+FAR = 10.0  # classical medians: beyond, a sample ends elsewhere, and no small step brings it back
 NEAR = 0.1  # of the classical median: distances below are near enough, and the objective turns to others
 MOST = 32  # evaluations: the numbers grow with their square, and from there classical tables are good
 
@@ -173,7 +174,8 @@ def fit_tableau(
     """The table of ``evaluations`` evaluations fitted to ``paths``, of which the last third is held out.
 
     Minimises ``TAIL log(mean d^2) + (1 - TAIL) mean(log d^2)`` over the distances d of samples to their fine
-    solution: the first cares for the few that go astray, the second for the typical one. Kept where the held-out
+    solution: the first cares for the few that go astray, the second for the typical one. Distances far above the
+    classical median saturate in the first, and far below in the second. Kept where the held-out
     objective is below that of ``auto`` at the same budget. ``watch`` sees every iteration; the ``Progress`` it was
     last given, handed in again, goes on to the same end. Raises InputError for a budget below 2 or above 32, and for
     fewer than 3 paths.
@@ -187,11 +189,12 @@ def fit_tableau(
     form = Unrolled(_start(process, evaluations), lowest)
     usual = auto(process, evaluations)
     plain = _squares(denoiser, usual, held_out)
-    floor = NEAR**2 * float(plain.median())
+    floor, ceiling = NEAR**2 * float(plain.median()), FAR**2 * float(plain.median())
 
     def objective(squares: Tensor) -> float:
-        value = TAIL * squares.mean().log() + (1 - TAIL) * (squares + floor).log().mean()
-        return float(value) if value.isfinite() else math.inf
+        bounded = squares / (1 + squares / ceiling)
+        value = TAIL * bounded.mean().log() + (1 - TAIL) * (squares + floor).log().mean()
+        return float(value) if squares.isfinite().all() else math.inf
 
     def distances(vector: Tensor, part: Trajectories) -> Tensor:
         try:
@@ -205,7 +208,9 @@ def fit_tableau(
     vector = torch.tensor(progress.numbers, dtype=torch.float64)
     squares = distances(vector, training)
     while progress.iteration < iterations and progress.iteration - progress.best_iteration <= PATIENCE:
-        weights = (TAIL / squares.mean() + (1 - TAIL) / (squares + floor)) / len(squares)
+        bounded = squares / (1 + squares / ceiling)
+        pull = TAIL * (1 + squares / ceiling) ** -2 / bounded.mean()
+        weights = (pull + (1 - TAIL) / (squares + floor)) / len(squares)
         curvature = _curvature(denoiser, form, vector, training, weights, progress.iteration)
         slope = _slope(denoiser, form, vector, training, weights)
         moved = _step(
