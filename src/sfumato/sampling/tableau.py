@@ -194,14 +194,15 @@ def run(
     values: dict[int, Tensor] = {}
     sums: list[tuple[int, Tensor]] = []
     on_cpu = x.device.type == "cpu"
-    wide = torch.promote_types(x.dtype, torch.float32)  # finite numbers of float16 can have an infinite sum
+    narrow = x.dtype == torch.float16  # whose finite numbers can have an infinite sum
     for r, (t, terms, small, large, spent) in enumerate(tableau._rows):
         values[2 * r] = x
         std: float | Tensor = small
         if t is not None:
             prediction = denoiser(x, t, cond)
             values[2 * r + 1] = prediction.x_0
-            total = prediction.x_0.sum(dtype=wide)  # not finite if any element is not
+            # Not finite if any element is not.
+            total = prediction.x_0.float().sum() if narrow else prediction.x_0.sum()
             if not on_cpu:
                 sums.append((r, total.detach()))
             elif not math.isfinite(total.item()):
