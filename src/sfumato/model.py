@@ -261,26 +261,27 @@ def write_fitted(folder: Path, tableau: Tableau, weights: str, measured: Mapping
     return path
 
 
-def read_fitted(folder: Path, weights: str) -> tuple[dict[int, Tableau], list[Path]]:
-    """The tables in ``folder`` fitted to the weights of that digest, by evaluations, and the files of any others.
+def read_fitted(folder: Path, weights: str) -> tuple[dict[int, Tableau], dict[str, str]]:
+    """The tables in ``folder`` fitted to the weights of that digest, by evaluations, and why others are not used.
 
-    Those were fitted before training went on. Raises InputError for a file that is damaged or of a newer format.
+    The reasons are by file name: fitted before training went on, damaged, of a newer format. None keeps a model from
+    being sampled, as every budget has a table without them.
     """
     fitted: dict[int, Tableau] = {}
-    stale: list[Path] = []
+    unused: dict[str, str] = {}
     for path in sorted(folder.glob("sampler-*.json")):
         try:
             data = json.loads(path.read_text(encoding="utf-8"))
-            if data["format"] != FORMAT:
-                raise InputError(f"format {data['format']!r}, and this Sfumato {__version__} reads {FORMAT}")
-            tableau = Tableau.from_dict(data["tableau"])
-            if data["weights"] == weights:
-                fitted[tableau.evaluations] = tableau
+            if data["weights"] != weights:
+                unused[path.name] = "was fitted to other weights"
+            elif data["format"] != FORMAT:
+                unused[path.name] = f"has format {data['format']!r}, and this Sfumato {__version__} reads {FORMAT}"
             else:
-                stale.append(path)
-        except (ValueError, KeyError, TypeError) as error:
-            raise InputError(f"{path}: damaged ({error}); delete it, or fit it again with 'sfumato tune'") from None
-    return fitted, stale
+                tableau = Tableau.from_dict(data["tableau"])
+                fitted[tableau.evaluations] = tableau
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            unused[path.name] = f"is damaged ({' '.join(str(error).split())})"
+    return fitted, unused
 
 
 def save_weights(state: Mapping[str, Tensor], path: Path) -> None:

@@ -125,7 +125,7 @@ def test_a_model_that_is_saved_again_keeps_its_tables(run: Path, tmp_path: Path)
         (["--nfe", "4,64"], "evaluations: 64"),
         (["--nfe", "four"], "'four' is not a whole number"),
         (["--nfe", "0"], "0 is too small"),
-        (["--nfe", "4", "--count", "2"], "count: 2"),
+        (["--nfe", "4", "--count", "11"], "count: 11"),
     ],
 )
 def test_nonsense_is_refused_in_one_line(
@@ -142,7 +142,39 @@ def test_nonsense_is_refused_in_one_line(
     assert not list(run.glob("sampler-*"))
 
 
-def test_a_damaged_table_is_named(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    (run / "sampler-4.json").write_text('{"format": 1, "weights": "')
-    assert main(["sample", str(run), "-n", "2"]) == 2
-    assert "sampler-4.json: damaged" in capsys.readouterr().err
+@pytest.mark.parametrize("damage", ['{"format": 1, "weights": "', "[]", '{"weights": 1}', "{}"])
+def test_a_table_that_cannot_be_used_is_named_and_fitted_again(
+    run: Path, damage: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (run / "sampler-3.json").write_text(damage)
+    assert main(["sample", str(run), "-n", "2", "--steps", "3", "--out", str(run / "a.npz")]) == 0
+    assert "warning: sampler-3.json " in capsys.readouterr().err
+    assert tune(run, "--nfe", "3") == 0
+    assert 3 in Model.from_pretrained(run).fitted
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        {"done": True},
+        {"done": True, "kept": True, "result": {}},
+        {"done": False, "progress": []},
+        {"done": False, "progress": {"a": 1}},
+        {"done": False, "progress": {"iteration": 1, "numbers": [1.0], "damping": 1.0, "best": [1.0]}},
+    ],
+)
+def test_a_record_of_tuning_that_is_damaged_is_passed_over(run: Path, damage: dict[str, object]) -> None:
+    assert tune(run, "--nfe", "3") == 0
+    place = run / "tuning" / "3.json"
+    sound = json.loads(place.read_text())
+    settings = {key: sound[key] for key in ("weights", "count", "seed", "iterations")}
+    place.write_text(json.dumps({**settings, **damage}))
+    assert tune(run, "--nfe", "3") == 0
+    assert json.loads(place.read_text())["result"]["evaluations"] == 3
+
+
+def test_a_poorer_fit_does_not_take_the_place_of_a_better_one(run: Path) -> None:
+    assert tune(run, "--nfe", "4") == 0
+    before = Model.from_pretrained(run).fitted[4]
+    assert main(["tune", str(run), "--nfe", "4", "--count", "48", "--iterations", "1"]) == 0
+    assert torch.equal(Model.from_pretrained(run).fitted[4].estimates, before.estimates)

@@ -20,7 +20,7 @@ from sfumato.denoisers import ExactDenoiser, GaussianMixture
 from sfumato.errors import InputError
 from sfumato.sampling import run
 from sfumato.sampling.fitting import Errors
-from sfumato.sampling.methods import METHODS, NAMES, auto, in_time, tableau
+from sfumato.sampling.methods import METHODS, NAMES, auto, tableau
 
 PROCESSES = {
     "chain": Process(VP(), Tabulated(linear_betas(1000))),
@@ -42,18 +42,6 @@ def start(process: Process, table) -> torch.Tensor:
 @pytest.mark.parametrize("name", METHODS)
 @each_process
 def test_every_method_lands_among_the_data_of_every_process(name, process):
-    if (
-        process is PROCESSES["pure noise"]
-        and METHODS[name].times is in_time
-        and name
-        not in (
-            "ddim",
-            "ancestral",
-            "ancestral-beta",
-            "pc",
-        )
-    ):
-        pytest.skip("f and g of the process are infinite at pure noise, which its docstring says")
     budget = 600 if name == "langevin" else 60  # its moves must keep up with the fall of the noise
     table = tableau(process, name, budget)
     assert 0.8 * budget <= table.evaluations <= budget
@@ -95,6 +83,17 @@ def test_a_budget_is_spent_as_far_as_steps_go():
     assert tableau(process, "dpm++2m", 20).evaluations == 20
     with pytest.raises(InputError, match=r"^steps: langevin takes more than 4 evaluations"):
         tableau(process, "langevin", 4)
+
+
+def test_processes_of_narrow_range():
+    fine = Process(VE(), LinearLogSNR(13.8, 23.0))  # sigma from 1e-5 to 1e-3, all below what is called data
+    single = Process(VP(), Tabulated(torch.tensor([0.9], dtype=torch.float64)))
+    for evaluations in (1, 5, 20):
+        assert auto(fine, evaluations).evaluations == evaluations
+    assert tableau(fine, "heun", 9).evaluations == 9
+    assert auto(single, 1).evaluations == 1
+    with pytest.raises(InputError, match=r"^steps: 5 evaluations of a process with a single level; give 1"):
+        auto(single, 5)
 
 
 def test_names_that_are_not_tables_are_refused():

@@ -141,7 +141,7 @@ def test_rows_that_evaluate_nothing():
     expected = 0.1 * x + 0.3 * second + 0.2 * first + 0.4 * torch.tanh(second + 0.5)
     torch.testing.assert_close(got, expected, rtol=1e-13, atol=1e-13)
     assert denoiser.calls == [1.0, 0.5]
-    assert seen == [(0, 1.0), (2, 0.5)]
+    assert seen == [(0, 1.0), (1, 0.5)]
 
 
 def test_watch_sees_each_evaluation_with_its_time_state_and_prediction():

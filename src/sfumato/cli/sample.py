@@ -76,7 +76,7 @@ def run(args: argparse.Namespace) -> int:
     else:
         tableau = model.tableau(sampler, args.steps, args.eta)
         planned, name = tableau.evaluations, tableau.name if sampler == "auto" else sampler
-        _warn_of_stale(out, args, model, sampler)
+        _warn_of_unused(out, args, model, sampler)
     batches = -(-args.count // args.batch)
     every = max(1, -(-planned // FRAMES))
     taken = 0
@@ -131,14 +131,14 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _warn_of_stale(out: common.Output, args: argparse.Namespace, model: "Model", sampler: str) -> None:
+def _warn_of_unused(out: common.Output, args: argparse.Namespace, model: "Model", sampler: str) -> None:
     from sfumato.model import read_fitted
 
     steps = args.steps or model.recipe.sampling.steps
-    if sampler == "auto" and steps not in model.fitted:
-        stale = [path.name for path in read_fitted(args.run_folder, model.fitted_to)[1]]
-        if f"sampler-{steps}.json" in stale:
-            out.warn(f"sampler-{steps}.json was fitted to other weights and is not used; 'sfumato tune' fits it again")
+    unused = read_fitted(args.run_folder, model.fitted_to)[1]
+    name = f"sampler-{steps}.json"
+    if sampler == "auto" and steps not in model.fitted and name in unused:
+        out.warn(f"{name} {unused[name]} and is not used; 'sfumato tune --nfe {steps}' fits it again")
 
 
 def _write(

@@ -12,6 +12,8 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from sfumato.errors import InputError
+
 from . import common
 
 if TYPE_CHECKING:
@@ -57,12 +59,14 @@ def run(args: argparse.Namespace) -> int:
     iterations = args.iterations or fitting.ITERATIONS
     settings = {"weights": model.fitted_to, "count": args.count, "seed": args.seed, "iterations": iterations}
     folder = args.run_folder / "tuning"
+    if folder.is_file():
+        raise InputError(f"{folder}: is a file, where this run's tuning is kept; move it away")
     folder.mkdir(exist_ok=True)
     paths = None
     results = []
     for evaluations in args.nfe:
         place = folder / f"{evaluations}.json"
-        state = _read(place, settings)
+        state = _read(place, settings, evaluations)
         if state.get("done") and (not state["kept"] or evaluations in model.fitted):
             results.append({**state["result"], "seconds": 0.0})
             _say(out, state["result"], "done before")
@@ -81,6 +85,8 @@ def run(args: argparse.Namespace) -> int:
             }
             if fit.kept:
                 write_fitted(args.run_folder, fit.tableau, model.fitted_to, result)
+            else:
+                (args.run_folder / f"sampler-{evaluations}.json").unlink(missing_ok=True)
             write_text(place, json.dumps({**settings, "done": True, "kept": fit.kept, "result": result}) + "\n")
             seconds = time.monotonic() - started
             results.append({**result, "seconds": round(seconds, 3)})
@@ -94,16 +100,16 @@ def run(args: argparse.Namespace) -> int:
 
 
 def table(tableau: "Tableau", model: "Model") -> str:
-    """A table for a person: a line an evaluation, with its level and the weights of the start and of all estimates."""
+    """A table for a person: each new state as a combination of the states x_r and the estimates h_r before it."""
     level = model.denoiser.process.level(tableau.times)
-    lines = [
-        f"{tableau.name}: x_r+1 = start x + sum_j w_j x_0-hat_j",
-        " row        t   log-SNR     start   w_0, w_1, ...",
-    ]
-    for r in range(len(tableau.times)):
-        weights = " ".join(f"{value:8.4f}" for value in tableau.estimates[r, : r + 1].tolist())
-        states = " ".join(f"{value:9.5f}" for value in tableau.states[r, : r + 1].tolist() if value) or f"{0:9.5f}"
-        lines.append(f"{r:4d} {float(tableau.times[r]):8.6f} {float(level.logsnr[r]):9.4f} {states}   {weights}")
+    lines = [f"{tableau.name}, h_r the estimate of x_0 at x_r", "row         t   log-SNR"]
+    for r, t in enumerate(tableau.times.tolist()):
+        where = f"{'-':>9} {'-':>9}" if t != t else f"{t:9.6f} {float(level.logsnr[r]):9.4f}"
+        parts = ((tableau.states, "x"), (tableau.estimates, "h"))
+        terms = [
+            f"{float(part[r, j]):+.5f} {name}_{j}" for part, name in parts for j in range(r + 1) if part[r, j] != 0
+        ]
+        lines.append(f"{r:3d} {where}   x_{r + 1} = {' '.join(terms)}")
     return "\n".join(lines)
 
 
@@ -116,7 +122,9 @@ def _trajectories(args: argparse.Namespace, model: "Model") -> "Trajectories":
     from sfumato.sampling import fitting
 
     count = args.count or fitting.count_for(model.spec.shape)
-    place = args.run_folder / "tuning" / "trajectories.safetensors"
+    if count < fitting.LEAST:
+        raise InputError(f"--count: {count} trajectories are too few to fit to and to judge by; give {fitting.LEAST}")
+    place = args.run_folder / "tuning" / f"trajectories-{count}-seed{args.seed}.safetensors"
     about = {"weights": model.fitted_to, "count": str(count), "seed": str(args.seed)}
     try:
         with safe_open(place, framework="pt", device=str(model.device)) as file:
@@ -156,21 +164,37 @@ def _fit(
 
     try:
         return fitting.fit_tableau(
-            model.beliefs(), evaluations, paths, iterations=iterations, progress=progress, watch=watch
+            model.beliefs(),
+            evaluations,
+            paths,
+            iterations=iterations,
+            rival=model.fitted.get(evaluations),
+            progress=progress,
+            watch=watch,
         )
     finally:
         bar.close()
 
 
-def _read(place: Path, settings: dict[str, Any]) -> dict[str, Any]:
-    """What an earlier run left at ``place`` under the same settings; nothing if there is none, or of other settings."""
+def _read(place: Path, settings: dict[str, Any], evaluations: int) -> dict[str, Any]:
+    """What an earlier run left at ``place`` under the same settings; nothing if there is none, or it is damaged."""
+    from sfumato.sampling import fitting
+
     try:
-        state = json.loads(place.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        state: dict[str, Any] = json.loads(place.read_text(encoding="utf-8"))
+        if any(state[key] != value for key, value in settings.items()):
+            return {}
+        if state["done"]:
+            result = state["result"]
+            found = [result[kind][name] for kind in ("errors", "classical") for name in ("rms", "median")]
+            sound = result["kept"] == state["kept"] and result["evaluations"] == evaluations
+        else:
+            progress = fitting.Progress(**state["progress"])
+            found = [*progress.numbers, *progress.best, progress.damping, progress.best_objective]
+            sound = len(progress.numbers) == len(progress.best) == fitting.numbers_of(evaluations)
+        return state if sound and all(isinstance(value, float) for value in found) else {}
+    except (OSError, ValueError, KeyError, TypeError):
         return {}
-    if not isinstance(state, dict) or any(state.get(key) != value for key, value in settings.items()):
-        return {}
-    return state
 
 
 def _say(out: common.Output, result: dict[str, Any], when: str) -> None:

@@ -36,6 +36,7 @@ TAIL = (
 FIRST = -3.0  # log-SNR of the first evaluation before it is fitted: sigma / alpha = 4.5
 FAR = 10.0  # classical medians: beyond, a sample ends elsewhere, and no small step brings it back
 NEAR = 0.1  # of the classical median: distances below are near enough, and the objective turns to others
+LEAST = 12  # trajectories, of which a third is held out
 MOST = 32  # evaluations: the numbers grow with their square, and from there classical tables are good
 
 _DIFFERENTIATED = 2**11  # numbers of x whose every derivative is taken at an iteration
@@ -110,6 +111,11 @@ class Progress:
     best_objective: float
 
 
+def numbers_of(evaluations: int) -> int:
+    """How many numbers a table of so many evaluations has."""
+    return evaluations * (evaluations + 5) // 2 + 2
+
+
 def check_budget(evaluations: int) -> None:
     """Raise InputError for a number of evaluations that no table can be fitted for."""
     if not 2 <= evaluations <= MOST:
@@ -139,11 +145,11 @@ def trajectories(
     solution.
 
     Sample i depends on (seed, i) alone. ``watch(done, total)`` counts evaluations. Raises InputError for a count
-    below 3.
+    below 1.
     """
     count = count_for(shape) if count is None else count
-    if count < 3:
-        raise InputError(f"count: {count} trajectories cannot be split; give at least 3")
+    if count < 1:
+        raise InputError(f"count: {count} is not a number of trajectories; give at least 1")
     table = auto(denoiser.process, evaluations)
     device = next((p.device for p in denoiser.parameters()), torch.device("cpu"))
     noise = SeededNoise.samples(random.derive(seed, "trajectories"), count)
@@ -168,6 +174,7 @@ def fit_tableau(
     paths: Trajectories,
     *,
     iterations: int = ITERATIONS,
+    rival: Tableau | None = None,
     progress: Progress | None = None,
     watch: Callable[[Progress, Errors], None] | None = None,
 ) -> Fit:
@@ -178,11 +185,11 @@ def fit_tableau(
     classical median saturate in the first, and far below in the second. Kept where the held-out
     objective is below that of ``auto`` at the same budget. ``watch`` sees every iteration; the ``Progress`` it was
     last given, handed in again, goes on to the same end. Raises InputError for a budget below 2 or above 32, and for
-    fewer than 3 paths.
+    fewer than 12 paths. A ``rival``, fitted before, is handed back where it is the better one.
     """
     check_budget(evaluations)
-    if len(paths.x) < 3:
-        raise InputError(f"paths: {len(paths.x)} trajectories cannot be split; give at least 3")
+    if len(paths.x) < LEAST:
+        raise InputError(f"paths: {len(paths.x)} are too few to fit to and to judge by; give at least {LEAST}")
     process, cut = denoiser.process, -(-2 * len(paths.x) // 3)
     training, held_out = paths.part(0, cut), paths.part(cut, len(paths.x))
     lowest = 1 / process.schedule.steps if isinstance(process.schedule, Tabulated) else 0.0  # where a chain was trained
@@ -233,6 +240,10 @@ def fit_tableau(
         if watch is not None:
             watch(progress, Errors.of(held))
     classical = Errors.of(plain)
+    if rival is not None:
+        former = _squares(denoiser, rival, held_out)
+        if objective(former) <= min(progress.best_objective, objective(plain)):
+            return Fit(rival, Errors.of(former), classical, progress.iteration, kept=True)
     if objective(plain) <= progress.best_objective:
         return Fit(usual, classical, classical, progress.iteration, kept=False)
     fitted = form.table(torch.tensor(progress.best, dtype=torch.float64))
@@ -245,9 +256,12 @@ def _start(process: Process, evaluations: int) -> Tableau:
     At the noisiest level of most processes x_0-hat is the same for all samples, and an evaluation tells nothing of
     them. A row that evaluates nothing brings the start to the scale of the first level.
     """
-    top, _ = grids.ends(process)
-    data = min(-2 * math.log(0.25 / evaluations), grids.finest(process))
-    table = adams(process, grids.angle(process, evaluations, noise=max(top, FIRST), data=data), corrector=False)
+    top, highest = grids.noisiest(process), grids.finest(process)
+    data = min(-2 * math.log(0.25 / evaluations), highest)
+    first = max(top, FIRST)
+    if data <= first:  # a process that hardly makes noise, or all of it finer than this
+        first, data = top, highest if math.isfinite(highest) else top + 1.0
+    table = adams(process, grids.angle(process, evaluations, noise=first, data=data), corrector=False)
     start = float(process.schedule.time(torch.tensor(top, dtype=torch.float64)).clamp(max=1))
     scale = Rows()
     scale.add(None, {0: (process.prior(table.start).variance / process.prior(start).variance).sqrt()})

@@ -131,14 +131,20 @@ def ends(process: Process, noise: float | None = None, data: float | None = None
     Data is never finer than ``finest``, the least noisy level that a model of this process was trained on. Raises
     InputError when noise is not below data.
     """
-    lowest = float(process.level(1.0).logsnr)
     if noise is None:
-        noise = lowest if math.isfinite(lowest) else NOISE
+        noise = noisiest(process)
     if data is None:
         data = min(DATA, finest(process))
+        data = data if data > noise else finest(process)  # a process whose noise is all below what is called data
     if not noise < data:
         raise InputError(f"noise {noise:.6g}, data {data:.6g}: log-SNRs, of which noise must be the lower")
     return noise, data
+
+
+def noisiest(process: Process) -> float:
+    """The log-SNR of the process's own end where that is finite, else ``NOISE``."""
+    lowest = float(process.level(1.0).logsnr)
+    return lowest if math.isfinite(lowest) else NOISE
 
 
 def finest(process: Process) -> float:

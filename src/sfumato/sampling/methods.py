@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
+import torch
 from jaxtyping import Float
 from torch import Tensor
 
@@ -40,10 +41,11 @@ class Method:
 
 
 def in_time(process: Process, steps: int) -> Float[Tensor, "n"]:
-    """Evenly in t; on a chain its own levels, as evenly as they come."""
+    """Evenly in t from where the log-SNR is finite; on a chain its own levels, as evenly as they come."""
     if isinstance(process.schedule, Tabulated):
         return grids.chain(steps, process.schedule.steps)
-    return grids.uniform(steps)
+    start = process.schedule.time(torch.tensor(grids.noisiest(process), dtype=torch.float64))
+    return grids.uniform(steps, min(float(start), 1.0))
 
 
 METHODS: dict[str, Method] = {
@@ -90,13 +92,14 @@ def auto(process: Process, evaluations: int) -> Tableau:
     The grid is ``grids.angle``. Its last level shrinks with the budget, ``sigma / alpha = 0.5 n^(-3/2)``, but is never
     finer than the process's own finest. Up to 6 evaluations order 2 without a corrector, then
     order 3 and from 41 order 4, both with one: a high order needs levels that are close, and a model that is smooth.
-    Raises InputError for less than one evaluation.
+    Raises InputError for less than one evaluation, and for more than one on a chain that has a single level.
     """
-    lowest, _ = grids.ends(process)
-    highest = grids.finest(process)
+    lowest, highest = grids.noisiest(process), grids.finest(process)
+    if evaluations > 1 and highest <= lowest:
+        raise InputError(f"steps: {evaluations} evaluations of a process with a single level; give 1")
     data = min(-2 * math.log(0.5 * max(evaluations, 1) ** -1.5), highest)
-    if data <= lowest:  # a process that hardly makes noise
-        data = min(lowest + 1.0, highest)
+    if data <= lowest:  # a process that hardly makes noise, or all of it finer than this
+        data = min(lowest + 1.0, highest) if evaluations > 1 else lowest + 1.0
     times = grids.angle(process, evaluations, noise=lowest, data=data)
     if evaluations <= 6:
         return adams(process, times, order=2, corrector=False)

@@ -23,7 +23,7 @@ from sfumato.denoisers import Denoiser
 from sfumato.errors import InputError
 
 Watch = Callable[[int, Tensor, Tensor, Prediction], None]
-"""``(row, t, x, prediction)``: called after each evaluation, with the state that was evaluated."""
+"""``(number, t, x, prediction)``: called after evaluation ``number``, from 0, with the state that was evaluated."""
 
 
 class _Row(NamedTuple):
@@ -193,7 +193,7 @@ def run(
         raise InputError("noise: this sampler adds noise at its steps; give a source, e.g. SeededNoise.samples(0, 64)")
     values: dict[int, Tensor] = {}
     sums: list[tuple[int, Tensor]] = []
-    on_cpu = x.device.type == "cpu"
+    made, on_cpu = 0, x.device.type == "cpu"
     narrow = x.dtype == torch.float16  # whose finite numbers can have an infinite sum
     for r, (t, terms, small, large, spent) in enumerate(tableau._rows):
         values[2 * r] = x
@@ -210,7 +210,8 @@ def run(
             if small != large:
                 std = _learned(prediction, small, large)
             if watch is not None:
-                watch(r, t, x, prediction)
+                watch(made, t, x, prediction)
+            made += 1
             del prediction  # or its eps, which no row uses, would outlive the next evaluation
         if terms:
             j, coefficient = terms[0]
