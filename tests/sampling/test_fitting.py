@@ -143,6 +143,16 @@ def test_what_does_not_help_is_not_kept(monkeypatch):
     assert torch.equal(fit.tableau.estimates, auto(CHAIN, 6).estimates)
 
 
+def test_nothing_is_fitted_where_nothing_is_left_to_gain():
+    # A Gaussian about the origin, from a start at the origin: every sampler stays there.
+    point = ExactDenoiser(CURVED, GaussianMixture.isotropic(torch.zeros(1, 2, dtype=torch.float64), 0.5))
+    still = Trajectories(torch.zeros(12, 2, dtype=torch.float64), torch.zeros(12, 2, dtype=torch.float64))
+    fit = fit_tableau(point, 4, still)
+    assert not fit.kept
+    assert fit.iterations == 0
+    assert fit.errors.rms == 0
+
+
 class Told(Denoiser):
     """Beliefs shifted by what each sample is told."""
 

@@ -30,9 +30,7 @@ from .unrolled import Unrolled, gradient, sensitivities
 FINE = 200  # evaluations of the fine solution: its own error is below a thousandth of what fitting reaches
 ITERATIONS = 40
 PATIENCE = 6  # iterations without a better held-out distance
-TAIL = (
-    0.7  # weight of the mean square in the objective, for the samples that go astray; the rest is for the typical one
-)
+TAIL = 0.7  # weight of the mean square in the objective, for samples that go astray; the rest is for the typical one
 FIRST = -3.0  # log-SNR of the first evaluation before it is fitted: sigma / alpha = 4.5
 FAR = 10.0  # classical medians: beyond, a sample ends elsewhere, and no small step brings it back
 NEAR = 0.1  # of the classical median: distances below are near enough, and the objective turns to others
@@ -46,7 +44,7 @@ _CARRIED = 2**17  # numbers of x that are carried to the end at once
 
 @dataclass(frozen=True)
 class Trajectories:
-    """``count`` starts ``x`` at time ``start`` and ends ``x_0`` of the model's fine solution, (count, *), float64.
+    """Starts ``x`` from the prior and ends ``x_0`` of the model's fine solution, both (N, *), float64.
 
     ``cond`` is what the denoiser is told: a tensor of one row a sample, or anything else for all of them.
     """
@@ -182,10 +180,10 @@ def fit_tableau(
 
     Minimises ``TAIL log(mean d^2) + (1 - TAIL) mean(log d^2)`` over the distances d of samples to their fine
     solution: the first cares for the few that go astray, the second for the typical one. Distances far above the
-    classical median saturate in the first, and far below in the second. Kept where the held-out
-    objective is below that of ``auto`` at the same budget. ``watch`` sees every iteration; the ``Progress`` it was
-    last given, handed in again, goes on to the same end. Raises InputError for a budget below 2 or above 32, and for
-    fewer than 12 paths. A ``rival``, fitted before, is handed back where it is the better one.
+    classical median saturate in the first, and far below in the second. Kept where the held-out objective is below
+    that of ``auto`` at the same budget, and of a ``rival`` fitted before, which else is handed back. ``watch`` sees
+    every iteration; the ``Progress`` it was last given, handed in again, goes on to the same end. Raises InputError
+    for a budget below 2 or above 32, and for fewer than 12 paths.
     """
     check_budget(evaluations)
     if len(paths.x) < LEAST:
@@ -196,6 +194,9 @@ def fit_tableau(
     form = Unrolled(_start(process, evaluations), lowest)
     usual = auto(process, evaluations)
     plain = _squares(denoiser, usual, held_out)
+    classical = Errors.of(plain)
+    if classical.median == 0:  # nothing is left to gain
+        return Fit(usual, classical, classical, 0, kept=False)
     floor, ceiling = NEAR**2 * float(plain.median()), FAR**2 * float(plain.median())
 
     def objective(squares: Tensor) -> float:
@@ -214,7 +215,11 @@ def fit_tableau(
         progress = Progress(0, begin, 1e-3, begin, 0, objective(distances(form.begin, held_out)))
     vector = torch.tensor(progress.numbers, dtype=torch.float64)
     squares = distances(vector, training)
-    while progress.iteration < iterations and progress.iteration - progress.best_iteration <= PATIENCE:
+    while (
+        squares.isfinite().all()
+        and progress.iteration < iterations
+        and progress.iteration - progress.best_iteration <= PATIENCE
+    ):
         bounded = squares / (1 + squares / ceiling)
         pull = TAIL * (1 + squares / ceiling) ** -2 / bounded.mean()
         weights = (pull + (1 - TAIL) / (squares + floor)) / len(squares)
@@ -239,7 +244,6 @@ def fit_tableau(
         )
         if watch is not None:
             watch(progress, Errors.of(held))
-    classical = Errors.of(plain)
     if rival is not None:
         former = _squares(denoiser, rival, held_out)
         if objective(former) <= min(progress.best_objective, objective(plain)):
