@@ -248,11 +248,6 @@ def read_config(folder: Path) -> dict[str, Any]:
     return config
 
 
-def fitted_path(folder: Path, evaluations: int) -> Path:
-    """Where the table fitted for that many evaluations is kept."""
-    return folder / f"sampler-{evaluations}.json"
-
-
 def write_fitted(folder: Path, tableau: Tableau, weights: str, measured: Mapping[str, Any] | None = None) -> Path:
     """Write ``sampler-N.json``: a table fitted to the weights of that digest, with what was ``measured`` of it."""
     path = folder / f"sampler-{tableau.evaluations}.json"

@@ -27,7 +27,7 @@ from .multistep import adams
 from .tableau import Rows, Tableau, join, run
 from .unrolled import Unrolled, gradient, sensitivities
 
-FINE = 200  # evaluations of the fine solution: its own error is below a thousandth of what fitting reaches
+FINE = 200  # evaluations of the fine solution: its own error is a small part of what fitting reaches
 ITERATIONS = 40
 PATIENCE = 6  # iterations without a better held-out distance
 TAIL = 0.7  # weight of the mean square in the objective, for samples that go astray; the rest is for the typical one

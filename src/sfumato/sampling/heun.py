@@ -29,7 +29,7 @@ def heun(
     asks for (Karras et al. 2022, algorithm 2). The noisiest level cannot be raised above the process's own end. Raises
     InputError for negative settings, a bad grid, and a start at pure noise.
     """
-    if churn < 0 or churn_noise < 0:
+    if not (churn >= 0 and churn_noise >= 0):  # nan, too, is refused
         raise InputError(f"churn {churn}, churn_noise {churn_noise}: give at least 0")
     check(times)
     level = process.grid(times)
