@@ -5,6 +5,11 @@ A noisy sample is ``x_t = alpha x_0 + sigma eps``. How much signal is left is on
 written, and the two make a *process*.
 """
 
+from .decoders import ContinuousGaussian as ContinuousGaussian
+from .decoders import Decoder as Decoder
+from .decoders import DiscretisedGaussian as DiscretisedGaussian
+from .decoders import Factorised as Factorised
+from .decoders import Grid as Grid
 from .gaussians import Gaussian as Gaussian
 from .levels import Level as Level
 from .noise import NoiseSource as NoiseSource

@@ -1,0 +1,203 @@
+"""Decoders: p(x_0 | x_t) at the finest level, the last term of a bound.
+
+With ``r = sigma / alpha`` of that level and x_0-hat the network's estimate,
+
+    DiscretisedGaussian    P(x_0 = v) = integral over v's cell of N(x; x_0-hat, s^2)    Ho et al. 2020, eq. 13
+    Factorised             P(x_0 = v) ~ exp(-(x_t / alpha - v)^2 / (2 r^2))             Kingma et al. 2021, eq. 8
+    ContinuousGaussian     p(x_0)     = N(x_0; x_0-hat, s^2)                            a density
+
+each a product over the numbers of a sample. The first two are probabilities of data with a finite number of values.
+"""
+
+import math
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from sfumato.errors import InputError
+
+from .gaussians import Gaussian
+from .levels import Level, expand
+from .process import posterior_coefficients
+from .targets import Prediction
+
+
+@dataclass(frozen=True)
+class Grid:
+    """The values that data can take: ``low + step i`` for i in 0 .. count - 1, in model units."""
+
+    low: float
+    step: float
+    count: int
+
+    def index(self, x_0: Float[Tensor, "b *s"]) -> Tensor:
+        """Which value each number is, int64. Raises InputError for one that is none of them."""
+        place = (x_0.double() - self.low) / self.step
+        index = place.round()
+        off = ~((place - index).abs() < 0.01) | (index < 0) | (index > self.count - 1)
+        if off.any():
+            high = self.low + self.step * (self.count - 1)
+            raise InputError(
+                f"data: {int(off.sum())} numbers are none of the {self.count} values from {self.low:g} to {high:g} "
+                f"(model units), the first {float(x_0[off][0]):g}; give data as the model was trained on, or a "
+                "decoder for continuous data"
+            )
+        return index.long()
+
+    @property
+    def values(self) -> Tensor:
+        """All of them, float64, shape (count,)."""
+        return self.low + self.step * torch.arange(self.count, dtype=torch.float64)
+
+
+class Decoder(ABC):
+    """log p(x_0 | x_t) at a bound's finest level."""
+
+    asks: bool
+    """Whether it needs the network's prediction at that level, which costs an evaluation."""
+    discrete: bool
+    """Whether it gives probabilities, of values on a grid, rather than a density."""
+
+    @abstractmethod
+    def log_prob(
+        self,
+        x_0: Float[Tensor, "b *s"],
+        x_t: Float[Tensor, "b *s"],
+        finest: Level,
+        following: Level | None = None,
+        prediction: Prediction | None = None,
+    ) -> Float[Tensor, "b"]:
+        """Nats per sample, float64, for x_t at the level ``finest``, of shape () or (B,).
+
+        ``following`` is the next level of the chain, where there is one: DDPM's variances are defined by both.
+        ``prediction`` is needed where ``asks``.
+        """
+
+
+def _spread(finest: Level, following: Level | None) -> tuple[Tensor, Tensor]:
+    """(small, large) variance of the step to data, as DDPM's released code has them: beta-tilde_2 and beta_1.
+
+    The posterior variance of that step itself is zero, so the next step's stands in.
+    """
+    large = finest.sigma**2
+    return (large if following is None else posterior_coefficients(following, finest)[2]), large
+
+
+def _between(share: Tensor, small: Tensor, large: Tensor) -> Tensor:
+    return torch.exp(share * large.log() + (1 - share) * small.log())
+
+
+def _given(prediction: Prediction | None) -> Prediction:
+    if prediction is None:
+        raise InputError("decoder: this one needs the prediction at the finest level")
+    return prediction
+
+
+@dataclass(frozen=True)
+class DiscretisedGaussian(Decoder):
+    """DDPM's decoder: a Gaussian's mass in the cell around each value; the two outer cells are open.
+
+    Mean x_0-hat; the variance is that of the step to data, ``beta-tilde_2`` as in DDPM's released code, or, where the
+    prediction has a learned share, between it and ``beta_1`` on a log scale (Nichol & Dhariwal 2021).
+    """
+
+    grid: Grid
+    asks = True
+    discrete = True
+
+    def log_prob(
+        self,
+        x_0: Float[Tensor, "b *s"],
+        x_t: Float[Tensor, "b *s"],
+        finest: Level,
+        following: Level | None = None,
+        prediction: Prediction | None = None,
+    ) -> Float[Tensor, "b"]:
+        belief = _given(prediction)
+        small, large = (expand(v, x_0.double()) for v in _spread(finest, following))
+        variance = small if belief.variance is None else _between(belief.variance.double(), small, large)
+        return discretised_gaussian(x_0, self.grid, belief.x_0, variance)
+
+
+def discretised_gaussian(
+    x_0: Float[Tensor, "b *s"], grid: Grid, mean: Float[Tensor, "b *s"], variance: Tensor
+) -> Float[Tensor, "b"]:
+    """``sum_i log(mass of N(mean_i, variance_i) in x_i's cell)`` in nats, float64; ``variance`` broadcasts."""
+    index = grid.index(x_0)
+    centred = grid.low + grid.step * index - mean.double()
+    scale = variance.double().rsqrt()
+    below = torch.where(index == 0, -math.inf, (centred - grid.step / 2) * scale)
+    above = torch.where(index == grid.count - 1, math.inf, (centred + grid.step / 2) * scale)
+    return _log_mass(below, above).flatten(1).sum(1)
+
+
+def _log_mass(below: Tensor, above: Tensor) -> Tensor:
+    """log(Phi(above) - Phi(below)), to full precision in both tails and for a thin cell."""
+    # By symmetry a cell in the upper tail is one in the lower tail, where log Phi is exact.
+    flip = below > -above
+    low, high = torch.where(flip, -above, below), torch.where(flip, -below, above)
+    top, bottom = torch.special.log_ndtr(high), torch.special.log_ndtr(low)
+    # An open cell's bottom is log 0: its gradient would be 0 * inf.
+    gap = torch.where(bottom.isinf(), -1.0, bottom - top)
+    return top + torch.where(bottom.isinf(), 0.0, torch.log(-torch.expm1(gap)))
+
+
+@dataclass(frozen=True)
+class Factorised(Decoder):
+    """VDM's decoder: each value's probability given the noisy number alone, no network asked.
+
+    Exact where the noise is small beside the step between values, which VDM's learned ends see to.
+    """
+
+    grid: Grid
+    asks = False
+    discrete = True
+
+    def log_prob(
+        self,
+        x_0: Float[Tensor, "b *s"],
+        x_t: Float[Tensor, "b *s"],
+        finest: Level,
+        following: Level | None = None,
+        prediction: Prediction | None = None,
+    ) -> Float[Tensor, "b"]:
+        index = self.grid.index(x_0)
+        x = x_t.double()
+        alpha, precision = expand(finest.alpha, x), expand(finest.logsnr, x).exp()
+        values = self.grid.values.to(x.device)
+        distance = ((x / alpha)[..., None] - values).square()
+        logits = -0.5 * precision[..., None] * distance
+        chosen = logits.gather(-1, index[..., None])[..., 0]
+        return (chosen - logits.logsumexp(-1)).flatten(1).sum(1)
+
+
+@dataclass(frozen=True)
+class ContinuousGaussian(Decoder):
+    """A density for data without levels: ``N(x_0; x_0-hat, r^2)``, r = sigma / alpha of the finest level.
+
+    r^2 is what is not known of x_0 where the data's density is smooth at that scale. Where the prediction has a learned
+    share, the variance lies between beta-tilde_2 and beta_1 as in ``DiscretisedGaussian``.
+    """
+
+    asks = True
+    discrete = False
+
+    def log_prob(
+        self,
+        x_0: Float[Tensor, "b *s"],
+        x_t: Float[Tensor, "b *s"],
+        finest: Level,
+        following: Level | None = None,
+        prediction: Prediction | None = None,
+    ) -> Float[Tensor, "b"]:
+        belief = _given(prediction)
+        x = x_0.double()
+        if belief.variance is None:
+            variance = expand(finest.ratio, x) ** 2
+        else:
+            small, large = (expand(v, x) for v in _spread(finest, following))
+            variance = _between(belief.variance.double(), small, large)
+        return Gaussian(belief.x_0.double(), variance).log_prob(x)
