@@ -122,3 +122,45 @@ def test_samples_of_the_checkerboard_fill_its_squares_uniformly() -> None:
     counts = counts[counts > 0]
     assert counts.shape == (128,)
     assert ((counts - N / 128) ** 2 / (N / 128)).sum() < 217
+
+
+def test_the_density_of_the_roll_is_the_integral_along_its_spiral() -> None:
+    from scipy.integrate import quad
+
+    toy = TOYS["swiss-roll"]
+    assert toy.log_prob is not None
+    rng = np.random.default_rng(0)
+    places = (toy.sample(6, seed=5).numpy(), rng.uniform(-2, 2, (6, 2)), rng.uniform(-9, 9, (6, 2)))
+    for points, tolerance in zip(places, (1e-9, 1e-9, 1e-6), strict=True):
+        got = toy.log_prob(torch.from_numpy(points)).numpy()
+        for (u, v), value in zip(points, got, strict=True):
+
+            def exponent(a, u=u, v=v):
+                return -((u - a * np.cos(a) / 10) ** 2 + (v - a * np.sin(a) / 10) ** 2) / (2 * 0.05**2)
+
+            # Adaptive quadrature in pieces of a hundredth of a radian, those where the integrand is not negligible.
+            edges = np.linspace(1.5 * PI, 4.5 * PI, 1001)
+            top = exponent(np.linspace(1.5 * PI, 4.5 * PI, 100_001)).max()
+            highest = np.maximum(exponent(edges[:-1]), exponent(edges[1:])) - top
+            total = sum(
+                quad(lambda a, f=exponent, top=top: np.exp(f(a) - top), edges[i], edges[i + 1], epsabs=1e-13)[0]
+                for i in np.flatnonzero(highest > -60)
+            )
+            expected = math.log(total / (3 * PI)) + top - math.log(2 * PI * 0.05**2)
+            assert abs(value - expected) < tolerance
+
+
+def test_the_roll_integrates_to_one_and_its_samples_have_its_entropy() -> None:
+    toy = TOYS["swiss-roll"]
+    assert toy.log_prob is not None
+    # Cells of half a standard deviation: the midpoint rule is exact to exp(-2 pi^2 / 0.5^2) = 1e-34, and beyond
+    # +-1.8 lies less than exp(-(0.38 / 0.05)^2 / 2) = 1e-12.
+    middle = torch.arange(-1.8, 1.8, 0.025, dtype=torch.float64) + 0.0125
+    log_prob = toy.log_prob(torch.cartesian_prod(middle, middle))
+    assert abs(log_prob.exp().sum().item() * 0.025**2 - 1) < 1e-10
+    entropy = -(log_prob.exp() * log_prob).sum().item() * 0.025**2
+    assert abs(entropy - 0.581796) < 1e-6  # the number that docs/hierarchy.md compares with
+    values = toy.log_prob(toy.sample(N // 4, seed=6))
+    assert abs(values.mean().item() + entropy) < 4 * values.std().item() / math.sqrt(N // 4)
+    assert toy.log_prob(torch.zeros(0, 2)).shape == (0,)
+    assert toy.log_prob(torch.zeros(1, 2)).dtype == torch.float32

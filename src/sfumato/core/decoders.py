@@ -142,7 +142,7 @@ def _log_mass(below: Tensor, above: Tensor) -> Tensor:
     top, bottom = torch.special.log_ndtr(high), torch.special.log_ndtr(low)
     # An open cell's bottom is log 0: its gradient would be 0 * inf.
     gap = torch.where(bottom.isinf(), -1.0, bottom - top)
-    return top + torch.where(bottom.isinf(), 0.0, torch.log(-torch.expm1(gap)))
+    return torch.where(bottom.isinf(), top, top + torch.log(-torch.expm1(gap)))
 
 
 @dataclass(frozen=True)

@@ -1,9 +1,13 @@
 """One noise level: everything that a formula needs to know of a time t."""
 
+import math
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+
+DATA = -2 * math.log(0.002)
+"""The log-SNR that stands for data where a clock has no end: sigma / alpha = 0.002, as EDM's sigma_min."""
 
 
 @dataclass(frozen=True)

@@ -16,13 +16,11 @@ from jaxtyping import Float
 from torch import Tensor
 
 from sfumato.core import Level, Process, Tabulated
+from sfumato.core.levels import DATA
 from sfumato.errors import InputError
 
 NOISE = -14.0
 """The log-SNR that is called noise where a process has no finite end: sigma / alpha = 1,100."""
-
-DATA = -2 * math.log(0.002)
-"""The log-SNR that is called data where a process goes on: sigma / alpha = 0.002 (Karras et al. 2022), 12.4."""
 
 Spacing = Literal["trailing", "leading", "linspace"]
 

@@ -1,0 +1,12 @@
+"""How likely data is: the bound over noise levels, the exact value along the probability flow, with error bars."""
+
+from .bits import Estimate as Estimate
+from .bits import bits_per_dim as bits_per_dim
+from .bound import Bound as Bound
+from .bound import finest as finest
+from .bound import levels as levels
+from .estimate import estimate as estimate
+from .exact import Exact as Exact
+from .exact import flow_likelihood as flow_likelihood
+from .visits import Span as Span
+from .walk import walk as walk
