@@ -7,6 +7,7 @@ from .bound import finest as finest
 from .bound import levels as levels
 from .estimate import estimate as estimate
 from .exact import Exact as Exact
+from .exact import dequantised_likelihood as dequantised_likelihood
 from .exact import flow_likelihood as flow_likelihood
 from .visits import Span as Span
 from .walk import walk as walk
