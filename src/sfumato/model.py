@@ -69,7 +69,7 @@ class Model:
         except InputError as error:
             raise InputError(f"{where}: {error}") from None
         model = cls.fresh(validate(config["recipe"], where), spec)
-        load_weights(model.denoiser.network, folder / "model.safetensors")
+        load_weights(model.denoiser, folder / "model.safetensors")
         model.denoiser.to(device).eval()
         weights = digest(folder / "model.safetensors")
         return replace(model, fitted=read_fitted(folder, weights)[0], fitted_to=weights)
@@ -81,7 +81,7 @@ class Model:
         """
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
-        save_weights(self.denoiser.network.state_dict(), folder / "model.safetensors")
+        save_weights(self.denoiser.state_dict(), folder / "model.safetensors")
         write_text(folder / "README.md", card or self.card())
         for tableau in self.fitted.values():
             write_fitted(folder, tableau, self.fitted_to)
@@ -119,13 +119,13 @@ class Model:
 
     @property
     def num_parameters(self) -> int:
-        """How many numbers the network learns."""
-        return sum(p.numel() for p in self.denoiser.network.parameters())
+        """How many numbers are learned."""
+        return sum(p.numel() for p in self.denoiser.parameters())
 
     @property
     def device(self) -> torch.device:
         """Where the network is."""
-        return next(self.denoiser.network.parameters()).device
+        return next(self.denoiser.parameters()).device
 
     def sampler(self, name: str | None = None, eta: float | None = None, tolerance: float | None = None) -> str:
         """The sampler of that name; without one, the one whose setting is given, or the recipe's."""
@@ -142,6 +142,10 @@ class Model:
         is one of ``methods.METHODS``, with as many steps as the evaluations pay for. ``eta`` is for "ddim". Raises
         InputError for an unknown sampler, an ``eta`` for one that has none, and for "adaptive", which is not a table.
         """
+        with torch.no_grad():  # a schedule may be learned; a table is numbers
+            return self._tableau(sampler, steps, eta)
+
+    def _tableau(self, sampler: str | None, steps: int | None, eta: float | None) -> Tableau:
         sampler = self.sampler(sampler, eta)
         steps = self.recipe.sampling.steps if steps is None else steps
         process = self.denoiser.process

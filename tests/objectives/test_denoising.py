@@ -28,6 +28,11 @@ def batch():
     return x_0, torch.tensor([0.05, 0.3, 0.5, 0.8, 0.97], dtype=torch.float64), noise
 
 
+def always(z):
+    """A source whose every draw is ``z``."""
+    return lambda draw, like: z.to(like)
+
+
 def heavier(level):
     return torch.exp(-0.1 * level.logsnr)
 
@@ -38,7 +43,7 @@ def test_the_loss_is_the_weighted_error_of_the_noise(process, weight):
     x_0, t, noise = batch()
     for target in (X0(), Noise(), Score(), V(), Velocity(process.scaling), EDM(0.5)):
         denoiser = NetworkDenoiser(Curved(), process, target, "logsnr", 0.5)
-        got = DenoisingLoss(UniformTimes(), weight)(denoiser, x_0, t, noise)
+        got = DenoisingLoss(UniformTimes(), weight)(denoiser, x_0, t, always(noise))
         assert got.shape == (5,)
         eps_hat = denoiser(process.perturb(x_0, t, noise), t).eps
         for i in range(5):
@@ -52,11 +57,11 @@ def test_at_takes_one_time_or_one_for_each():
     x_0, _, noise = batch()
     denoiser = NetworkDenoiser(Curved(), PROCESSES[0], V())
     loss = DenoisingLoss(ChainTimes(10), simple)
-    each = loss.at(denoiser, x_0, torch.full((5,), 0.4, dtype=torch.float64), noise)
-    torch.testing.assert_close(loss.at(denoiser, x_0, torch.tensor(0.4, dtype=torch.float64), noise), each)
+    each = loss.at(denoiser, x_0, torch.full((5,), 0.4, dtype=torch.float64), always(noise))
+    torch.testing.assert_close(loss.at(denoiser, x_0, torch.tensor(0.4, dtype=torch.float64), always(noise)), each)
     quantiles = torch.tensor([0.01, 0.35, 0.39, 0.8, 0.99], dtype=torch.float64)
-    at_levels = loss.at(denoiser, x_0, torch.tensor([0.1, 0.4, 0.4, 0.9, 1.0], dtype=torch.float64), noise)
-    torch.testing.assert_close(loss(denoiser, x_0, quantiles, noise), at_levels, rtol=1e-13, atol=0)
+    at_levels = loss.at(denoiser, x_0, torch.tensor([0.1, 0.4, 0.4, 0.9, 1.0], dtype=torch.float64), always(noise))
+    torch.testing.assert_close(loss(denoiser, x_0, quantiles, always(noise)), at_levels, rtol=1e-13, atol=0)
 
 
 def test_a_condition_reaches_the_network():
@@ -64,17 +69,17 @@ def test_a_condition_reaches_the_network():
     denoiser = NetworkDenoiser(Curved(), PROCESSES[0], Noise())
     loss, cond = DenoisingLoss(UniformTimes(), simple), torch.arange(5).double()
     error = noise - denoiser(PROCESSES[0].perturb(x_0, t, noise), t, cond).eps
-    torch.testing.assert_close(loss(denoiser, x_0, t, noise, cond), error.square().flatten(1).mean(1))
+    torch.testing.assert_close(loss(denoiser, x_0, t, always(noise), cond), error.square().flatten(1).mean(1))
 
 
 def test_losses_of_float32_states():
     x_0, t, noise = batch()
     denoiser = NetworkDenoiser(Curved(), PROCESSES[0], V())
     loss = DenoisingLoss(UniformTimes(), simple)
-    single = loss(denoiser, x_0.float(), t, noise.float())
+    single = loss(denoiser, x_0.float(), t, always(noise.float()))
     assert single.dtype == torch.float32
     # A dozen roundings of 6e-8, squared once.
-    torch.testing.assert_close(single.double(), loss(denoiser, x_0, t, noise), rtol=5e-6, atol=0)
+    torch.testing.assert_close(single.double(), loss(denoiser, x_0, t, always(noise)), rtol=5e-6, atol=0)
 
 
 def test_pure_noise_has_no_eps_error_and_no_nan():

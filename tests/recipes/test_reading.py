@@ -3,10 +3,14 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from sfumato import core, recipes
+from sfumato import core, data, objectives, recipes
 from sfumato.errors import InputError
 from sfumato.recipes import Recipe
 from sfumato.recipes.recipe import AutoNetwork, MLPNetwork, UNetNetwork
+
+
+def spec(recipe: Recipe) -> data.DataSpec:
+    return data.load("digits", recipe.data.options()).spec
 
 
 @pytest.mark.parametrize("name", recipes.presets())
@@ -14,7 +18,7 @@ def test_every_preset_builds_its_process_and_objective(name: str) -> None:
     recipe = recipes.read(name)
     assert recipe.name == name
     recipe.build_process()
-    recipe.build_loss()
+    recipe.build_loss(spec(recipe))
 
 
 def test_ddpm_is_the_papers_process() -> None:
@@ -56,9 +60,13 @@ def test_another_kind_drops_the_settings_of_the_old_one(override: str, kind: str
 
 
 def test_a_continuous_schedule_trains_at_uniform_times() -> None:
-    assert recipes.read("ddpm").chain_length == 1000
-    assert recipes.read("ddpm", ["process.schedule=cosine"]).chain_length is None
-    assert recipes.read("ddpm", ["objective.times=uniform"]).chain_length is None
+    for override, times in [
+        ([], objectives.ChainTimes(1000)),
+        (["process.schedule=cosine"], objectives.UniformTimes()),
+        (["objective.times=uniform"], objectives.UniformTimes()),
+    ]:
+        recipe = recipes.read("ddpm", override)
+        assert recipe.build_loss(spec(recipe)).times == times
 
 
 @pytest.mark.parametrize(("text", "size"), [("32", [32, 32]), ("32x48", [32, 48]), ("[8, 9]", [8, 9])])

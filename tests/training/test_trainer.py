@@ -225,7 +225,7 @@ def test_poisoned_data_is_called_that(tmp_path: Path, dataset: Dataset) -> None:
 def test_weights_that_are_not_finite_are_never_written(tmp_path: Path, dataset: Dataset) -> None:
     t = trainer(tmp_path, dataset)
     t.train(steps=3)
-    next(t.network.parameters()).data[:] = float("inf")
+    next(t.denoiser.parameters()).data[:] = float("inf")
     with pytest.raises(NonFiniteError, match="non-finite weights"):
         t.save()
     parts, _ = checkpoint.load(checkpoint.newest(tmp_path / "checkpoints", pytest.fail))  # type: ignore[arg-type]

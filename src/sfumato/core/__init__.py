@@ -11,6 +11,8 @@ from .decoders import DiscretisedGaussian as DiscretisedGaussian
 from .decoders import Factorised as Factorised
 from .decoders import Grid as Grid
 from .gaussians import Gaussian as Gaussian
+from .learned import LearnedBetas as LearnedBetas
+from .learned import LearnedLogSNR as LearnedLogSNR
 from .levels import Level as Level
 from .noise import NoiseSource as NoiseSource
 from .noise import SeededNoise as SeededNoise
@@ -20,6 +22,7 @@ from .scalings import VE as VE
 from .scalings import VP as VP
 from .scalings import Scaling as Scaling
 from .scalings import Straight as Straight
+from .schedules import Chain as Chain
 from .schedules import Cosine as Cosine
 from .schedules import LinearBeta as LinearBeta
 from .schedules import LinearLogSNR as LinearLogSNR

@@ -58,8 +58,8 @@ class Decoder(ABC):
 
     asks: bool
     """Whether it needs the network's prediction at that level, which costs an evaluation."""
-    discrete: bool
-    """Whether it gives probabilities, of values on a grid, rather than a density."""
+    grid: Grid | None
+    """The values of whose probabilities it speaks; None where it is a density."""
 
     @abstractmethod
     def log_prob(
@@ -106,7 +106,6 @@ class DiscretisedGaussian(Decoder):
 
     grid: Grid
     asks = True
-    discrete = True
 
     def log_prob(
         self,
@@ -127,7 +126,7 @@ def discretised_gaussian(
 ) -> Float[Tensor, "b"]:
     """``sum_i log(mass of N(mean_i, variance_i) in x_i's cell)`` in nats, float64; ``variance`` broadcasts."""
     index = grid.index(x_0)
-    centred = grid.low + grid.step * index - mean.double()
+    centred = grid.low + grid.step * index.double() - mean.double()
     scale = variance.double().rsqrt()
     below = torch.where(index == 0, -math.inf, (centred - grid.step / 2) * scale)
     above = torch.where(index == grid.count - 1, math.inf, (centred + grid.step / 2) * scale)
@@ -154,7 +153,6 @@ class Factorised(Decoder):
 
     grid: Grid
     asks = False
-    discrete = True
 
     def log_prob(
         self,
@@ -179,11 +177,12 @@ class ContinuousGaussian(Decoder):
     """A density for data without levels: ``N(x_0; x_0-hat, r^2)``, r = sigma / alpha of the finest level.
 
     r^2 is what is not known of x_0 where the data's density is smooth at that scale. Where the prediction has a learned
-    share, the variance lies between beta-tilde_2 and beta_1 as in ``DiscretisedGaussian``.
+    share, the variance lies between beta-tilde_2 and beta_1 as in ``DiscretisedGaussian``. With ``asks`` false the mean
+    is ``x_t / alpha``, which needs no network and is as good where r is small.
     """
 
-    asks = True
-    discrete = False
+    asks: bool = True
+    grid = None
 
     def log_prob(
         self,
@@ -193,8 +192,10 @@ class ContinuousGaussian(Decoder):
         following: Level | None = None,
         prediction: Prediction | None = None,
     ) -> Float[Tensor, "b"]:
-        belief = _given(prediction)
         x = x_0.double()
+        if not self.asks:
+            return Gaussian(x_t.double() / expand(finest.alpha, x), expand(finest.ratio, x) ** 2).log_prob(x)
+        belief = _given(prediction)
         if belief.variance is None:
             variance = expand(finest.ratio, x) ** 2
         else:

@@ -67,7 +67,7 @@ class Process:
                 f"{type(self.schedule).__name__}: the log-SNR does not fall between t = {t[k]:.4f} ({logsnr[k]:.6g}) "
                 f"and t = {t[k + 1]:.4f} ({logsnr[k + 1]:.6g}); a schedule must be strictly decreasing"
             )
-        if not self.level(1.0).sigma.isfinite():
+        if not self.level(1.0).sigma.detach().isfinite():
             raise InputError(
                 f"{type(self.scaling).__name__}: sigma is infinite at t = 1; give {type(self.schedule).__name__} a "
                 "finite logsnr_min"
@@ -110,6 +110,14 @@ class Process:
             variance=expand(variance, x_t),
         )
 
+    def rate(self, t: Tensor | float) -> Tensor:
+        """``-d logsnr / dt`` at t in (0, 1), of t's shape: how fast log-SNR is spent. By differentiation."""
+        t = torch.as_tensor(t, dtype=torch.float64)
+        with forward_ad.dual_level():
+            dual = forward_ad.make_dual(t, torch.ones_like(t))  # type: ignore[no-untyped-call]
+            rate: Tensor = forward_ad.unpack_dual(self.schedule.logsnr(dual)).tangent  # type: ignore[no-untyped-call]
+        return -rate
+
     def sde(self, t: Tensor | float) -> tuple[Tensor, Tensor]:
         """``(f, g^2)`` of ``dx = f x dt + g dw`` at t in (0, 1), of t's shape (Song et al. 2021, eq. 5).
 
@@ -140,7 +148,8 @@ class Process:
         With ``E[x_0^2] = second_moment`` a dimension and the prior variance p, in bits/dim,
         ``L_T = (sigma^2 / p + alpha^2 E[x_0^2] / p - 1 - ln(sigma^2 / p)) / (2 ln 2)`` (Ho et al. 2020, section 4).
         """
-        level, prior = self.level(1.0), self.prior().variance
+        with torch.no_grad():
+            level, prior = self.level(1.0), self.prior().variance
         ratio = level.sigma**2 / prior
         nats = 0.5 * (ratio + level.alpha**2 * second_moment / prior - 1 - ratio.log())
         bits = float(nats) / math.log(2)

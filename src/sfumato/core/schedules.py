@@ -49,14 +49,45 @@ def _decay_of_logsnr(logsnr: Tensor) -> Tensor:
     return -F.logsigmoid(logsnr)
 
 
+class Chain(Schedule):
+    """A discrete chain of T steps: level k = 1..T sits at t = k / T, ``decay_k = -log alpha-bar_k``; t = 0 is data.
+
+    Between the levels the rate is constant, so that log alpha-bar is linear in t.
+    """
+
+    @property
+    @abstractmethod
+    def steps(self) -> int:
+        """T, the length of the chain."""
+
+    @property
+    @abstractmethod
+    def decay(self) -> Tensor:
+        """``-log alpha-bar`` at data and at the levels, float64, shape (T + 1,), from 0."""
+
+    def logsnr(self, t: Tensor) -> Tensor:
+        decay = self.decay.to(t.device)
+        position = t * self.steps
+        k = position.detach().floor().long().clamp(0, self.steps - 1)
+        return _logsnr_of_decay(decay[k] + (position - k) * (decay[k + 1] - decay[k]))
+
+    def time(self, logsnr: Tensor) -> Tensor:
+        decay = self.decay.to(logsnr.device)
+        target = _decay_of_logsnr(logsnr)
+        k = (torch.searchsorted(decay.detach(), target.detach().contiguous(), right=True) - 1).clamp(0, self.steps - 1)
+        return (k + (target - decay[k]) / (decay[k + 1] - decay[k])) / self.steps
+
+    @property
+    def remedy(self) -> str:
+        return "use more steps, a larger last beta, or cosine betas"
+
+
 @dataclass(frozen=True, eq=False)
-class Tabulated(Schedule):
-    """A discrete chain of T steps with variances ``betas``, shape (T,), each in (0, 1) (Ho et al. 2020, section 2).
+class Tabulated(Chain):
+    """A chain with variances ``betas``, shape (T,), each in (0, 1) (Ho et al. 2020, section 2).
 
-    Level k = 1..T sits at t = k / T, with ``alpha-bar_k = prod_{i <= k} (1 - beta_i)``; t = 0 is data. Between the
-    levels the rate is constant, so that log alpha-bar is linear in t.
-
-    Raises InputError when ``betas`` is not a vector, is empty, or leaves (0, 1), naming the first that does.
+    ``alpha-bar_k = prod_{i <= k} (1 - beta_i)``. Raises InputError when ``betas`` is not a vector, is empty, or leaves
+    (0, 1), naming the first that does.
     """
 
     betas: Tensor
@@ -78,24 +109,11 @@ class Tabulated(Schedule):
 
     @property
     def steps(self) -> int:
-        """T, the length of the chain."""
         return len(self.betas)
 
-    def logsnr(self, t: Tensor) -> Tensor:
-        decay = self._decay.to(t.device)
-        position = t * self.steps
-        k = position.detach().floor().long().clamp(0, self.steps - 1)
-        return _logsnr_of_decay(decay[k] + (position - k) * (decay[k + 1] - decay[k]))
-
-    def time(self, logsnr: Tensor) -> Tensor:
-        decay = self._decay.to(logsnr.device)
-        target = _decay_of_logsnr(logsnr)
-        k = (torch.searchsorted(decay, target.detach().contiguous(), right=True) - 1).clamp(0, self.steps - 1)
-        return (k + (target - decay[k]) / (decay[k + 1] - decay[k])) / self.steps
-
     @property
-    def remedy(self) -> str:
-        return "use more steps, a larger last beta, or cosine betas"
+    def decay(self) -> Tensor:
+        return self._decay
 
 
 def linear_betas(steps: int, first: float = 1e-4, last: float = 0.02) -> Tensor:

@@ -10,14 +10,17 @@ The step p(x_s | x_t) is the posterior with x_0-hat in the place of x_0. With th
 and, as levels move together, ``-d logsnr / 2 |eps - eps-hat|^2`` (Kingma et al. 2021, eq. 13-15).
 """
 
+import math
 from typing import Literal
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from .levels import Level, expand
+from .decoders import Grid
+from .levels import DATA, Level, expand
 from .process import Process
+from .schedules import Chain
 from .targets import Prediction
 
 Form = Literal["noise", "x_0", "score"]
@@ -88,3 +91,17 @@ def step_term(
     log_ratio = log_ratio * (share if learned is None else learned.double())
     excess = torch.expm1(log_ratio)
     return 0.5 * (excess - log_ratio + log_ratio.exp() * errors).flatten(1).sum(1)
+
+
+def finest(process: Process, grid: Grid | None = None) -> float:
+    """The time of a bound's finest level: a chain's first; 0 where the clock begins at a finite level.
+
+    A clock that begins at data itself is entered where the noise is too small to confuse the values of ``grid``, six
+    standard deviations from one to the middle of the next; without a grid at sigma / alpha = 0.002.
+    """
+    if isinstance(process.schedule, Chain):
+        return 1 / process.schedule.steps
+    if bool(process.level(0.0).logsnr.isfinite()):
+        return 0.0
+    logsnr = DATA if grid is None else -2 * math.log(grid.step / 12)
+    return float(process.schedule.time(torch.tensor(logsnr, dtype=torch.float64)).detach())

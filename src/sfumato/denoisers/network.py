@@ -38,16 +38,25 @@ class NetworkDenoiser(Denoiser):
     Times and levels are float64, states float32 or float64, the network of its own type; this is where they meet, and
     the only place where a level's index is shifted to what a network was trained with.
 
+    With ``learned_variance`` the network has twice the outputs along its first axis: the target's, and the logits of
+    ``Prediction.variance`` (Nichol & Dhariwal 2021, section 3.1). A schedule that is learned is part of the module.
+
     Raises InputError for an unknown label, and where the target has no solution at t = 1 (the noise at pure noise).
     """
 
     def __init__(
-        self, network: nn.Module, process: Process, target: Target, label: str = "index", sigma_data: float = 1.0
+        self,
+        network: nn.Module,
+        process: Process,
+        target: Target,
+        label: str = "index",
+        sigma_data: float = 1.0,
+        learned_variance: bool = False,
     ) -> None:
         super().__init__()
         if label not in LABELS:
             raise InputError(f"label: '{label}' is not known; choose one of {', '.join(LABELS)}")
-        if not float(target.det(process.level(1.0)).abs()) > 0:
+        if not float(target.det(process.level(1.0)).detach().abs()) > 0:
             raise InputError(
                 f"target: {type(target).__name__} does not determine x_0 at t = 1, where no signal is left; "
                 "use v or velocity, or a finite logsnr_min"
@@ -57,9 +66,16 @@ class NetworkDenoiser(Denoiser):
         self.target = target
         self.label = label
         self.sigma_data = sigma_data
+        self.learned_variance = learned_variance
+        if isinstance(process.schedule, nn.Module):
+            self.schedule = process.schedule  # registered, so that it is moved, saved and learned with the network
 
     def output(self, x_t: Tensor, t: Tensor, cond: Any = None) -> Tensor:
         """The network's output at ``x_t``, in the target's units and x_t's type, shape (B, *)."""
+        y = self._all_outputs(x_t, t, cond)
+        return y[:, : x_t.shape[1]] if self.learned_variance else y
+
+    def _all_outputs(self, x_t: Tensor, t: Tensor, cond: Any) -> Tensor:
         level = self.process.level(t)
         scale = torch.rsqrt((level.alpha * self.sigma_data) ** 2 + level.sigma**2)
         dtype = next((p.dtype for p in self.network.parameters()), x_t.dtype)
@@ -70,4 +86,9 @@ class NetworkDenoiser(Denoiser):
         return y.to(x_t.dtype)
 
     def forward(self, x_t: Tensor, t: Tensor, cond: Any = None) -> Prediction:
-        return self.target.decode(self.output(x_t, t, cond), x_t, self.process.level(t))
+        y, variance = self._all_outputs(x_t, t, cond), None
+        if self.learned_variance:
+            y, logits = y[:, : x_t.shape[1]], y[:, x_t.shape[1] :]
+            variance = torch.sigmoid(logits)
+        belief = self.target.decode(y, x_t, self.process.level(t))
+        return Prediction(belief.x_0, belief.eps, variance)

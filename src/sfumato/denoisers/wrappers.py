@@ -31,4 +31,4 @@ class Clamped(Denoiser):
         x_0 = prediction.x_0.clamp(self.low, self.high)
         # Re-derived as a correction of the old eps, exact where nothing was clamped, however small sigma is.
         eps = prediction.eps + (prediction.x_0 - x_0) * (level.alpha / level.sigma)
-        return Prediction(x_0, eps)
+        return Prediction(x_0, eps, prediction.variance)

@@ -1,9 +1,10 @@
 """How likely data is: the bound over noise levels, the exact value along the probability flow, with error bars."""
 
+from sfumato.core.terms import finest as finest
+
 from .bits import Estimate as Estimate
 from .bits import bits_per_dim as bits_per_dim
 from .bound import Bound as Bound
-from .bound import finest as finest
 from .bound import levels as levels
 from .estimate import estimate as estimate
 from .exact import Exact as Exact

@@ -8,8 +8,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from sfumato.core import Grid, Process, Tabulated
-from sfumato.core.levels import DATA
+from sfumato.core import Chain, Grid, Process
+from sfumato.core.terms import finest
 from sfumato.errors import InputError
 
 from .bits import Estimate, bits_per_dim
@@ -63,27 +63,13 @@ class Bound:
         return {name: Estimate.of(bits_per_dim(part, self.dimensions), unknown) for name, part in parts.items()}
 
 
-def finest(process: Process, grid: Grid | None = None) -> float:
-    """The time of a bound's finest level: a chain's first; 0 where the clock begins at a finite level.
-
-    A clock that begins at data itself is entered where the noise is too small to confuse the values of ``grid``, six
-    standard deviations from one to the middle of the next; without a grid at sigma / alpha = 0.002.
-    """
-    if isinstance(process.schedule, Tabulated):
-        return 1 / process.schedule.steps
-    if math.isfinite(float(process.level(0.0).logsnr)):
-        return 0.0
-    logsnr = DATA if grid is None else -2 * math.log(grid.step / 12)
-    return float(process.schedule.time(torch.tensor(logsnr, dtype=torch.float64)))
-
-
 def levels(process: Process, steps: int | None = None, grid: Grid | None = None) -> Float[Tensor, "n"]:
     """The times t_0 < ... < t_N = 1 of a walk: all of a chain's, or ``steps`` of even length from the finest level.
 
     Of a chain, ``steps`` + 1 levels are picked evenly. Raises InputError where a clock without levels is given no
     number of steps, and where a chain has not so many.
     """
-    chain = process.schedule.steps if isinstance(process.schedule, Tabulated) else None
+    chain = process.schedule.steps if isinstance(process.schedule, Chain) else None
     if steps is not None and steps < 1:
         raise InputError(f"steps: {steps} is no walk; give at least 1")
     if chain is None:

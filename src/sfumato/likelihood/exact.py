@@ -15,6 +15,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from sfumato.core import Factorised, Grid, SeededNoise
+from sfumato.core.terms import finest
 from sfumato.denoisers import Denoiser
 from sfumato.denoisers.flow import ProbabilityFlow, angle, check_tolerance
 from sfumato.errors import InputError
@@ -23,7 +24,7 @@ from sfumato.numerics.divergence import divergence
 from sfumato.numerics.ode import integrate
 
 from .bits import Estimate, bits_per_dim
-from .bound import Progress, check_data, finest
+from .bound import Progress, check_data
 from .visits import noisy
 
 

@@ -68,7 +68,7 @@ class ModulatedBlock(nn.Module):
 
 
 class MLP(nn.Module):
-    """``y = network(x, label)``: x (B, *shape), label (B,) any real number, y shaped as x.
+    """``y = network(x, label)``: x (B, *shape), label (B,) any real number, y shaped as x, ``outputs`` times as long.
 
     Arguments:
         shape: of one sample; its entries are taken as one vector.
@@ -76,6 +76,7 @@ class MLP(nn.Module):
         depth: number of residual blocks.
         dropout: probability inside each of them.
         embedding: "sinusoidal" for labels that count steps, "fourier" for labels of order one.
+        outputs: how many answers of x's shape, one behind the other along the first axis of a sample.
 
     A fresh network outputs 0. Expects x of about unit variance, in the type of its weights. Raises ``InputError`` for
     arguments that make no network and for an x of another shape.
@@ -88,25 +89,27 @@ class MLP(nn.Module):
         depth: int = 4,
         dropout: float = 0.0,
         embedding: str = "sinusoidal",
+        outputs: int = 1,
     ) -> None:
         super().__init__()
         self.shape = positives("shape", shape)
         even("width", width)
         positive("depth", depth)
         probability("dropout", dropout)
+        self.outputs = positive("outputs", outputs)
         n = math.prod(self.shape)
         self.embed = LabelEmbedding(embedding, LABEL_FEATURES, width // 2)
         self.features = CoordinateFeatures(n, width // 2)
         self.linear_in = linear(n + width, width)
         self.blocks = nn.ModuleList([ModulatedBlock(width, width // 2, dropout=dropout) for _ in range(depth)])
         self.norm = nn.LayerNorm(width)
-        self.linear_out = zeroed(linear(width, n))
+        self.linear_out = zeroed(linear(width, outputs * n))
 
-    def forward(self, x: Float[Tensor, "b *s"], label: Float[Tensor, " b"]) -> Float[Tensor, "b *s"]:
+    def forward(self, x: Float[Tensor, "b *s"], label: Float[Tensor, " b"]) -> Float[Tensor, "b *t"]:
         fits(x, self.shape)
         embedding = self.embed(label)
         h = self.linear_in(self.features(x.flatten(1)))
         for block in self.blocks:
             h = block(h, embedding)
         y: Tensor = self.linear_out(F.silu(self.norm(h)))
-        return y.reshape(x.shape)
+        return y.reshape(len(x), self.outputs * x.shape[1], *x.shape[2:])

@@ -80,7 +80,8 @@ class Up(nn.Module):
 
 
 class UNet(nn.Module):
-    """``y = network(x, label)``: x (B, C, L) or (B, C, H, W), label (B,) any real number, y shaped as x.
+    """``y = network(x, label)``: x (B, C, L) or (B, C, H, W), label (B,) any real number, y shaped as x
+    (``outputs`` times its channels).
 
     Arguments:
         shape: of one sample, (C, L) or (C, H, W).
@@ -93,6 +94,9 @@ class UNet(nn.Module):
         dropout: probability inside each residual block.
         embedding: "sinusoidal" for labels that count steps, "fourier" for labels of order one.
         groups: of the group norms, at most (see ``layers.group_norm``).
+        outputs: how many answers of x's shape, one behind the other along the channels.
+        fourier: powers n of the features sin(2^n pi x), cos(2^n pi x) that the first convolution sees beside x, so that
+            fine detail of values is plain to it (Kingma et al. 2021, appendix C: n = 7, 8 for 256 levels).
         pad: repeat the last values of each axis until its length divides by 2^(levels - 1), and crop the output.
 
     A fresh network outputs 0. Computes in the type of its weights, which must be that of x. Raises ``InputError`` for
@@ -111,6 +115,8 @@ class UNet(nn.Module):
         embedding: str = "sinusoidal",
         groups: int = 32,
         pad: bool = False,
+        outputs: int = 1,
+        fourier: Sequence[int] = (),
     ) -> None:
         super().__init__()
         self.shape = _image_or_signal(shape)
@@ -119,6 +125,7 @@ class UNet(nn.Module):
         positive("blocks", blocks)
         positive("heads", heads)
         positive("groups", groups)
+        positive("outputs", outputs)
         probability("dropout", dropout)
         padded = _padded_sides(self.shape, 2 ** (len(channels) - 1), pad)
         self.padding = [p - s for p, s in zip(padded, self.shape[1:], strict=True)]
@@ -130,7 +137,8 @@ class UNet(nn.Module):
             return Block(residual, SelfAttention(outputs, heads=heads, groups=groups) if attend else nn.Identity())
 
         self.embed = LabelEmbedding(embedding, width, 4 * width)
-        self.conv_in = convolution(dimension, self.shape[0], width, 3)
+        self.fourier = tuple(fourier)
+        self.conv_in = convolution(dimension, self.shape[0] * (1 + 2 * len(self.fourier)), width, 3)
         skips = [width]  # the channels of every skip, in the order in which they are kept
         down = []
         for level, c in enumerate(channels):
@@ -148,15 +156,16 @@ class UNet(nn.Module):
             above = c
         self.up = nn.ModuleList(up)
         self.norm = group_norm(channels[0], groups)
-        self.conv_out = zeroed(convolution(dimension, channels[0], self.shape[0], 3))
+        self.conv_out = zeroed(convolution(dimension, channels[0], outputs * self.shape[0], 3))
 
-    def forward(self, x: Float[Tensor, "b c *s"], label: Float[Tensor, " b"]) -> Float[Tensor, "b c *s"]:
+    def forward(self, x: Float[Tensor, "b c *s"], label: Float[Tensor, " b"]) -> Float[Tensor, "b d *s"]:
         fits(x, self.shape)
         embedding = self.embed(label)
         if any(self.padding):
             # F.pad counts axes from the last, and wants the numbers for both ends of each.
             x = F.pad(x, [n for extra in reversed(self.padding) for n in (0, extra)], mode="replicate")
-        x = self.conv_in(x)
+        angles = [2**n * torch.pi * x for n in self.fourier]
+        x = self.conv_in(torch.cat([x, *(wave for angle in angles for wave in (angle.sin(), angle.cos()))], dim=1))
         skips = [x]
         for stage in self.down:
             x = stage(x, embedding, skips)

@@ -1,7 +1,11 @@
-"""What is minimised: a distribution over t, a weight on the eps error, a target."""
+"""What is minimised: a distribution over t, a weight on the eps error, a target; or the bound itself."""
 
+from .bound import BoundLoss as BoundLoss
+from .bound import HybridLoss as HybridLoss
 from .denoising import DenoisingLoss as DenoisingLoss
+from .objective import Objective as Objective
 from .times import ChainTimes as ChainTimes
+from .times import LossAware as LossAware
 from .times import TimeSampler as TimeSampler
 from .times import UniformTimes as UniformTimes
 from .weights import WEIGHTS as WEIGHTS

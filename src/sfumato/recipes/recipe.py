@@ -16,6 +16,7 @@ from torch import nn
 from sfumato import core, networks, objectives
 from sfumato.data import DataOptions, DataSpec
 from sfumato.denoisers import NetworkDenoiser
+from sfumato.errors import InputError
 from sfumato.sampling.methods import ADAPTIVE, NAMES
 
 PositiveInt = Annotated[int, Field(ge=1)]
@@ -79,6 +80,45 @@ class CosineBetas(Section):
 
     def build(self) -> core.Schedule:
         return core.Tabulated(core.cosine_betas(self.steps, self.offset, self.clip))
+
+
+class LearnedBetasSchedule(Section):
+    """A chain whose betas are learned by the bound, from where ``start`` puts them (Sohl-Dickstein et al. 2015).
+
+    ``linear`` spreads DDPM's total decay over ``steps`` betas: ``1e-4 .. 0.02`` times 1000 / steps, at most 0.5.
+    """
+
+    kind: Literal["learned-betas"]
+    steps: Annotated[int, Field(ge=2)] = 20
+    start: Literal["linear", "cosine"] = "cosine"
+
+    def build(self) -> core.Schedule:
+        if self.start == "cosine":
+            return core.LearnedBetas(core.cosine_betas(self.steps))
+        scale = 1000 / self.steps
+        return core.LearnedBetas(core.linear_betas(self.steps, min(1e-4 * scale, 0.5), min(0.02 * scale, 0.5)))
+
+
+class LearnedLogSNRSchedule(Section):
+    """VDM's clock: the ends learned by the bound, the inside by the variance of its estimate (Kingma et al. 2021).
+
+    The ends are where they begin. A ``logsnr_max`` of null is chosen from the data: eight standard deviations of noise
+    to a step between its levels; 13.3, VDM's, where it has none.
+    """
+
+    kind: Literal["learned-logsnr"]
+    logsnr_min: float = -5.0
+    logsnr_max: float | None = None
+    cells: PositiveInt = 64
+
+    def resolved(self, spec: DataSpec) -> LearnedLogSNRSchedule:
+        if self.logsnr_max is not None or spec.grid is None:
+            return self
+        return self.model_copy(update={"logsnr_max": round(-2 * math.log(spec.grid.step / 8), 3)})
+
+    def build(self) -> core.Schedule:
+        logsnr_max = 13.3 if self.logsnr_max is None else self.logsnr_max
+        return core.LearnedLogSNR(self.logsnr_min, logsnr_max, self.cells)
 
 
 class ContinuousBeta(Section):
@@ -147,7 +187,9 @@ ScheduleSection = Annotated[
     | CosineSchedule
     | GeometricSchedule
     | LinearLogSNRSchedule
-    | LogisticSchedule,
+    | LogisticSchedule
+    | LearnedBetasSchedule
+    | LearnedLogSNRSchedule,
     Field(discriminator="kind"),
 ]
 
@@ -193,10 +235,18 @@ class EDMTarget(Section):
 
 
 class ObjectiveSection(Section):
-    """Times x weight. ``auto`` times are the levels of a chain where the schedule is one, uniform elsewhere."""
+    """What is minimised, at which times.
 
-    times: Literal["auto", "uniform"] = "auto"
+    ``denoising`` is the weighted error of the noise; ``bound`` the negative ELBO, its errors read in a ``form``;
+    ``hybrid`` L_simple + ``bound_weight`` L_vlb, for a learned variance. ``auto`` times are the levels of a chain where
+    the schedule is one, uniform elsewhere; ``loss-aware`` ones are drawn more often where the loss is large.
+    """
+
+    kind: Literal["denoising", "hybrid", "bound"] = "denoising"
+    times: Literal["auto", "uniform", "loss-aware"] = "auto"
     weight: Literal["simple"] = "simple"
+    form: Literal["noise", "x_0", "score"] | None = None
+    bound_weight: PositiveFloat = 0.001
 
 
 # --- network ---------------------------------------------------------------------------------------------------------
@@ -208,6 +258,7 @@ class AutoNetwork(Section):
     kind: Literal["auto"] = "auto"
     width: PositiveInt | None = None
     dropout: Fraction = 0.0
+    fourier: bool = False  # features of the values' fine detail, where a UNet sees data with levels
 
     def resolved(self, spec: DataSpec) -> MLPNetwork | UNetNetwork:
         if spec.layout == "vector":
@@ -227,6 +278,7 @@ class AutoNetwork(Section):
             # Attention costs the square of the number of positions: worth it up to DDPM's 16 x 16.
             if level > 0 and positions <= 256:
                 attention.append(max(sides) >> level)
+        finest = round(math.log2(spec.levels or 2))  # at this power the features repeat from level to level
         return UNetNetwork(
             kind="unet",
             width=self.width or 32,  # what a laptop trains in minutes; a GPU has room for 128
@@ -234,6 +286,7 @@ class AutoNetwork(Section):
             attention=attention,
             dropout=self.dropout,
             pad=True,
+            fourier=[finest - 1, finest] if self.fourier and spec.levels else [],
         )
 
 
@@ -249,8 +302,8 @@ class MLPNetwork(Section):
     def resolved(self, spec: DataSpec) -> MLPNetwork:
         return self
 
-    def build(self, shape: tuple[int, ...]) -> nn.Module:
-        return networks.MLP(shape, width=self.width, depth=self.depth, dropout=self.dropout, embedding=self.embedding)
+    def build(self, shape: tuple[int, ...], outputs: int = 1) -> nn.Module:
+        return networks.MLP(shape, **self.model_dump(exclude={"kind"}), outputs=outputs)
 
 
 class UNetNetwork(Section):
@@ -266,23 +319,13 @@ class UNetNetwork(Section):
     embedding: Literal["sinusoidal", "fourier"] = "sinusoidal"
     groups: PositiveInt = 32
     pad: bool = False
+    fourier: list[Annotated[int, Field(ge=0, le=20)]] = []
 
     def resolved(self, spec: DataSpec) -> UNetNetwork:
         return self
 
-    def build(self, shape: tuple[int, ...]) -> nn.Module:
-        return networks.UNet(
-            shape,
-            width=self.width,
-            multipliers=tuple(self.multipliers),
-            blocks=self.blocks,
-            attention=tuple(self.attention),
-            heads=self.heads,
-            dropout=self.dropout,
-            embedding=self.embedding,
-            groups=self.groups,
-            pad=self.pad,
-        )
+    def build(self, shape: tuple[int, ...], outputs: int = 1) -> nn.Module:
+        return networks.UNet(shape, **self.model_dump(exclude={"kind"}), outputs=outputs)
 
 
 # --- data, training, sampling ----------------------------------------------------------------------------------------
@@ -349,6 +392,7 @@ class Recipe(Section):
     objective: ObjectiveSection = ObjectiveSection()
     label: Literal["index", "logsnr", "log-ratio"] = "index"
     sigma_data: PositiveFloat = 1.0
+    variance: Literal["fixed", "learned"] = "fixed"
     network: Annotated[AutoNetwork | MLPNetwork | UNetNetwork, Field(discriminator="kind")] = AutoNetwork()
     data: DataSection = DataSection()
     training: TrainingSection = TrainingSection()
@@ -356,26 +400,63 @@ class Recipe(Section):
 
     def resolved(self, spec: DataSpec) -> Recipe:
         """This recipe with everything that depends on the data written out."""
-        return self.model_copy(update={"network": self.network.resolved(spec)})
+        process = self.process
+        if isinstance(process.schedule, LearnedLogSNRSchedule):
+            process = process.model_copy(update={"schedule": process.schedule.resolved(spec)})
+        return self.model_copy(update={"network": self.network.resolved(spec), "process": process})
 
     def build_process(self) -> core.Process:
         """The process. Raises InputError for a schedule that cannot be."""
         return self.process.build()
 
-    def build_loss(self) -> objectives.DenoisingLoss:
-        """The objective."""
-        length = self.chain_length
-        times = objectives.UniformTimes() if length is None else objectives.ChainTimes(length)
-        return objectives.DenoisingLoss(times, objectives.WEIGHTS[self.objective.weight])
-
-    @property
-    def chain_length(self) -> int | None:
-        """T, when the model is trained at the levels of a discrete chain and should be sampled at them; else None."""
+    def build_loss(self, spec: DataSpec) -> objectives.Objective:
+        """The objective. Raises InputError for one that does not go with the rest of the recipe."""
+        self._check()
+        objective = self.objective
         schedule = self.process.schedule.build()
-        return schedule.steps if isinstance(schedule, core.Tabulated) and self.objective.times == "auto" else None
+        chain = schedule.steps if isinstance(schedule, core.Chain) and objective.times != "uniform" else None
+        even = objectives.UniformTimes() if chain is None else objectives.ChainTimes(chain)
+        times = objectives.LossAware(even) if objective.times == "loss-aware" else even
+        if objective.kind == "denoising":
+            return objectives.DenoisingLoss(times, objectives.WEIGHTS[objective.weight])
+        decoder = self.build_decoder(spec)
+        if objective.kind == "hybrid":
+            return objectives.HybridLoss(times, decoder, objective.bound_weight)
+        if chain is None and decoder.asks:
+            decoder = core.ContinuousGaussian(asks=False)
+        return objectives.BoundLoss(times, decoder, objective.form)
+
+    def build_decoder(self, spec: DataSpec) -> core.Decoder:
+        """p(x_0 | x_t) at the finest level: DDPM's on a chain, VDM's elsewhere, a density for data without levels."""
+        grid = spec.grid
+        if grid is None:
+            return core.ContinuousGaussian()
+        chain = isinstance(self.process.schedule.build(), core.Chain)
+        return core.DiscretisedGaussian(grid) if chain else core.Factorised(grid)
+
+    def _check(self) -> None:
+        kind, schedule = self.objective.kind, self.process.schedule
+        chain = isinstance(schedule.build(), core.Chain)
+        if schedule.kind.startswith("learned") and kind != "bound":
+            raise InputError(
+                f"objective.kind: a {schedule.kind} schedule learns from the bound alone, and {kind} would move its "
+                "levels to where denoising is easy; give objective.kind=bound, or a fixed schedule"
+            )
+        if kind == "hybrid" and self.variance != "learned":
+            raise InputError("objective.kind: hybrid is for a variance that is learned; give variance=learned")
+        if self.variance == "learned" and (kind == "denoising" or not chain):
+            raise InputError(
+                "variance: one that is learned is a chain's, and learns from objective.kind=hybrid or bound; give one "
+                "of them and a chain, or variance=fixed"
+            )
+        if kind != "denoising" and chain and self.objective.times == "uniform":
+            raise InputError(f"objective.times: {kind} is a sum over the levels of the chain; give auto or loss-aware")
+        if kind != "bound" and self.objective.form is not None:
+            raise InputError("objective.form: this is how a bound reads its errors; give objective.kind=bound with it")
 
     def build_denoiser(self, spec: DataSpec) -> NetworkDenoiser:
         """The denoiser with a fresh network for data of this shape. Raises InputError for what cannot be built."""
         process = self.build_process()
-        network = self.network.resolved(spec).build(spec.shape)
-        return NetworkDenoiser(network, process, self.target.build(process), self.label, self.sigma_data)
+        learned = self.variance == "learned"
+        network = self.network.resolved(spec).build(spec.shape, 2 if learned else 1)
+        return NetworkDenoiser(network, process, self.target.build(process), self.label, self.sigma_data, learned)

@@ -4,7 +4,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from sfumato.core import Process, Tabulated
+from sfumato.core import Chain, Process
 from sfumato.data.spec import DataSpec
 
 from . import text
@@ -96,7 +96,7 @@ def schedule(process: Process) -> list[str]:
     level = process.level(t)
     alpha, sigma, logsnr = (part.detach().numpy() for part in (level.alpha, level.sigma, level.logsnr))
     clock = process.schedule
-    chain = clock.steps if isinstance(clock, Tabulated) else None
+    chain = clock.steps if isinstance(clock, Chain) else None
     times = torch.arange(1, chain + 1, dtype=torch.float64) / chain if chain else (t[1:] + t[:-1]) / 2
     visited = process.level(times).logsnr.detach().numpy()
     drawn = []

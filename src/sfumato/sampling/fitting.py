@@ -16,7 +16,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from sfumato.core import Process, SeededNoise, Tabulated
+from sfumato.core import Chain, Process, SeededNoise
 from sfumato.denoisers import Denoiser
 from sfumato.errors import InputError
 from sfumato.numerics import random
@@ -190,7 +190,7 @@ def fit_tableau(
         raise InputError(f"paths: {len(paths.x)} are too few to fit to and to judge by; give at least {LEAST}")
     process, cut = denoiser.process, -(-2 * len(paths.x) // 3)
     training, held_out = paths.part(0, cut), paths.part(cut, len(paths.x))
-    lowest = 1 / process.schedule.steps if isinstance(process.schedule, Tabulated) else 0.0  # where a chain was trained
+    lowest = 1 / process.schedule.steps if isinstance(process.schedule, Chain) else 0.0  # where a chain was trained
     form = Unrolled(_start(process, evaluations), lowest)
     usual = auto(process, evaluations)
     plain = _squares(denoiser, usual, held_out)

@@ -15,7 +15,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from sfumato.core import Level, Process, Tabulated
+from sfumato.core import Chain, Level, Process
 from sfumato.core.levels import DATA
 from sfumato.errors import InputError
 
@@ -148,7 +148,7 @@ def noisiest(process: Process) -> float:
 def finest(process: Process) -> float:
     """The highest log-SNR with a level of its own: that of a chain's first level, or of a clock's end (+inf: none)."""
     schedule = process.schedule
-    first = 1 / schedule.steps if isinstance(schedule, Tabulated) else 0.0
+    first = 1 / schedule.steps if isinstance(schedule, Chain) else 0.0
     return float(process.level(first).logsnr)
 
 

@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from sfumato.core import Process, Tabulated
+from sfumato.core import Chain, Process
 from sfumato.errors import InputError
 
 from . import grids
@@ -42,7 +42,7 @@ class Method:
 
 def in_time(process: Process, steps: int) -> Float[Tensor, "n"]:
     """Evenly in t from where the log-SNR is finite; on a chain its own levels, as evenly as they come."""
-    if isinstance(process.schedule, Tabulated):
+    if isinstance(process.schedule, Chain):
         return grids.chain(steps, process.schedule.steps)
     start = process.schedule.time(torch.tensor(grids.noisiest(process), dtype=torch.float64))
     return grids.uniform(steps, min(float(start), 1.0))

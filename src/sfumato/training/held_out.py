@@ -6,10 +6,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from sfumato.core import SeededNoise
 from sfumato.data.order import permutation
 from sfumato.denoisers import NetworkDenoiser
 from sfumato.numerics import random
-from sfumato.objectives import DenoisingLoss
+from sfumato.objectives import Objective
 
 LEVELS = 8
 SAMPLES = 128
@@ -19,13 +20,13 @@ SAMPLES = 128
 class HeldOut:
     """Measures the loss on ``held_out`` and, in the same way, on as many ``training`` samples (over-fitting shows)."""
 
-    loss: DenoisingLoss
+    loss: Objective
     held_out: Tensor
     training: Tensor
     seed: int
 
     @classmethod
-    def of(cls, loss: DenoisingLoss, held_out: Tensor, training: Tensor, seed: int) -> "HeldOut":
+    def of(cls, loss: Objective, held_out: Tensor, training: Tensor, seed: int) -> "HeldOut":
         """With a fixed random choice from each part."""
         count = min(SAMPLES, len(held_out), len(training))
         chosen = [permutation(len(part), seed, "measured")[:count].to(part.device) for part in (held_out, training)]
@@ -36,7 +37,7 @@ class HeldOut:
         """Mean losses over the levels, and by level with standard errors over samples: a row of the record."""
         rows: list[dict[str, Any]] = []
         for i in range(LEVELS):
-            t = self.loss.times(torch.tensor([(i + 0.5) / LEVELS], dtype=torch.float64))
+            t = self.loss.times.even(torch.tensor([(i + 0.5) / LEVELS], dtype=torch.float64))
             held_out = self._losses(denoiser, self.held_out, t, i, "held-out")
             training = self._losses(denoiser, self.training, t, i, "training")
             rows.append(
@@ -55,6 +56,5 @@ class HeldOut:
         }
 
     def _losses(self, denoiser: NetworkDenoiser, x_0: Tensor, t: Tensor, draw: int, name: str) -> Tensor:
-        keys = random.keys(random.derive(self.seed, name), torch.arange(len(x_0))).to(x_0.device)
-        noise = random.normal(keys, draw, x_0[0].numel(), x_0.dtype).reshape(x_0.shape)
+        noise = SeededNoise(random.keys(random.derive(self.seed, name, draw), torch.arange(len(x_0))))
         return self.loss.at(denoiser, x_0, t.to(x_0.device).expand(len(x_0)), noise)

@@ -13,8 +13,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from sfumato.core import SeededNoise
 from sfumato.data import Dataset, Order, split
-from sfumato.denoisers import NetworkDenoiser
 from sfumato.errors import InputError
 from sfumato.model import Model, fill, save_weights
 from sfumato.numerics import random
@@ -64,16 +64,15 @@ class Trainer:
         self.measured_at = -1  # images seen at the last measurement
         self.last_measured: float | None = None  # the held-out loss, and the same on training samples
         self.last_measured_training: float | None = None
-        self.network = model.denoiser.network.to(device).train()
-        self.denoiser = model.denoiser
-        self.loss = model.recipe.build_loss()
+        self.denoiser = model.denoiser.to(device).train()
+        self.loss = model.recipe.build_loss(model.spec).to(device)
         train, held_out = split(len(dataset.values), settings.held_out, settings.seed)
         values = model.spec.encode(dataset.values).to(device)
         self.values = values[train.to(device)]
         self.order = Order(len(train), settings.seed)
         self.held_out = HeldOut.of(self.loss, values[held_out.to(device)], self.values, settings.seed)
-        self.ema = EMA(self.network, settings.ema_half_life, settings.ema_ramp)
-        self.parameters = list(self.network.parameters())
+        self.ema = EMA(self.denoiser, settings.ema_half_life, settings.ema_ramp)
+        self.parameters = [*self.denoiser.parameters(), *self.loss.parameters()]
         self.optimizer = torch.optim.AdamW(
             self.parameters,
             lr=settings.learning_rate,
@@ -85,9 +84,7 @@ class Trainer:
     @property
     def averaged(self) -> Model:
         """The model with the averaged weights."""
-        d = self.denoiser
-        denoiser = NetworkDenoiser(self.ema.network, d.process, d.target, d.label, d.sigma_data)
-        return Model(denoiser.eval(), self.model.spec, self.model.recipe)
+        return Model(self.ema.module, self.model.spec, self.model.recipe)
 
     @property
     def steps(self) -> int:
@@ -189,29 +186,30 @@ class Trainer:
         x_0 = self.values[self.order.indices(self.images, settings.batch).to(device)]
         keys = random.keys(random.derive(settings.seed, "training"), self.images + indices)
         uniform = stratify(random.uniform(keys, 0, 1)[:, 0], indices, settings.batch)
-        noise = random.normal(keys, 1, x_0[0].numel(), x_0.dtype).reshape(x_0.shape)
+        noise = SeededNoise(keys)
 
         def forward() -> Tensor:
             # Dropout draws from torch's own generator, so that is seeded for this step and put back afterwards.
             with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
                 torch.manual_seed(random.derive(settings.seed, "dropout", self.images))
-                return self.loss(self.denoiser, x_0, uniform, noise)
+                losses: Tensor = self.loss(self.denoiser, x_0, uniform, noise)
+                return losses
 
         losses = forward()
         loss = losses.mean()
-        logsnr = self.denoiser.process.level(self.loss.times(uniform)).logsnr
+        logsnr = self.denoiser.process.level(self.loss.times(uniform)).logsnr.detach()
         if not math.isfinite(value := loss.item()):
-            raise guards.explain_loss(self.steps + 1, losses, x_0, logsnr, self.network, forward)
+            raise guards.explain_loss(self.steps + 1, losses, x_0, logsnr, self.denoiser.network, forward)
         self.optimizer.zero_grad(set_to_none=True)
         torch.autograd.backward(loss)
         norm = float(torch.nn.utils.clip_grad_norm_(self.parameters, settings.clip))
         if not math.isfinite(norm):
-            raise guards.explain_gradient(self.steps + 1, logsnr, self.network)
+            raise guards.explain_gradient(self.steps + 1, logsnr, self.denoiser.network)
         self.images += settings.batch
         for group in self.optimizer.param_groups:
             group["lr"] = self.learning_rate(self.images)
         self.optimizer.step()
-        self.ema.update(self.parameters, self.images, settings.batch)
+        self.ema.update(list(self.denoiser.parameters()), self.images, settings.batch)
         return value, norm
 
     def learning_rate(self, images: int) -> float:
@@ -226,16 +224,17 @@ class Trainer:
 
     def save(self) -> None:
         """Write a checkpoint, and the averaged weights as the run's model. Never writes weights that are not finite."""
-        for name, p in self.network.named_parameters():
+        for name, p in self.denoiser.named_parameters():
             if not p.isfinite().all():
                 raise guards.NonFiniteError(f"non-finite weights at step {self.steps}; first bad layer: {name}")
         parts = {
-            "weights": self.network.state_dict(),
-            "average": self.ema.network.state_dict(),
+            "weights": self.denoiser.state_dict(),
+            "average": self.ema.module.state_dict(),
+            "objective": self.loss.state_dict(),
             "optimizer": checkpoint.optimizer_tensors(self.optimizer),
         }
         checkpoint.save(self.run / "checkpoints", self.images, parts, {"images": self.images, "seconds": self.seconds})
-        save_weights(self.ema.network.state_dict(), self.run / "model.safetensors")
+        save_weights(self.ema.module.state_dict(), self.run / "model.safetensors")
 
     def resume(self, warn: Callable[[str], None]) -> None:
         """Go on from the newest whole checkpoint of ``run``. Raises InputError when there is none."""
@@ -243,8 +242,9 @@ class Trainer:
         if place is None:
             raise InputError(f"{self.run / 'checkpoints'}: no whole checkpoint to resume from; train afresh with --out")
         parts, state = checkpoint.load(place)
-        for name, network in (("weights", self.network), ("average", self.ema.network)):
-            fill(network, parts.get(name, {}), place / f"{name}.safetensors")
+        modules = {"weights": self.denoiser, "average": self.ema.module, "objective": self.loss}
+        for name, module in modules.items():
+            fill(module, parts.get(name, {}), place / f"{name}.safetensors")
         checkpoint.load_optimizer(self.optimizer, parts.get("optimizer", {}))
         self.images, self.seconds = state["images"], state["seconds"]
 
@@ -252,7 +252,7 @@ class Trainer:
         """What a step computes, without its effect."""
         x_0 = self.values[self.order.indices(0, self.settings.batch).to(self.values.device)]
         uniform = torch.full((len(x_0),), 0.5, dtype=torch.float64, device=x_0.device)
-        torch.autograd.backward(self.loss(self.denoiser, x_0, uniform, x_0).mean())
+        torch.autograd.backward(self.loss(self.denoiser, x_0, uniform, lambda draw, like: torch.ones_like(like)).mean())
         self.optimizer.zero_grad(set_to_none=True)
 
     def _measure(self, record: Record) -> None:

@@ -1,0 +1,137 @@
+"""The negative ELBO as a loss, in nats per dimension, from one level a sample.
+
+    a chain of T levels       prior + T (step_k or, at k = 1, decoder)           k even in 1 .. T
+    in continuous time        prior + decoder + (-d logsnr / dt) |eps - eps-hat|^2 / 2
+
+so that the mean over times is the bound itself (Ho et al. 2020, eq. 5; Kingma et al. 2021, eq. 12 and 17). All of it
+can be learned from: the network, the variance of a step, the ends of a log-SNR, the betas of a chain. The inside of a
+``LearnedLogSNR`` has no bearing on the bound; it goes down the variance of this estimate (section 5.1 there).
+"""
+
+from typing import Any
+
+from jaxtyping import Float
+from torch import Tensor
+
+from sfumato.core import Chain, Decoder, LearnedLogSNR, Level, NoiseSource, Prediction, Process
+from sfumato.core.levels import expand
+from sfumato.core.terms import Form, finest, noise_errors, prior_term, step_term
+from sfumato.denoisers import Denoiser, NetworkDenoiser
+from sfumato.errors import InputError
+from sfumato.numerics.density import variance_surrogate
+
+from .objective import Objective
+from .times import TimeSampler
+
+
+class BoundLoss(Objective):
+    """The loss of any denoiser under its process: of the whole bound with ``decoder``, read in one of three ``form``s.
+
+    Draw 2 of the noise is the decoder's in continuous time. Raises InputError for a decoder that asks the network in
+    continuous time, where it would cost a second evaluation.
+    """
+
+    def __init__(self, times: TimeSampler, decoder: Decoder, form: Form | None = None) -> None:
+        super().__init__(times)
+        self.decoder = decoder
+        self.form = form
+
+    def at(
+        self,
+        denoiser: Denoiser,
+        x_0: Float[Tensor, "b *s"],
+        t: Float[Tensor, "*b"],
+        noise: NoiseSource,
+        cond: Any = None,
+    ) -> Float[Tensor, "b"]:
+        process = denoiser.process
+        t = t.expand(len(x_0))
+        if isinstance(process.schedule, Chain):
+            z = noise(1, x_0)
+            prediction = denoiser(process.perturb(x_0, t, z), t, cond)
+            losses = chain_bound(prediction, process, self.decoder, x_0, t, z, self.form)
+        else:
+            losses = self._continuous(denoiser, x_0, t, noise, cond)
+        return losses.to(x_0)
+
+    def _continuous(self, denoiser: Denoiser, x_0: Tensor, t: Tensor, noise: NoiseSource, cond: Any) -> Tensor:
+        process, schedule, D = denoiser.process, denoiser.process.schedule, x_0[0].numel()
+        if self.decoder.asks:
+            raise InputError("objective: this decoder asks the network, which a loss in continuous time does elsewhere")
+        first = finest(process, self.decoder.grid)
+        t = first + (1 - first) * t
+        level, z = process.level(t), noise(1, x_0)
+        prediction = denoiser(process.perturb(x_0, t, z), t, cond)
+        errors = noise_errors(prediction, x_0, z, level, self.form).flatten(1).sum(1)
+        steps = 0.5 * (1 - first) * process.rate(t) * errors / D
+        if isinstance(schedule, LearnedLogSNR):
+            steps = steps + variance_surrogate(steps, schedule.log_density(level.logsnr))
+        at_first = process.level(first)
+        decoded = self.decoder.log_prob(x_0, _noisy(x_0, noise(2, x_0), at_first), at_first)
+        losses: Tensor = steps + (prior_term(process, x_0) - decoded) / D
+        return losses
+
+
+def _noisy(x_0: Tensor, noise: Tensor, level: Level) -> Tensor:
+    return expand(level.alpha, x_0) * x_0 + expand(level.sigma, x_0) * noise
+
+
+def chain_bound(
+    prediction: Prediction,
+    process: Process,
+    decoder: Decoder,
+    x_0: Float[Tensor, "b *s"],
+    t: Float[Tensor, "b"],
+    noise: Float[Tensor, "b *s"],
+    form: Form | None = None,
+) -> Float[Tensor, "b"]:
+    """``prior + T L_k`` of a chain in nats per dimension, float64, from the ``prediction`` at levels ``t`` = k / T."""
+    schedule = process.schedule
+    assert isinstance(schedule, Chain)
+    T, D = schedule.steps, x_0[0].numel()
+    last = t < 1.5 / T
+    at_t, at_s = process.level(t), process.level((t - 1 / T).clamp(min=1 / T))
+    # Where the step is the last one, to data, the level below would be its own: no step, and nothing lost.
+    terms = step_term(prediction, x_0, noise, at_t, at_s, form=form)
+    if last.any():
+        following = process.level(2 / T) if T > 1 else None
+        first = process.level(1 / T)
+        belief = Prediction(
+            prediction.x_0[last],
+            prediction.eps[last],
+            None if prediction.variance is None else prediction.variance[last],
+        )
+        decoded = decoder.log_prob(x_0[last], _noisy(x_0[last], noise[last], first), first, following, belief)
+        terms = terms.masked_scatter(last, -decoded)
+    bound: Tensor = (prior_term(process, x_0) + T * terms) / D
+    return bound
+
+
+class HybridLoss(Objective):
+    """``L_simple + weight L_vlb``: the mean learned from the first, the variance of a step from the second alone.
+
+    ``L_simple = |eps - eps-hat|^2 / D``; L_vlb is ``chain_bound`` with the prediction's mean held fixed, in nats per
+    dimension (Nichol & Dhariwal 2021, eq. 16, weight 0.001).
+    """
+
+    def __init__(self, times: TimeSampler, decoder: Decoder, weight: float = 0.001) -> None:
+        super().__init__(times)
+        self.decoder = decoder
+        self.weight = weight
+
+    def at(
+        self,
+        denoiser: NetworkDenoiser,
+        x_0: Float[Tensor, "b *s"],
+        t: Float[Tensor, "*b"],
+        noise: NoiseSource,
+        cond: Any = None,
+    ) -> Float[Tensor, "b"]:
+        process = denoiser.process
+        t = t.expand(len(x_0))
+        z = noise(1, x_0)
+        prediction = denoiser(process.perturb(x_0, t, z), t, cond)
+        simple = (z - prediction.eps).square().flatten(1).mean(1)
+        held = Prediction(prediction.x_0.detach(), prediction.eps.detach(), prediction.variance)
+        losses: Tensor = simple + self.weight * chain_bound(held, process, self.decoder, x_0, t, z).to(simple)
+        return losses
