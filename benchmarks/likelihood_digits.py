@@ -33,10 +33,9 @@ UNET = [
     "network.dropout=0.1",
 ]
 TRAINING = ["training.learning_rate=3e-3", "training.decay_after=50_000", "training.ema_ramp=0.15"]
-COSINE = ["process.schedule=cosine-betas"]
 
 MODELS: dict[str, tuple[str, list[str]]] = {
-    "ddpm": ("ddpm", [*UNET, *COSINE]),
+    "ddpm": ("ddpm", UNET),
     "improved-ddpm": ("improved-ddpm", UNET),
     "vdm": ("vdm", [*UNET, "network.fourier=[3,4]"]),
     "T=20 linear betas": (

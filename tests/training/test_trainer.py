@@ -40,8 +40,8 @@ def trainer(run: Path, dataset: Dataset, *settings: str) -> Trainer:
 
 
 def state(t: Trainer) -> dict[str, Tensor]:
-    tensors = {f"w.{k}": v.clone() for k, v in t.network.state_dict().items()}
-    tensors |= {f"e.{k}": v.clone() for k, v in t.ema.network.state_dict().items()}
+    tensors = {f"w.{k}": v.clone() for k, v in t.denoiser.state_dict().items()}
+    tensors |= {f"e.{k}": v.clone() for k, v in t.ema.module.state_dict().items()}
     return tensors | {f"o.{k}": v.clone() for k, v in checkpoint.optimizer_tensors(t.optimizer).items()}
 
 
