@@ -18,6 +18,7 @@ VERBS = {
     "demo": "train on handwritten digits, sample, and show the result, in two minutes",
     "train": "train a model on data of your own",
     "sample": "draw samples from a trained model",
+    "likelihood": "say how likely data is, in bits per dimension with error bars",
     "tune": "fit samplers of few evaluations to a trained model",
     "certify": "measure the error of every sampler at every budget",
     "report": "make the report page of a run",

@@ -94,13 +94,48 @@ def reopen(folder: Path, out: Output) -> "tuple[Model, Dataset]":
     from sfumato.model import Model, read_config
     from sfumato.recipes.reading import validate
 
+    dataset = own_data(folder, out)
+    recipe = validate(read_config(folder)["recipe"], str(folder / "config.json"))
+    return Model.fresh(recipe, dataset.spec), dataset
+
+
+def own_data(folder: Path, out: Output | None) -> "Dataset":
+    """The data that a run was trained on. Raises InputError when it is gone, has changed, or the run names none."""
+    from sfumato import data
+    from sfumato.model import read_config
+    from sfumato.recipes.reading import validate
+
     config = read_config(folder)
     recipe = validate(config["recipe"], str(folder / "config.json"))
     source = _source(folder)
-    dataset = load(source, recipe, out)
+    dataset = load(source, recipe, out) if out else data.load(source, recipe.data.options())
     if dataset.spec.fingerprint != config["data"].get("fingerprint"):
         raise InputError(f"{source}: the data has changed since {folder} began; restore it, or train afresh")
-    return Model.fresh(recipe, dataset.spec), dataset
+    return dataset
+
+
+def like(source: str, model: "Model", out: Output) -> "Dataset":
+    """Another data set, read as samples of the kind that ``model`` was trained on; a toy's are fresh ones."""
+    from sfumato import data
+
+    options = model.recipe.data.options()
+    path = Path(source).expanduser()
+    options = data.DataOptions(
+        layout="auto" if path.is_dir() or source in data.BUILT_IN else model.spec.layout,
+        size=options.size if path.is_dir() else None,
+        key=options.key if path.suffix.lower() == ".npz" else None,
+        unreadable=options.unreadable,
+        count=options.count,
+        seed=options.seed + 1,
+    )
+    bar = Bar("reading")
+    try:
+        dataset = data.load(source, options, progress=bar.count)
+    finally:
+        bar.close()
+    if dataset.skipped:
+        out.warn(f"skipped {len(dataset.skipped)} unreadable files of {source}")
+    return dataset
 
 
 def train(trainer: "Trainer", out: Output, device: "torch.device", goal: Goal) -> str:

@@ -153,7 +153,8 @@ def dequantised_likelihood(
         raise InputError(f"draws: {draws} fill no cell; give at least 1")
     grid.index(x_0)
     process, D = denoiser.process, x_0[0].numel()
-    start = finest(process, grid) if by == "noise" else 0.0
+    # A clock may begin at a finite level, and there is noise there: at 0 itself the flow would take x_t for data.
+    start = max(finest(process, grid), 1e-300) if by == "noise" else 0.0
     source = SeededNoise.samples(seed, len(x_0))
     log_weights, evaluations = [], 0
     for k in range(draws):

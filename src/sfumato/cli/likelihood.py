@@ -1,0 +1,339 @@
+"""Say how likely data is under a model: bits per dimension, by term, with error bars, by two routes.
+
+The bound (the negative ELBO) is what the noise levels cost, and an upper limit of the true value. The flow is the value
+along the probability-flow ODE. DATA is what 'train' takes, in the same units; by default the part of the run's own data
+that was held out. Bare likelihood does not tell what is foreign, so three scores that do better stand beside it.
+"""
+
+import argparse
+import json
+import math
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from sfumato.errors import InputError
+
+from . import common, runs
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from sfumato.evaluation.likelihood import Settings
+    from sfumato.evaluation.unlike import Reference
+    from sfumato.likelihood import Bound, Estimate, Exact
+    from sfumato.model import Model
+
+EXAMPLES = """\
+examples:
+  sfumato likelihood runs/demo                                  the held-out part of its own data
+  sfumato likelihood runs/photos-ddpm more_photos/ -n 1000 --per-sample bits.csv
+  sfumato likelihood runs/demo --evaluations all --no-flow      every level of the chain
+  sfumato likelihood runs/photos-ddpm --against other_photos/   how well foreign data is told apart
+"""
+
+SHOWN = 16  # most and least likely samples in the picture
+SCORES = ("bits", "typicality", "complexity", "norms")
+_EXPLAINED = {
+    "bits": "the bound itself",
+    "typicality": "|bits - mean bits of training data|",
+    "complexity": "bits - bits of the best compressor",
+    "norms": "Mahalanobis distance of score norms",
+}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The verb's flags."""
+    parser.add_argument("run_folder", type=Path, metavar="RUN", help="a run or model folder")
+    parser.add_argument("data", nargs="?", metavar="DATA", help="what to score (default: the run's held-out data)")
+    parser.add_argument("-n", "--count", type=common.positive, default=128, help="samples at most (default: 128)")
+    parser.add_argument("--against", metavar="DATA2", help="a second data set, to be told from the first")
+    parser.add_argument(
+        "--evaluations",
+        type=_evaluations,
+        default=100,
+        metavar="N",
+        help="of the network, a sample, for the bound; 'all': every level of a chain (default: 100)",
+    )
+    parser.add_argument(
+        "--steps", type=common.positive, help="a walk of so many steps, in place of the model's own levels"
+    )
+    parser.add_argument(
+        "--variance", choices=("posterior", "beta"), default="posterior", help="of the reverse steps, unless learned"
+    )
+    parser.add_argument("--no-flow", action="store_true", help="the bound only, which is several times faster")
+    parser.add_argument("--tolerance", type=float, default=1e-4, help="of the flow's ODE (default: 1e-4)")
+    parser.add_argument(
+        "--probes",
+        type=_probes,
+        help="random directions of the flow's trace, or 'exact' (default: 2; exact to 16-D)",
+    )
+    parser.add_argument(
+        "--draws", type=common.positive, default=1, help="fillings of the cells between levels, importance-weighted"
+    )
+    parser.add_argument(
+        "--dequantisation", choices=("noise", "uniform"), default="noise", help="what fills the cells (default: noise)"
+    )
+    parser.add_argument("--seed", type=int, default=0, help="which samples, noise and levels (default: 0)")
+    parser.add_argument("--batch", type=common.positive, default=256, help="how many at once (default: 256)")
+    parser.add_argument("--per-sample", type=Path, metavar="FILE", help="write every sample's numbers as .csv")
+    parser.add_argument(
+        "--out", type=Path, metavar="FILE", help="the picture, .png; a .json goes beside it (default: in RUN)"
+    )
+    common.add_device(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Measure, print the table, write the picture."""
+    out = common.Output(args)
+    _check(args)
+    import torch
+
+    from sfumato.evaluation import likelihood as measuring
+    from sfumato.evaluation import unlike
+    from sfumato.likelihood.rate_distortion import rate_distortion
+    from sfumato.model import Model
+
+    model = Model.from_pretrained(args.run_folder, common.pick_device(args.device))
+    model.denoiser.requires_grad_(False)
+    settings = _settings(args, model)
+    values, rows, what = _data(args, model, args.data, out)
+    x_0 = measuring.encode(model, values, what)
+    other = None
+    if args.against is not None:
+        second = _data(args, model, args.against, out)
+        other = (measuring.encode(model, second[0], second[2]), second[0], second[2])
+    reference_values = _training(args, model)
+    sets = [x_0] + ([other[0]] if other else [])
+    everything = torch.cat([*sets, *([reference_values[1]] if reference_values else [])])
+    seconds = measuring.forecast(model, everything, settings, flow=False)
+    if not args.no_flow:
+        seconds += measuring.forecast(model, x_0, settings, True) - measuring.forecast(model, x_0, settings, False)
+    out.say(f"scoring {len(x_0)} samples of {what}: about {common.duration(seconds)}")
+
+    started = time.monotonic()
+    bound = _bound(model, x_0, settings, "bound")
+    flow = None
+    if not args.no_flow:
+        bar = common.Bar("flow")
+        try:
+            flow = measuring.measure_flow(model, x_0, settings, bar.count)
+        finally:
+            bar.close()
+    reference = None
+    if reference_values:
+        base = _bound(model, reference_values[1], settings, "training data")
+        reference = unlike.Reference(base.bits, unlike.score_norms(model.denoiser, reference_values[1], args.batch))
+    scores = _scores(model, values, x_0, bound, reference)
+    against = None
+    if other is not None:
+        foreign = _bound(model, other[0], settings, other[2])
+        theirs = _scores(model, other[1], other[0], foreign, reference)
+        against = {
+            "name": other[2],
+            "bits": foreign.bits.tolist(),
+            "bits_per_dim": _both(foreign.estimate),
+            "auroc": {name: vars(unlike.auroc(scores[name], theirs[name])) for name in scores if name in theirs},
+        }
+    curve = rate_distortion(bound)
+    order = bound.bits.argsort()
+    shown = min(SHOWN, len(order))
+    ends = {"most": order[:shown], "least": order[-shown:].flip(0)}
+    spec = model.spec
+    record: dict[str, Any] = {
+        "run": str(args.run_folder),
+        "data": what,
+        "samples": len(x_0),
+        "unit": "" if len(spec.scale) == 1 else " (standardised)",
+        "deviation": float(values.double().std() if len(spec.scale) == 1 else 1.0),
+        "density": spec.levels is None,
+        "bound": {
+            **_both(bound.estimate),
+            "terms": {name: _both(term) for name, term in bound.terms.items()},
+            "evaluations": bound.evaluations,
+        },
+        "flow": None if flow is None else {**_both(flow.estimate), "evaluations": flow.evaluations},
+        "scores": {name: {"mean": float(s.mean()), "std": float(s.std())} for name, s in scores.items()},
+        "against": against,
+        "rate_distortion": {
+            "logsnr": curve.logsnr.tolist(),
+            "t": model.denoiser.process.schedule.time(curve.logsnr).clamp(0, 1).tolist(),
+            "rate": curve.rate.tolist(),
+            "rmse": (curve.rmse * (spec.scale[0] if len(spec.scale) == 1 else 1)).tolist(),
+        },
+        **{
+            name: {"samples": [rows[i] for i in index.tolist()], "bits": bound.bits[index].tolist()}
+            for name, index in ends.items()
+        },
+        "bits": bound.bits.tolist(),
+        "seed": args.seed,
+        "seconds": round(time.monotonic() - started, 3),
+    }
+    for line in _table(record, bound, flow):
+        out.say(line)
+    picture = args.out or args.run_folder / "likelihood.png"
+    files = _write(record, picture, [values[index].numpy() for index in ends.values()], model)
+    if args.per_sample is not None:
+        files.append(_csv(args.per_sample, rows, bound, flow, scores))
+    for path in files:
+        out.say(str(path))
+    out.result({**record, "files": [str(path) for path in files]})
+    return 0
+
+
+def _check(args: argparse.Namespace) -> None:
+    for flag, path, suffix in (("--per-sample", args.per_sample, ".csv"), ("--out", args.out, ".png")):
+        if path is None:
+            continue
+        if path.suffix.lower() != suffix:
+            raise InputError(f"{flag} {path}: '{path.suffix}' is not known; end it in {suffix}")
+        if path.is_dir():
+            raise InputError(f"{flag} {path}: is a folder; give the name of a file in it")
+        if not path.parent.is_dir():
+            raise InputError(f"{flag} {path}: the folder {path.parent} does not exist; make it first")
+    if not args.no_flow and not 1e-12 <= args.tolerance < 1:
+        raise InputError(f"--tolerance {args.tolerance}: is not one for an ODE; give 1e-12 to below 1")
+
+
+def _settings(args: argparse.Namespace, model: "Model") -> "Settings":
+    from sfumato.evaluation.likelihood import EXACT_TRACE, Settings
+
+    exact = args.probes == "exact" or (args.probes is None and math.prod(model.spec.shape) <= EXACT_TRACE)
+    return Settings(
+        evaluations=args.evaluations,
+        steps=args.steps,
+        variance=1.0 if args.variance == "beta" else 0.0,
+        tolerance=args.tolerance,
+        probes=None if exact else args.probes or 2,
+        draws=args.draws,
+        by=args.dequantisation,
+        seed=args.seed,
+        batch=args.batch,
+    )
+
+
+def _data(
+    args: argparse.Namespace, model: "Model", source: str | None, out: common.Output
+) -> "tuple[Tensor, list[int], str]":
+    """(values in data units, their numbers in the source, what to call them)."""
+    from sfumato.data import split
+    from sfumato.data.order import permutation
+
+    if source is None:
+        dataset = runs.own_data(args.run_folder, out)
+        _, held_out = split(len(dataset.values), model.recipe.training.held_out, model.recipe.training.seed)
+        rows, what = held_out, f"the held-out part of {dataset.spec.source}"
+    else:
+        import torch
+
+        dataset = runs.like(source, model, out)
+        rows, what = torch.arange(len(dataset.values)), dataset.spec.source
+    chosen = rows[permutation(len(rows), args.seed, "scored")[: args.count]].sort().values
+    return dataset.values[chosen], chosen.tolist(), what
+
+
+def _training(args: argparse.Namespace, model: "Model") -> "tuple[Tensor, Tensor] | None":
+    """Training samples (values, in model units) to compare with, as many as are scored; None where they are gone."""
+    from sfumato.data import split
+    from sfumato.data.order import permutation
+    from sfumato.evaluation.likelihood import encode
+
+    try:
+        dataset = runs.own_data(args.run_folder, None)
+    except InputError:
+        return None
+    train, _ = split(len(dataset.values), model.recipe.training.held_out, model.recipe.training.seed)
+    values = dataset.values[train[permutation(len(train), args.seed, "reference")[: args.count]]]
+    return values, encode(model, values, "training data")
+
+
+def _bound(model: "Model", x_0: "Tensor", settings: "Settings", label: str) -> "Bound":
+    from sfumato.evaluation.likelihood import measure_bound
+
+    bar = common.Bar(label)
+    try:
+        return measure_bound(model, x_0, settings, bar.count)
+    finally:
+        bar.close()
+
+
+def _scores(
+    model: "Model", values: "Tensor", x_0: "Tensor", bound: "Bound", reference: "Reference | None"
+) -> "dict[str, Tensor]":
+    from sfumato.evaluation import unlike
+
+    scores = {"bits": bound.bits}
+    compressed = unlike.compressed_bits(values, model.spec)
+    if compressed is not None:
+        scores["complexity"] = bound.bits - compressed
+    if reference is not None:
+        scores["typicality"] = reference.typicality(bound.bits)
+        scores["norms"] = reference.norm_distance(unlike.score_norms(model.denoiser, x_0))
+    return {name: scores[name] for name in SCORES if name in scores}
+
+
+def _both(estimate: "Estimate") -> dict[str, float | None]:
+    numbers = {"bits_per_dim": estimate.mean, "standard_error": estimate.error, "method_error": estimate.method}
+    return {name: value if math.isfinite(value) else None for name, value in numbers.items()}
+
+
+def _table(record: dict[str, Any], bound: "Bound", flow: "Exact | None") -> list[str]:
+    kind = "density, in the data's units" if record["density"] else "probability"
+    lines = [f"bits/dim of {record['samples']} samples ({kind}; ± standard error, that of the method in brackets)"]
+    for name, label in (("prior", "prior"), ("steps", "steps between levels"), ("decoder", "decoder")):
+        term = bound.terms[name]
+        lines.append(f"  {label:<22}{term.mean:>9.4f} ± {term.error:.4f}")
+    lines.append(_total("bound (-ELBO)", bound.estimate, bound.evaluations))
+    if flow is not None:
+        lines.append(_total("flow (ODE)", flow.estimate, flow.evaluations))
+    if record["against"] is not None:
+        auroc = record["against"]["auroc"]
+        lines += ["", f"telling {record['against']['name']} from it: AUROC, 0.5 is chance"]
+        lines += [
+            f"  {name:<12}{row['value']:.3f} ± {row['error']:.3f}   {_EXPLAINED[name]}" for name, row in auroc.items()
+        ]
+    return lines
+
+
+def _total(label: str, estimate: "Estimate", evaluations: float) -> str:
+    method = "" if math.isnan(estimate.method) else f" ({estimate.method:.4f})"
+    return f"  {label:<22}{estimate.mean:>9.4f} ± {estimate.error:.4f}{method}   {evaluations:,.0f} evaluations each"
+
+
+def _write(record: dict[str, Any], picture: Path, ends: list[Any], model: "Model") -> list[Path]:
+    from sfumato.files import write_text, write_with
+    from sfumato.report.likelihood import likelihood_figure
+
+    numbers = picture.with_suffix(".json")
+    write_text(numbers, json.dumps(record, indent=2) + "\n")
+    drawn = likelihood_figure(record, ends[0], ends[1], model.spec)
+    write_with(picture, lambda beside: drawn.save(beside, "PNG"))
+    return [picture, numbers]
+
+
+def _csv(path: Path, rows: list[int], bound: "Bound", flow: "Exact | None", scores: "dict[str, Tensor]") -> Path:
+    from sfumato.files import write_text
+
+    nats = bound.dimensions * math.log(2)
+    columns = {
+        "sample": rows,
+        "bound_bits_per_dim": bound.bits.tolist(),
+        "bound_method_error": (bound.variance.sqrt() / nats).tolist(),
+        "prior": (bound.prior / nats).tolist(),
+        "steps": (bound.steps / nats).tolist(),
+        "decoder": (bound.decoder / nats).tolist(),
+    }
+    if flow is not None:
+        columns["flow_bits_per_dim"] = flow.bits.tolist()
+    columns |= {name: score.tolist() for name, score in scores.items() if name != "bits"}
+    lines = [",".join(columns), *(",".join(f"{v:.9g}" for v in row) for row in zip(*columns.values(), strict=True))]
+    write_text(path, "\n".join(lines) + "\n")
+    return path
+
+
+def _evaluations(text: str) -> int | None:
+    return None if text == "all" else common.positive(text)
+
+
+def _probes(text: str) -> "int | Literal['exact']":
+    return "exact" if text == "exact" else common.positive(text)

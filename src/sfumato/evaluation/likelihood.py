@@ -1,0 +1,165 @@
+"""The likelihood of data under a model, in the data's own units: the bound by term, and the value along the flow."""
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from sfumato.core import Chain
+from sfumato.errors import InputError
+from sfumato.likelihood import (
+    Bound,
+    Exact,
+    Span,
+    dequantised_likelihood,
+    estimate,
+    finest,
+    flow_likelihood,
+    levels,
+    walk,
+)
+from sfumato.model import Model
+
+EXACT_TRACE = 16  # numbers a sample, up to which a trace is taken exactly: it costs one pass backwards for each
+FLOW_EVALUATIONS = 120  # that a flow may take, for a forecast of time
+
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How to measure.
+
+    ``evaluations`` of a sample for the bound, None for every level of a chain; ``steps`` for a walk of so many instead
+    of the model's own; for the flow its ``tolerance``, Hutchinson's ``probes`` (None: the exact trace), and the
+    ``draws`` of a dequantisation ``by`` noise or uniform.
+    """
+
+    evaluations: int | None = 100
+    steps: int | None = None
+    variance: float = 0.0
+    tolerance: float = 1e-4
+    probes: int | None = None
+    draws: int = 1
+    by: Literal["noise", "uniform"] = "noise"
+    seed: int = 0
+    batch: int = 256
+
+
+def encode(model: Model, values: Tensor, what: str) -> Tensor:
+    """``values`` in data units (n, *shape) as the model takes them, on its device.
+
+    Raises InputError, one line that names ``what``, for another shape, for numbers that are NaN, infinite, outside the
+    range that the model was trained on, or between its levels.
+    """
+    spec = model.spec
+    if tuple(values.shape[1:]) != spec.shape:
+        wanted = " x ".join(map(str, spec.shape))
+        found = " x ".join(map(str, values.shape[1:]))
+        raise InputError(f"{what}: its samples are {found}, and the model was trained on {wanted}; give such data")
+    if not values.double().isfinite().all():
+        raise InputError(f"{what}: some numbers are NaN or infinite; leave those samples out or mend them")
+    if spec.low is not None and spec.high is not None:
+        low, high = float(values.min()), float(values.max())
+        if low < spec.low or high > spec.high:
+            raise InputError(
+                f"{what}: values from {low:g} to {high:g}, and the model was trained on {spec.low:g} to {spec.high:g}; "
+                "rescale the data"
+            )
+        if spec.levels is not None:
+            place = (values.double() - spec.low) / (spec.high - spec.low) * (spec.levels - 1)
+            off = (place - place.round()).abs() > 1e-3
+            if off.any():
+                raise InputError(
+                    f"{what}: values such as {float(values[off][0]):g} lie between the {spec.levels} levels from "
+                    f"{spec.low:g} to {spec.high:g} that the model was trained on; round the data to them"
+                )
+    return spec.encode(values).to(model.device)
+
+
+def log_scale(model: Model) -> float:
+    """What a density's nats a sample gain on the way to data units: the sum of log scale, 0 with levels."""
+    spec = model.spec
+    if spec.levels is not None:
+        return 0.0
+    numbers = math.prod(spec.shape)
+    return sum(math.log(s) for s in spec.scale) * (numbers if len(spec.scale) == 1 else 1)
+
+
+def measure_bound(model: Model, x_0: Tensor, settings: Settings, progress: Progress | None = None) -> Bound:
+    """The bound of samples in model units, with nats in data units (of densities; probabilities have none).
+
+    Over a chain's levels, over ``steps``, or in continuous time. Raises InputError as ``walk`` and ``estimate`` do.
+    """
+    denoiser = model.denoiser
+    process, decoder = denoiser.process, model.recipe.build_decoder(model.spec)
+    common: dict[str, Any] = {
+        "variance": settings.variance,
+        "seed": settings.seed,
+        "batch": settings.batch,
+        "progress": progress,
+    }
+    chain = isinstance(process.schedule, Chain)
+    times: Tensor | Span = Span(finest(process, model.spec.grid))
+    if chain or settings.steps is not None:
+        times = levels(process, settings.steps, model.spec.grid)
+    if isinstance(times, Tensor) and (settings.evaluations is None or len(times) <= settings.evaluations):
+        draws = max(1, (settings.evaluations or 0) // (len(times) - 1))
+        bound = walk(denoiser, x_0, decoder, times, draws=draws, **common)
+    else:
+        if settings.evaluations is None:
+            raise InputError("--evaluations all: this model's levels are a continuum; give a number, or --steps")
+        bound = estimate(denoiser, x_0, decoder, times, evaluations=settings.evaluations, **common)
+    return _shifted(bound, log_scale(model))
+
+
+def measure_flow(model: Model, x_0: Tensor, settings: Settings, progress: Progress | None = None) -> Exact:
+    """The value along the probability flow, of samples in model units; nats are in data units, as above."""
+    common: dict[str, Any] = {
+        "tolerance": settings.tolerance,
+        "probes": settings.probes,
+        "seed": settings.seed,
+        "batch": settings.batch,
+        "progress": progress,
+    }
+    if model.spec.grid is None:
+        exact = flow_likelihood(model.denoiser, x_0, **common)
+    else:
+        exact = dequantised_likelihood(
+            model.denoiser, x_0, model.spec.grid, by=settings.by, draws=settings.draws, **common
+        )
+    return Exact(exact.nats + log_scale(model), exact.variance, exact.dimensions, exact.evaluations)
+
+
+def _shifted(bound: Bound, nats: float) -> Bound:
+    return Bound(**{**vars(bound), "decoder": bound.decoder + nats})
+
+
+def forecast(model: Model, x_0: Tensor, settings: Settings, flow: bool) -> float:
+    """Seconds that measuring will take: one batch denoised, and one pass backwards, are timed."""
+    x = x_0[: settings.batch]
+    t = torch.full((len(x),), 0.5, dtype=torch.float64, device=x.device)
+    passes = []
+    for backwards in (False, True):
+        for _ in range(2):  # the first time is not the usual one
+            started = time.perf_counter()
+            y = x.clone().requires_grad_(backwards)
+            with torch.set_grad_enabled(backwards):
+                out = model.denoiser(y, t, None).x_0.sum()
+                if backwards:
+                    torch.autograd.grad(out, y)
+            elapsed = time.perf_counter() - started
+        passes.append(elapsed)
+    batches = -(-len(x_0) // settings.batch)
+    schedule = model.denoiser.process.schedule
+    evaluations = settings.evaluations or (schedule.steps if isinstance(schedule, Chain) else 0)
+    seconds = evaluations * passes[0]
+    if flow:
+        traces = settings.probes or math.prod(model.spec.shape)
+        one = passes[0] + traces * (passes[1] - passes[0])
+        seconds += (settings.draws if model.spec.grid is not None else 1) * FLOW_EVALUATIONS * one
+    return seconds * batches

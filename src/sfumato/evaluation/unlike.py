@@ -1,0 +1,105 @@
+"""How unlike the training data a sample is. Bare likelihood misleads: smooth pictures of something else score best.
+
+    typicality     |bits - mean bits of reference data|                            Nalisnick et al. 2019
+    complexity     bits - bits of a general-purpose compressor                     Serra et al. 2020
+    score norms    Mahalanobis distance of log |eps-hat(alpha x_0, t)| over levels   Mahmood et al. 2021
+
+Higher is less like the data, for each.
+"""
+
+import bz2
+import lzma
+import math
+import zlib
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from sfumato.data import DataSpec
+from sfumato.denoisers import Denoiser
+
+NORM_LEVELS = 10
+_FROM, _TO = 8.0, -4.0  # log-SNR of the finest and of the coarsest level whose norms are taken
+
+
+def compressed_bits(values: Float[Tensor, "b *s"], spec: DataSpec) -> Float[Tensor, "b"] | None:
+    """Bits/dim that the best of zlib, bz2 and lzma needs for each sample, as it is or as differences along rows.
+
+    ``values`` in data units, on the levels of the data; None where it has no levels.
+    """
+    if spec.levels is None or spec.low is None or spec.high is None:
+        return None
+    step = (spec.high - spec.low) / (spec.levels - 1)
+    kind = np.uint8 if spec.levels <= 256 else np.uint16 if spec.levels <= 65536 else np.uint32
+    index = ((values.double() - spec.low) / step).round().numpy().astype(kind)
+    differences = np.diff(index, axis=-1, prepend=index[..., :1] * 0)  # they wrap, and can be undone
+    lengths = []
+    for sample in zip(index, differences, strict=True):
+        raw = [part.tobytes() for part in sample]
+        lengths.append(min(len(pack(part)) for part in raw for pack in (_zlib, bz2.compress, _lzma)))
+    return torch.tensor(lengths, dtype=torch.float64) * 8 / math.prod(spec.shape)
+
+
+def _zlib(raw: bytes) -> bytes:
+    return zlib.compress(raw, 9)
+
+
+def _lzma(raw: bytes) -> bytes:
+    return lzma.compress(raw, format=lzma.FORMAT_RAW, filters=[{"id": lzma.FILTER_LZMA2, "preset": 6}])
+
+
+@torch.no_grad()
+def score_norms(denoiser: Denoiser, x_0: Float[Tensor, "b *s"], batch: int = 256) -> Float[Tensor, "b levels"]:
+    """``log |eps-hat(alpha x_0, t)|`` at ten levels evenly in log-SNR, of data in model units, with no noise added."""
+    process = denoiser.process
+    ends = [float(process.level(t).logsnr) for t in (0.0, 1.0)]
+    logsnr = torch.linspace(min(_FROM, ends[0]), max(_TO, ends[1]), NORM_LEVELS, dtype=torch.float64)
+    rows = []
+    for x in torch.split(x_0, batch):
+        columns = []
+        for t in process.schedule.time(logsnr).clamp(0, 1):
+            eps = denoiser(process.perturb(x, t, torch.zeros_like(x)), t, None).eps
+            columns.append(eps.double().flatten(1).norm(dim=1).clamp(min=1e-12).log().cpu())
+        rows.append(torch.stack(columns, dim=1))
+    return torch.cat(rows)
+
+
+@dataclass(frozen=True, eq=False)
+class Reference:
+    """Data of the kind that the model was trained on: its ``bits`` (N,) and its score ``norms`` (N, L)."""
+
+    bits: Tensor
+    norms: Tensor
+
+    def typicality(self, bits: Float[Tensor, "b"]) -> Float[Tensor, "b"]:
+        """``|bits - mean bits|``."""
+        return (bits - self.bits.mean()).abs()
+
+    def norm_distance(self, norms: Float[Tensor, "b levels"]) -> Float[Tensor, "b"]:
+        """Mahalanobis distance to the reference, its covariance shrunk a little towards its diagonal."""
+        centred = self.norms - self.norms.mean(0)
+        covariance = centred.T @ centred / max(len(centred) - 1, 1)
+        shrunk = 0.95 * covariance + 0.05 * covariance.diag().diag() + 1e-9 * torch.eye(len(covariance)).to(covariance)
+        away = norms - self.norms.mean(0)
+        return torch.einsum("bi,ij,bj->b", away, torch.linalg.inv(shrunk), away).clamp(min=0).sqrt()
+
+
+@dataclass(frozen=True)
+class AUROC:
+    """The area under a ROC curve: how often a sample of the other set scores higher than one of this; 0.5 is chance."""
+
+    value: float
+    error: float
+
+
+def auroc(this: Float[Tensor, "n"], other: Float[Tensor, "m"]) -> AUROC:
+    """With its standard error (DeLong et al. 1988). Ties count half."""
+    n, m = len(this), len(other)
+    higher = (other[:, None] > this[None]).double() + 0.5 * (other[:, None] == this[None]).double()
+    variance = math.nan
+    if n > 1 and m > 1:
+        variance = float(higher.mean(1).var() / m + higher.mean(0).var() / n)
+    return AUROC(float(higher.mean()), math.sqrt(variance))

@@ -1,0 +1,78 @@
+"""The figure of ``sfumato likelihood``: who is likely, where the bits go, and what they buy."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from sfumato.data.spec import DataSpec
+
+from .images import Values
+from .pictures import picture
+from .style import BLUE, GRAY, INK_ON_WHITE, ORANGE, PALE, Axes, new_figure, styled, to_pixels
+
+_WIDTH = 940
+_BINS = 32
+
+
+def likelihood_figure(record: Mapping[str, Any], most: Values, least: Values, spec: DataSpec) -> Image.Image:
+    """``record`` (what likelihood.json holds) as three plots, above the ``most`` and the ``least`` likely samples.
+
+    Bits/dim of the samples, beside those of another set where there is one; bits/dim spent at each log-SNR; rate and
+    distortion against time.
+    """
+    with styled(INK_ON_WHITE):
+        figure = new_figure(_WIDTH, 660)
+        parts: Any = figure.subfigures(2, 1, height_ratios=[3, 4])
+        top, bottom = parts
+        histogram, spent, coding = top.subplots(1, 3)
+        _histogram(histogram, record)
+        _spent(spent, record["rate_distortion"])
+        _coding(coding, record["rate_distortion"], record["deviation"], record["unit"])
+        panels = bottom.subplots(1, 2)
+        names = ("most likely", "least likely")
+        for axes, name, values, key in zip(panels, names, (most, least), ("most", "least"), strict=True):
+            low, high = record[key]["bits"][0], record[key]["bits"][-1]
+            axes.imshow(np.asarray(picture(values, spec).convert("RGB")), interpolation="nearest")
+            axes.set(title=f"{name}: {low:.2f} to {high:.2f} bits/dim")
+            axes.set_axis_off()
+        return to_pixels(figure)
+
+
+def _histogram(axes: Axes, record: Mapping[str, Any]) -> None:
+    sets: list[tuple[str, Sequence[float], str]] = [("this data", record["bits"], BLUE)]
+    if record["against"] is not None:
+        sets.append((record["against"]["name"], record["against"]["bits"], ORANGE))
+    everything = np.concatenate([np.asarray(bits) for _, bits, _ in sets])
+    edges = list(np.histogram_bin_edges(everything, bins=min(40, max(8, int(np.sqrt(len(everything)) * 2)))))
+    for name, bits, colour in sets:
+        axes.hist(bits, edges, color=colour, alpha=0.75, label=name, weights=np.full(len(bits), 1 / len(bits)))
+    axes.set(title="bits/dim of a sample (the bound)", ylabel="share of samples")
+    if len(sets) > 1:
+        axes.legend()
+
+
+def _spent(axes: Axes, curve: Mapping[str, Sequence[float]]) -> None:
+    logsnr = np.asarray(curve["logsnr"])
+    edges = np.linspace(logsnr[0], logsnr[-1], _BINS + 1)
+    spent = np.diff(np.interp(edges, logsnr, curve["rate"])) / np.maximum(np.diff(edges), 1e-9)
+    axes.stairs(spent, edges, fill=True, color=BLUE, alpha=PALE)
+    axes.stairs(spent, edges, color=BLUE)
+    axes.set(title="where the bits go", xlabel="log-SNR (noise to data)", ylabel="bits/dim per unit")
+    axes.set_ylim(bottom=0)
+
+
+def _coding(axes: Axes, curve: Mapping[str, Sequence[float]], deviation: float, unit: str) -> None:
+    time = 1 - np.asarray(curve["t"])
+    axes.plot(time, curve["rate"], color=BLUE)
+    axes.set(title="progressive coding", xlabel="1 − t (noise to data)", xlim=(0, 1))
+    axes.set_ylabel("rate, bits/dim", color=BLUE)
+    axes.set_ylim(bottom=0)
+    other = axes.twinx()
+    other.plot(time, curve["rmse"], color=ORANGE)
+    other.set_ylabel(f"distortion, RMSE{unit}", color=ORANGE)
+    # Near pure noise a network's x_0-hat can be far off; an error of the data's own size is as bad as none.
+    other.set_ylim(0, min(1.05 * max(curve["rmse"]), 2 * deviation))
+    other.grid(False)
+    other.spines["right"].set(visible=True, color=GRAY)
