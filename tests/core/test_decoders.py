@@ -1,8 +1,8 @@
 """Decoders against scipy, mpmath and formulas written out.
 
-Tolerance of a cell's log-mass: with L the larger of its |log Phi| and the ends z known to ``eps |z| + eps m / s`` (m the
-largest magnitude subtracted), log Phi is off by about ``(L + (1 + |z|) m / s) eps``, and the difference of two that are
-``gap`` apart by (1 + 1 / gap) times that. ``slack`` is fifty times this bound's eps.
+Tolerance of the log of a cell's mass: with L the larger |log Phi| and ends z known to ``eps |z| + eps m / s``, m the
+largest magnitude subtracted, log Phi is off by about ``(L + (1 + |z|) m / s) eps``, and the difference of two that are
+``gap`` apart by (1 + 1 / gap) times that. ``slack`` is fifty times this.
 """
 
 import math
@@ -95,7 +95,9 @@ def test_the_index_of_a_value_is_its_place(grid):
 def test_numbers_off_the_grid_are_named_in_one_line(bad):
     grid = GRIDS[17]
     x = torch.tensor([[0.0, bad], [0.5, -1.0]], dtype=F64)
-    with pytest.raises(InputError, match=rf"data: 1 numbers are none of the 17 values from -1 to 1 .* {bad:g};") as said:
+    with pytest.raises(
+        InputError, match=rf"data: 1 numbers are none of the 17 values from -1 to 1 .* {bad:g};"
+    ) as said:
         grid.index(x)
     assert "\n" not in str(said.value)
     for decoder in (DiscretisedGaussian(grid), Factorised(grid)):
@@ -201,7 +203,8 @@ def test_the_variance_on_ddpms_chain_is_beta_tilde_2_or_a_learned_share_up_to_be
     got = decoder.log_prob(x, x, FIRST, SECOND, Prediction(mean, mean, learned))
     # The level's sigma^2 is right to 1e-12 or so of itself; of the masses, see above: here they exceed 0.01.
     torch.testing.assert_close(got, want, rtol=1e-9, atol=1e-9)
-    assert decoder.asks and decoder.grid is grid
+    assert decoder.asks
+    assert decoder.grid is grid
 
 
 def test_without_a_following_level_the_variance_is_that_of_the_noise():
@@ -220,7 +223,7 @@ def test_without_a_following_level_the_variance_is_that_of_the_noise():
 @pytest.mark.parametrize("scaling", [VP(), VE(), Straight()], ids=lambda scaling: type(scaling).__name__)
 def test_factorised_is_the_posterior_of_a_value_under_an_even_prior(grid, scaling):
     """Bayes written out with scipy's density of x_t: P(v | x_t) = q(x_t | v) / sum of q(x_t | v')."""
-    level = scaling.at(torch.tensor([7.0, 4.0, 9.0], dtype=F64) - 2 * math.log(grid.step))
+    level = scaling.at(torch.tensor([3.0, 1.0, -1.0], dtype=F64) - 2 * math.log(grid.step))  # values are confused
     x = draw(grid, 3, 2, 2)
     alpha, sigma = (v[:, None, None] for v in (level.alpha, level.sigma))
     x_t = alpha * x + sigma * normal(3, 2, 2, seed=2)
@@ -260,7 +263,8 @@ def test_the_continuous_decoder_is_a_normal_density_as_wide_as_the_noise_on_data
     assert single.dtype == F64
     # Squares over r^2 of numbers rounded to 6e-8: 2 |x - m| 6e-8 (|x| + |m|) / r^2 each, at most 3e-6 / 1e-4 here.
     torch.testing.assert_close(single, want, rtol=1e-6, atol=0.03)
-    assert decoder.asks and decoder.grid is None
+    assert decoder.asks
+    assert decoder.grid is None
 
 
 @pytest.mark.parametrize("scaling", [VP(), VE(), Straight()], ids=lambda scaling: type(scaling).__name__)
@@ -282,7 +286,9 @@ def test_the_continuous_decoder_takes_a_learned_share(share):
     torch.testing.assert_close(got, want, rtol=1e-9, atol=0)
 
 
-@pytest.mark.parametrize("decoder", [DiscretisedGaussian(GRIDS[2]), ContinuousGaussian()], ids=lambda d: type(d).__name__)
+@pytest.mark.parametrize(
+    "decoder", [DiscretisedGaussian(GRIDS[2]), ContinuousGaussian()], ids=lambda d: type(d).__name__
+)
 def test_a_decoder_that_asks_says_when_it_was_not_answered(decoder):
     x = draw(GRIDS[2], 3, 2)
     with pytest.raises(InputError, match="needs the prediction"):

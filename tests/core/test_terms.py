@@ -69,7 +69,7 @@ def unit_data_variance(process: Process, t: float, s: float) -> Tensor:
 
 
 @each_process
-@pytest.mark.parametrize("s, t", PAIRS)
+@pytest.mark.parametrize(("s", "t"), PAIRS)
 @pytest.mark.parametrize("shape", [(4, 3), (2, 2, 3, 3)], ids=str)
 def test_a_step_costs_the_divergence_of_the_posteriors_at_x_0_and_at_its_estimate(process, s, t, shape):
     x_0, noise = normal(*shape), normal(*shape, seed=1)
@@ -81,7 +81,7 @@ def test_a_step_costs_the_divergence_of_the_posteriors_at_x_0_and_at_its_estimat
 
 
 @each_process
-@pytest.mark.parametrize("s, t", PAIRS)
+@pytest.mark.parametrize(("s", "t"), PAIRS)
 def test_share_1_is_the_variance_for_data_of_unit_variance(process, s, t):
     x_0, noise = normal(5, 3), normal(5, 3, seed=1)
     x_t, prediction = belief(process, t, x_0, noise)
@@ -105,7 +105,7 @@ def test_share_1_is_beta_for_neighbours_of_a_chain():
 
 
 @each_process
-@pytest.mark.parametrize("s, t", PAIRS)
+@pytest.mark.parametrize(("s", "t"), PAIRS)
 def test_a_learned_share_lies_between_the_two_on_a_log_scale_and_goes_before_the_setting(process, s, t):
     x_0, noise = normal(5, 3), normal(5, 3, seed=1)
     share = torch.rand(5, 3, generator=torch.Generator().manual_seed(3), dtype=F64)
@@ -201,12 +201,12 @@ def test_the_prior_term_by_numerical_integration(name):
     def integrand(y: float) -> float:
         return stats.norm.pdf(y, mean, std) * (stats.norm.logpdf(y, mean, std) - stats.norm.logpdf(y, 0, wide))
 
-    want, error = integrate.quad(integrand, mean - 12 * std, mean + 12 * std, epsabs=1e-12)
+    want, _error = integrate.quad(integrand, mean - 12 * std, mean + 12 * std, epsabs=1e-12)
     assert float(prior_term(process, torch.full((1, 1), x, dtype=F64), 0.6)) == pytest.approx(want, abs=1e-10)
 
 
 def test_the_prior_term_of_ddpms_chain():
-    """``L_T = (abar E[x^2] - abar - ln(1 - abar)) / 2`` nats a number; Ho et al. report it to be about 1e-5 bits/dim."""
+    """``L_T = (abar E[x^2] - abar - ln(1 - abar)) / 2`` nats a number; Ho et al. report about 1e-5 bits/dim."""
     kept = 1.0
     for k in range(1000):
         kept *= 1 - (1e-4 + (0.02 - 1e-4) * k / 999)

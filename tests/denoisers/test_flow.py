@@ -111,7 +111,10 @@ def test_states_have_the_shape_and_type_of_samples():
         v = flow.velocity(theta, normal(4, 6))
     torch.testing.assert_close(v, torch.full((4, 6), 2 * math.cos(0.7) - math.sin(0.7), dtype=F64))
     assert shapes == [((4, 1, 2, 3), torch.float32, (4,), "label")] * 2
-    assert [(row, s, e) for row, _, s, e in watched] == [(0, (4, 1, 2, 3), (4, 1, 2, 3)), (1, (4, 1, 2, 3), (4, 1, 2, 3))]
+    assert [(row, s, e) for row, _, s, e in watched] == [
+        (0, (4, 1, 2, 3), (4, 1, 2, 3)),
+        (1, (4, 1, 2, 3), (4, 1, 2, 3)),
+    ]
     level = PROCESSES["VE"].level(watched[0][1])
     torch.testing.assert_close(torch.atan2(level.sigma, level.alpha), theta, rtol=1e-12, atol=0)
     assert flow.evaluations == 2

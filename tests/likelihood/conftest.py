@@ -1,5 +1,6 @@
 """Distributions whose density is known, and what a bound costs on a Gaussian in closed form."""
 
+import itertools
 import math
 
 import pytest
@@ -51,8 +52,8 @@ class Axes:
 
     def errors(self, x: Tensor, level: Level) -> Tensor:
         """E |eps - eps-hat|^2, as eps - eps-hat = (alpha^2 v eps - alpha sigma (x_0 - m)) / (alpha^2 v + sigma^2)."""
-        v, a, s = self.variances, level.alpha, level.sigma
-        return (((a**2 * v) ** 2 + (a * s * (x - self.mean)) ** 2) / (a**2 * v + s**2) ** 2).sum(1)
+        v, a, s = self.variances, level.alpha[..., None], level.sigma[..., None]
+        return (((a**2 * v) ** 2 + (a * s * (x - self.mean)) ** 2) / (a**2 * v + s**2) ** 2).sum(-1)
 
     def decoder(self, x: Tensor, level: Level) -> Tensor:
         """E -log N(x_0; x_0-hat, r^2), and x_0 - x_0-hat is r times the noise's error."""
@@ -66,7 +67,7 @@ class Axes:
     def walk(self, process: Process, x: Tensor, times: Tensor, share: float) -> tuple[Tensor, Tensor, Tensor]:
         """(prior, steps, decoder) of a walk over ``times`` whose steps have the variance of this share."""
         steps = torch.zeros(len(x), dtype=F64)
-        for s, t in zip(times[:-1], times[1:], strict=True):
+        for s, t in itertools.pairwise(times):
             at_s, at_t = process.level(s), process.level(t)
             kept = at_t.alpha / at_s.alpha
             p_s, p_t = at_s.alpha**2 + at_s.sigma**2, at_t.alpha**2 + at_t.sigma**2
@@ -85,7 +86,7 @@ class Axes:
         """The continuous bound, by Simpson's rule over the log-SNR."""
         at_first, at_last = process.level(first), process.level(last)
         logsnr = torch.linspace(float(at_last.logsnr.clamp(min=-40)), float(at_first.logsnr), 8001, dtype=F64)
-        values = torch.stack([self.errors(x, process.scaling.at(v)) for v in logsnr], dim=1)
+        values = self.errors(x[:, None], process.scaling.at(logsnr))
         weights = torch.full((8001,), 2.0, dtype=F64)
         weights[1::2], weights[0], weights[-1] = 4, 1, 1
         integral = values @ weights * (logsnr[1] - logsnr[0]) / 3

@@ -5,10 +5,9 @@ import math
 import pytest
 import torch
 
-from sfumato.core import VP, Cosine, Process
+from sfumato.core import VP, ContinuousGaussian, Cosine, Process
 from sfumato.denoisers import ExactDenoiser
 from sfumato.likelihood import Estimate, Span, bits_per_dim, estimate
-from sfumato.core import ContinuousGaussian
 
 F64 = torch.float64
 
@@ -28,7 +27,8 @@ def test_the_two_errors_of_a_mean():
 
 def test_one_sample_has_no_error_of_its_own_and_unknown_stays_unknown():
     found = Estimate.of(torch.tensor([1.0], dtype=F64), torch.tensor([math.nan], dtype=F64))
-    assert math.isnan(found.error) and math.isnan(found.method)
+    assert math.isnan(found.error)
+    assert math.isnan(found.method)
 
 
 def test_a_bound_in_nats_bits_and_terms(targets):

@@ -60,8 +60,10 @@ def test_a_chains_levels_are_its_own():
     assert (10 * levels(CHAIN, 1)).tolist() == [1, 10]
     for steps in range(1, 10):
         picked = levels(CHAIN, steps)
-        assert len(picked) == steps + 1 and bool((picked.diff() > 0).all())
+        assert len(picked) == steps + 1
+        assert bool((picked.diff() > 0).all())
         assert bool(torch.isin(picked, levels(CHAIN)).all())
+        assert float((10 * picked - torch.linspace(1, 10, steps + 1, dtype=F64)).abs().max()) <= 0.5
 
 
 def test_a_clocks_levels_are_of_even_length():
@@ -74,7 +76,7 @@ def test_a_clocks_levels_are_of_even_length():
 
 
 @pytest.mark.parametrize(
-    "process, steps, said",
+    ("process", "steps", "said"),
     [
         (FLOW, None, "say how many steps, or take a Span"),
         (FLOW, 0, "steps: 0 is no walk"),

@@ -26,7 +26,8 @@ def test_the_slope_is_least_squares_within_sense():
     a, b = (torch.randn(50, generator=torch.Generator().manual_seed(k), dtype=F64) for k in (0, 1))
     want = np.linalg.lstsq(a.numpy()[:, None], (0.8 * a + 0.1 * b).numpy(), rcond=None)[0][0]
     assert _slope(0.8 * a + 0.1 * b, a) == pytest.approx(want, rel=1e-12)
-    assert _slope(-a, a) == 0.0 and _slope(9 * a, a) == 2.0
+    assert _slope(-a, a) == 0.0
+    assert _slope(9 * a, a) == 2.0
     assert _slope(a, torch.zeros_like(a)) == 0.0 or math.isfinite(_slope(a, torch.zeros_like(a)))
 
 
@@ -47,10 +48,12 @@ def test_a_span_is_cut_into_equal_cells(process):
     first, last = (0.0, 1.0) if isinstance(process.schedule, LinearLogSNR) else (0.1, 1.0)
     cells = Cells.of(process, Span(first, last))
     top, bottom = float(process.level(first).logsnr), max(float(process.level(last).logsnr), -30.0)
-    assert float(cells.upper[0]) == pytest.approx(top) and float(cells.lower[-1]) == pytest.approx(bottom)
+    assert float(cells.upper[0]) == pytest.approx(top)
+    assert float(cells.lower[-1]) == pytest.approx(bottom)
     torch.testing.assert_close(cells.upper[1:], cells.lower[:-1], rtol=0, atol=1e-12)
     torch.testing.assert_close(cells.weights, torch.full_like(cells.upper, (top - bottom) / len(cells.upper) / 2))
-    assert cells.times is None and cells.finest.tolist() == [first]
+    assert cells.times is None
+    assert cells.finest.tolist() == [first]
 
 
 @pytest.mark.parametrize("count", [1, 5, 64])

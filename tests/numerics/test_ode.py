@@ -1,5 +1,6 @@
 """Dormand-Prince 5(4) to a tolerance, against closed forms."""
 
+import itertools
 import math
 
 import numpy as np
@@ -62,9 +63,9 @@ def test_the_error_falls_with_the_tolerance_as_a_fifth_order_methods_does():
         errors.append(float((got - flow(Y, start, end)).abs().max()))
         counts.append(calls)
     # A hundredth of the tolerance is 100^(1/5) = 2.5 times the evaluations, and nearly a hundredth of the error.
-    for coarse, fine in zip(errors, errors[1:], strict=False):
+    for coarse, fine in itertools.pairwise(errors):
         assert 20 < coarse / fine < 500
-    for coarse, fine in zip(counts[1:], counts[2:], strict=False):
+    for coarse, fine in itertools.pairwise(counts):
         assert 1.8 < fine / coarse < 3.2
 
 

@@ -56,16 +56,16 @@ class Exact:
 def flow_likelihood(
     denoiser: Denoiser,
     x: Float[Tensor, "b *s"],
-    start: float = 0.0,
+    start: float | None = None,
     *,
-    tolerance: float = 2e-5,
+    tolerance: float = 3e-5,
     probes: int | None = None,
     seed: int = 0,
     cond: Any = None,
     batch: int = 256,
     progress: Progress | None = None,
 ) -> Exact:
-    """-log p of ``x`` as a density at time ``start``: at 0 of data, else of noisy samples at that level, in nats.
+    """-log p of ``x`` in nats, as a density of data, or of noisy samples at the level of time ``start``.
 
     ``tolerance`` is the ODE's, for each sample by itself (``numerics.ode``). ``probes`` is the number of Rademacher
     directions of Hutchinson's trace, fixed along a sample's way; None is the exact trace. Sample i's depend on
@@ -76,8 +76,10 @@ def flow_likelihood(
     check_data(x)
     if probes is not None and probes < 1:
         raise InputError(f"probes: {probes} give no estimate of a trace; give at least 1, or None for the exact one")
-    if not 0 <= start < 1:
-        raise InputError(f"start: {start} is no time to start from; give one in [0, 1)")
+    if start is not None and not 0 <= start < 1:
+        raise InputError(f"start: {start} is no time to start from; give one in [0, 1), or None for data")
+    if start is not None and not denoiser.process.level(start).logsnr.isfinite():
+        raise InputError(f"start: at t = {start:g} this clock is at data itself; give None")
     nats, variance, evaluations = [], [], 0
     for i in range(0, len(x), batch):
         log_prob, count = _batch(denoiser, x[i : i + batch], start, tolerance, probes, seed, i, cond)
@@ -91,7 +93,14 @@ def flow_likelihood(
 
 
 def _batch(
-    denoiser: Denoiser, x: Tensor, start: float, tolerance: float, probes: int | None, seed: int, first: int, cond: Any
+    denoiser: Denoiser,
+    x: Tensor,
+    start: float | None,
+    tolerance: float,
+    probes: int | None,
+    seed: int,
+    first: int,
+    cond: Any,
 ) -> tuple[Tensor, int]:
     """(log p (B, P) for each probe, evaluations)."""
     process, D = denoiser.process, x[0].numel()
@@ -101,7 +110,7 @@ def _batch(
         signs = torch.where(random.uniform(keys, 0, probes * D) < 0.5, -1.0, 1.0)
         directions = signs.reshape(len(x), probes, D).movedim(1, 0).to(x.device, torch.float64)
     flow = ProbabilityFlow(denoiser, x.shape[1:], x.dtype, cond)
-    theta, last = (angle(process, t, tolerance).to(x.device).expand(len(x)) for t in (start, 1.0))
+    theta, last = (angle(process, t, tolerance).to(x.device).expand(len(x)) for t in (start or 0.0, 1.0))
 
     def rate(at: Tensor, y: Tensor) -> Tensor:
         velocity, trace = divergence(lambda y: flow.velocity(at, y), y[:, :D], directions)
@@ -110,7 +119,7 @@ def _batch(
     with torch.no_grad():
         y = torch.cat((x.flatten(1).double(), x.new_zeros(len(x), probes or 1, dtype=torch.float64)), dim=1)
         log_unit = 0.0
-        if start == 0:
+        if start is None:
             y = y + theta[:, None] / 2 * rate(theta, y)
         else:
             level = process.level(start)
@@ -130,7 +139,7 @@ def dequantised_likelihood(
     *,
     by: Literal["noise", "uniform"] = "noise",
     draws: int = 1,
-    tolerance: float = 2e-5,
+    tolerance: float = 3e-5,
     probes: int | None = None,
     seed: int = 0,
     cond: Any = None,
@@ -153,13 +162,12 @@ def dequantised_likelihood(
         raise InputError(f"draws: {draws} fill no cell; give at least 1")
     grid.index(x_0)
     process, D = denoiser.process, x_0[0].numel()
-    # A clock may begin at a finite level, and there is noise there: at 0 itself the flow would take x_t for data.
-    start = max(finest(process, grid), 1e-300) if by == "noise" else 0.0
+    start = finest(process, grid) if by == "noise" else None
     source = SeededNoise.samples(seed, len(x_0))
     log_weights, evaluations = [], 0
     for k in range(draws):
         on_batch = None if progress is None else _part(progress, k, draws)
-        if by == "noise":
+        if start is not None:
             z = source(k, x_0)
             level = process.level(start)
             x = noisy(x_0, z, level)

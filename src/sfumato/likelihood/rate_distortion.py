@@ -30,7 +30,8 @@ def rate_distortion(bound: Bound) -> Curve:
     logsnr, errors, costs = (x.flatten() for x in (bound.logsnr, bound.errors, bound.contributions))
     order = logsnr.argsort()
     groups = [g for g in order.tensor_split(min(POINTS, bound.logsnr.shape[1])) if len(g)]
-    sent = torch.stack([costs[g].sum() for g in groups]).cumsum(0) / len(bound.prior)
+    spent = torch.stack([costs[g].sum() for g in groups]) / len(bound.prior)
+    sent = spent.cumsum(0) - spent / 2  # at the middle of a group's levels, where its x_0-hats are
     return Curve(
         logsnr=torch.stack([logsnr[g].clamp(min=-40).mean() for g in groups]),
         rate=bits_per_dim(bound.prior.mean() + sent, bound.dimensions),

@@ -1,5 +1,7 @@
 """A density on [0, 1] to be learned: constant on equal cells, with exact distribution function and quantiles."""
 
+import math
+
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -31,7 +33,7 @@ class Density(nn.Module):
         """``log p(x)``."""
         K = len(self.change)
         cell = (x.detach() * K).long().clamp(0, K - 1)
-        return (self._log_masses() + torch.log(torch.tensor(float(K)))).to(x.device)[cell]
+        return (self._log_masses() + math.log(K)).to(x.device)[cell]
 
     def cdf(self, x: Float[Tensor, "*b"]) -> Float[Tensor, "*b"]:
         """The mass below x."""
