@@ -1,4 +1,4 @@
-"""Bits per dimension of held-out digits under models of every kind that Sfumato trains, each after the same CPU minutes.
+"""Bits per dimension of held-out digits under models of every kind that Sfumato trains, after equal CPU minutes.
 
     python benchmarks/likelihood_digits.py --seconds 600 --out benchmarks/results/likelihood_digits.json
 
@@ -37,6 +37,10 @@ TRAINING = ["training.learning_rate=3e-3", "training.decay_after=50_000", "train
 MODELS: dict[str, tuple[str, list[str]]] = {
     "ddpm": ("ddpm", UNET),
     "improved-ddpm": ("improved-ddpm", UNET),
+    "improved-ddpm, L_vlb": (
+        "improved-ddpm",
+        [*UNET, "objective.kind=bound", "objective.times=loss-aware"],
+    ),
     "vdm": ("vdm", [*UNET, "network.fourier=[3,4]"]),
     "T=20 linear betas": (
         "ddpm-learned-betas",

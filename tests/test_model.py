@@ -221,3 +221,67 @@ def test_a_setting_says_which_sampler(model: Model) -> None:
     for arguments in ({"sampler": "ddim", "tolerance": 1e-3}, {"sampler": "adaptive", "steps": 5}):
         with pytest.raises(InputError, match=r"adaptive"):
             model.sample(1, **arguments)  # type: ignore[arg-type]
+
+
+@pytest.fixture(scope="module")
+def vae() -> Model:
+    settings = ["hierarchy.widths=[6, 3]", "hierarchy.hidden=8", "hierarchy.depth=1"]
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        made = Model.fresh(recipes.read("mhvae", settings), spec())
+        shaken(made.module)
+    return made
+
+
+def test_sample_i_of_a_hierarchy_depends_on_its_seed_alone(vae: Model) -> None:
+    free = Model(vae.module, spec(low=-1.0, high=1.0, levels=None, dtype="float32"), vae.recipe)
+    whole = free.sample(64, seed=3)
+    assert whole.std() > 0.1
+    assert len(whole.flatten(1).unique(dim=0)) == 64
+    # A value that lies half-way between two of the 17 levels may fall to either side, in another batch.
+    for other in (free.sample(64, seed=3, batch=7), torch.cat([free.sample(1, seed=3, first=i) for i in range(64)])):
+        assert (other != whole).sum() <= 2
+    assert not torch.equal(free.sample(64, seed=4), whole)
+
+
+def test_samples_of_a_hierarchy_are_the_datas_own_levels(vae: Model) -> None:
+    samples = vae.sample(32, seed=0)
+    assert samples.shape == (32, 1, 8, 8)
+    assert set(samples.unique().tolist()) <= set(range(17))
+    vae.module.train()
+    assert torch.equal(vae.sample(32, seed=0), samples)
+    assert vae.module.training
+
+
+def test_a_saved_hierarchy_comes_back_the_same(vae: Model, tmp_path: Path) -> None:
+    vae.save_pretrained(tmp_path)
+    again = Model.from_pretrained(tmp_path)
+    assert again.recipe == vae.recipe
+    assert again.num_parameters == vae.num_parameters == sum(p.numel() for p in vae.module.parameters())
+    assert torch.equal(again.sample(16, seed=1), vae.sample(16, seed=1))
+    assert "hierarchical VAE" in (tmp_path / "README.md").read_text()
+
+
+@pytest.mark.parametrize(
+    "setting",
+    [{"sampler": "ddim"}, {"steps": 5}, {"eta": 0.0}, {"tolerance": 1e-3}, {"watch": lambda *_: None}],
+)
+def test_a_hierarchy_has_no_sampler_to_set(vae: Model, setting: dict[str, object]) -> None:
+    (name,) = setting
+    with pytest.raises(
+        InputError, match=rf"^mhvae: .* draws its 2 latents in turn and has no sampler.* leave out {name}$"
+    ):
+        vae.sample(2, **setting)  # type: ignore[arg-type]
+
+
+def test_a_hierarchy_has_no_denoiser(vae: Model) -> None:
+    for ask in (lambda: vae.denoiser, vae.beliefs, vae.tableau):
+        with pytest.raises(InputError, match=r"^mhvae: .* has no denoiser.*give a diffusion model$"):
+            ask()
+
+
+def test_weights_of_a_diffusion_model_keep_their_names(model: Model) -> None:
+    assert model.module is model.denoiser
+    assert all(name.startswith("network.") for name in model.module.state_dict())
+    learned = Model.fresh(recipes.read("vdm", ["network.width=8"]), spec())
+    assert {name.partition(".")[0] for name in learned.module.state_dict()} == {"network", "schedule"}

@@ -1,4 +1,4 @@
-"""A model: a denoiser, the contract of its data, and the recipe it was made by.
+"""A model: its module of weights, the contract of its data, and the recipe it was made by.
 
 On disk a model is a folder in the hub's layout: ``config.json`` (recipe and data contract, versioned),
 ``model.safetensors`` (weights), ``README.md`` (the model card), and ``sampler-N.json`` for each budget of N evaluations
@@ -23,6 +23,7 @@ from sfumato.data import DataSpec
 from sfumato.denoisers import Clamped, Denoiser, NetworkDenoiser
 from sfumato.errors import InputError
 from sfumato.files import digest, write_text, write_with
+from sfumato.hierarchical import MarkovianHVAE
 from sfumato.recipes import Recipe
 from sfumato.recipes.reading import validate
 from sfumato.sampling import Tableau, methods
@@ -31,18 +32,20 @@ from sfumato.sampling.tableau import Watch
 
 FORMAT = 1  # of config.json; raised when an older reader could misread a newer folder
 
+_Draw = Callable[[int, int, SeededNoise], Tensor]  # (number of the first, count, noise): samples in model units
+
 TOLERANCE = 1e-4  # of the adaptive sampler, in model units: below what 8 bits show
 
 
 @dataclass(frozen=True, eq=False)
 class Model:
-    """A trained (or fresh) model. ``denoiser`` and ``recipe`` agree; ``spec`` says what its numbers mean.
+    """A trained (or fresh) model. ``module`` and ``recipe`` agree; ``spec`` says what its numbers mean.
 
     ``fitted`` holds the tables that were fitted to these very weights, by their number of evaluations, and
     ``fitted_to`` the digest of the weights.
     """
 
-    denoiser: NetworkDenoiser
+    module: NetworkDenoiser | MarkovianHVAE
     spec: DataSpec
     recipe: Recipe
     fitted: Mapping[int, Tableau] = field(default_factory=dict)
@@ -52,7 +55,7 @@ class Model:
     def fresh(cls, recipe: Recipe, spec: DataSpec) -> "Model":
         """An untrained model for data of this contract. Raises InputError for a recipe that cannot be built."""
         recipe = recipe.resolved(spec)
-        return cls(recipe.build_denoiser(spec), spec, recipe)
+        return cls(recipe.build(spec), spec, recipe)
 
     @classmethod
     def from_pretrained(cls, folder: str | Path, device: str | torch.device = "cpu") -> "Model":
@@ -69,8 +72,8 @@ class Model:
         except InputError as error:
             raise InputError(f"{where}: {error}") from None
         model = cls.fresh(validate(config["recipe"], where), spec)
-        load_weights(model.denoiser, folder / "model.safetensors")
-        model.denoiser.to(device).eval()
+        load_weights(model.module, folder / "model.safetensors")
+        model.module.to(device).eval()
         weights = digest(folder / "model.safetensors")
         return replace(model, fitted=read_fitted(folder, weights)[0], fitted_to=weights)
 
@@ -81,7 +84,7 @@ class Model:
         """
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
-        save_weights(self.denoiser.state_dict(), folder / "model.safetensors")
+        save_weights(self.module.state_dict(), folder / "model.safetensors")
         write_text(folder / "README.md", card or self.card())
         for tableau in self.fitted.values():
             write_fitted(folder, tableau, self.fitted_to)
@@ -100,10 +103,11 @@ class Model:
     def card(self, measured: Mapping[str, str] | None = None) -> str:
         """The model card: what it is, how to use it, what was ``measured``."""
         shape = " x ".join(map(str, self.spec.shape))
+        kind = "diffusion model" if self.recipe.hierarchy is None else "hierarchical VAE"
         lines = [
             f"# {self.recipe.name} on {self.spec.source}",
             "",
-            f"A diffusion model of {self.spec.layout} data ({shape}), {self.num_parameters:,} parameters, trained on "
+            f"A {kind} of {self.spec.layout} data ({shape}), {self.num_parameters:,} parameters, trained on "
             f"{self.spec.count:,} samples with Sfumato {__version__}.",
             "",
             "```python",
@@ -118,14 +122,36 @@ class Model:
         return "\n".join(lines) + "\n"
 
     @property
+    def denoiser(self) -> NetworkDenoiser:
+        """The denoiser of a diffusion model. Raises InputError for a hierarchical VAE, which has none."""
+        if isinstance(self.module, MarkovianHVAE):
+            raise InputError(
+                f"{self._vae()} and has no denoiser: no sampler to choose, tune or certify, and no likelihood by one; "
+                "give a diffusion model"
+            )
+        return self.module
+
+    def _vae(self) -> str:
+        assert isinstance(self.module, MarkovianHVAE)
+        several = len(self.module.widths) > 1
+        latents = f"its {len(self.module.widths)} latents in turn" if several else "one latent"
+        return f"{self.recipe.name}: a hierarchical VAE draws {latents}"
+
+    def check_settings(self, **settings: Any) -> None:
+        """Raises InputError for a hierarchical VAE and any of these settings of a sampler that is not None."""
+        given = [name for name, value in settings.items() if value is not None]
+        if given and isinstance(self.module, MarkovianHVAE):
+            raise InputError(f"{self._vae()} and has no sampler to choose; leave out {', '.join(given)}")
+
+    @property
     def num_parameters(self) -> int:
         """How many numbers are learned."""
-        return sum(p.numel() for p in self.denoiser.parameters())
+        return sum(p.numel() for p in self.module.parameters())
 
     @property
     def device(self) -> torch.device:
-        """Where the network is."""
-        return next(self.denoiser.parameters()).device
+        """Where the weights are."""
+        return next(self.module.parameters()).device
 
     def sampler(self, name: str | None = None, eta: float | None = None, tolerance: float | None = None) -> str:
         """The sampler of that name; without one, the one whose setting is given, or the recipe's."""
@@ -186,11 +212,36 @@ class Model:
         Sample i depends on (seed, first + i) alone, never on ``batch`` or its neighbours (up to the float rounding of
         the network). ``watch(first, row, t, x, prediction)`` is called after each evaluation, with the index of the
         first sample of the batch. ``tolerance`` is for the "adaptive" sampler, 1e-4 unless given; ``steps`` and
-        ``eta`` are for the others. Raises InputError for a count below 1, a setting that the sampler has not, and for
-        what ``tableau`` refuses.
+        ``eta`` are for the others. A hierarchical VAE has no sampler, and takes neither its settings nor ``watch``.
+        Raises InputError for a count below 1, a setting that the model or its sampler has not, and for what
+        ``tableau`` refuses.
         """
         if count < 1 or batch < 1:
             raise InputError(f"count {count}, batch {batch}: give at least 1")
+        self.check_settings(sampler=sampler, steps=steps, eta=eta, tolerance=tolerance, watch=watch)
+        if isinstance(self.module, MarkovianHVAE):
+            draw = _latents(self.module)
+        else:
+            draw = self._run(sampler, steps, eta, tolerance, watch)
+        parts = []
+        was_training = self.module.training
+        self.module.eval()
+        with torch.no_grad():
+            for i in range(first, first + count, batch):
+                n = min(batch, first + count - i)
+                parts.append(self.spec.decode(draw(i, n, SeededNoise.samples(seed, n, i))).cpu())
+        self.module.train(was_training)
+        return torch.cat(parts)
+
+    def _run(
+        self,
+        sampler: str | None,
+        steps: int | None,
+        eta: float | None,
+        tolerance: float | None,
+        watch: Callable[[int, int, Tensor, Tensor, Prediction], None] | None,
+    ) -> _Draw:
+        """The runs of a sampler, in model units."""
         sampler = self.sampler(sampler, eta, tolerance)
         tableau = None
         if sampler != ADAPTIVE:
@@ -201,27 +252,22 @@ class Model:
             raise InputError("steps, eta: adaptive takes the steps it needs; give it a tolerance")
         denoiser, shape = self.beliefs(), self.spec.shape
         start = self.denoiser.process.prior(1.0 if tableau is None else tableau.start)
-        parts = []
-        was_training = self.denoiser.training
-        self.denoiser.eval()
-        with torch.no_grad():
-            for i in range(first, first + count, batch):
-                n = min(batch, first + count - i)
-                noise = SeededNoise.samples(seed, n, i)
-                z = noise(0, torch.empty((n, *shape), device=self.device))
-                x = start.variance.sqrt().to(z) * z
-                on_row = None
-                if watch is not None:
-                    on_row = _at(watch, i)
-                if tableau is None:
-                    x = sampling.solve(
-                        denoiser, x, tolerance=TOLERANCE if tolerance is None else tolerance, watch=on_row
-                    )
-                else:
-                    x = sampling.run(denoiser, tableau, x, noise=noise, watch=on_row)
-                parts.append(self.spec.decode(x).cpu())
-        self.denoiser.train(was_training)
-        return torch.cat(parts)
+
+        def draw(first: int, count: int, noise: SeededNoise) -> Tensor:
+            z = noise(0, torch.empty((count, *shape), device=self.device))
+            x = start.variance.sqrt().to(z) * z
+            on_row = None if watch is None else _at(watch, first)
+            if tableau is None:
+                return sampling.solve(
+                    denoiser, x, tolerance=TOLERANCE if tolerance is None else tolerance, watch=on_row
+                )
+            return sampling.run(denoiser, tableau, x, noise=noise, watch=on_row)
+
+        return draw
+
+
+def _latents(module: MarkovianHVAE) -> _Draw:
+    return lambda first, count, noise: module.sample(count, noise)
 
 
 def _at(watch: Callable[[int, int, Tensor, Tensor, Prediction], None], first: int) -> Watch:

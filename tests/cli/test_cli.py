@@ -307,6 +307,13 @@ def test_the_surface_of_the_command_line_is_frozen() -> None:
         "sample": sorted(
             [*common, "--batch", "--count", "--eta", "--out", "--sampler", "--seed", "--steps", "--tolerance"]
         ),
+        "likelihood": sorted(
+            [
+                *common,
+                *("--against", "--batch", "--count", "--dequantisation", "--draws", "--evaluations", "--no-flow"),
+                *("--out", "--per-sample", "--probes", "--seed", "--steps", "--tolerance", "--variance"),
+            ]
+        ),
         "tune": sorted([*common, "--count", "--iterations", "--nfe", "--seed", "--show"]),
         "certify": sorted([*common, "--methods", "--nfe", "--oracle", "--out", "--samples", "--seed"]),
         "report": sorted(common),
@@ -319,3 +326,51 @@ def test_help_has_an_example(verb: str, capsys: pytest.CaptureFixture[str]) -> N
         main([verb, "--help"])
     assert stop.value.code == 0
     assert f"sfumato {verb} " in capsys.readouterr().out
+
+
+@pytest.fixture(scope="module")
+def vae(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished run of a tiny hierarchical VAE on digits."""
+    folder = tmp_path_factory.mktemp("run") / "vae"
+    settings = ["hierarchy.levels=2", "hierarchy.hidden=8", "hierarchy.depth=1", "training.batch=16"]
+    assert main(["train", "digits", "--recipe", "mhvae", *settings, "--steps", "30", "--out", str(folder)]) == 0
+    return folder
+
+
+def test_a_hierarchy_is_a_model_like_the_others(vae: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["sample", str(vae), "-n", "3"]) == 0
+    assert "3 samples through 2 latents, seed 0" in capsys.readouterr().out
+    assert {p.name for p in (vae / "samples").iterdir()} == {"latents-2-n3-seed0.png", "latents-2-n3-seed0.npz"}
+    with np.load(vae / "samples" / "latents-2-n3-seed0.npz") as arrays:
+        assert arrays["samples"].shape == (3, 1, 8, 8)
+        assert arrays["samples"].dtype == np.uint8
+    assert main(["sample", str(vae), "-n", "3", "--out", str(tmp_path / "x.png"), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["latents"] == 2
+    assert main(["train", "--resume", str(vae), "--steps", "40"]) == 0
+    (vae / "gallery.npz").unlink()
+    assert main(["report", str(vae)]) == 0
+    with np.load(vae / "gallery.npz") as arrays:
+        assert set(arrays.files) == {"samples", "real", "neighbours", "distances", "held_out_distances"}
+    page = (vae / "report.html").read_text()
+    assert "Drawn with 2 latents, seed 0" in page
+    for absent in ("From noise to data", "The process", "Loss by noise level", "noise levels", "schedule"):
+        assert absent not in page
+
+
+@pytest.mark.parametrize(
+    ("argv", "message"),
+    [
+        (["sample", "--sampler", "ddim"], "has no sampler to choose; leave out --sampler"),
+        (["sample", "--steps", "9", "--eta", "1"], "leave out --steps, --eta"),
+        (["sample", "--tolerance", "1e-3"], "leave out --tolerance"),
+        (["sample", "--out", "x.gif"], "a film shows the way from noise"),
+        (["tune"], "mhvae: a hierarchical VAE draws its 2 latents in turn and has no denoiser"),
+        (["certify"], "mhvae: a hierarchical VAE draws its 2 latents in turn and has no denoiser"),
+    ],
+)
+def test_what_a_hierarchy_has_not_is_refused(
+    vae: Path, capsys: pytest.CaptureFixture[str], argv: list[str], message: str
+) -> None:
+    before = sorted(vae.iterdir())
+    assert message in fails(capsys, argv[0], str(vae), *argv[1:])
+    assert sorted(vae.iterdir()) == before

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from sfumato import recipes
 from sfumato.report import grid, sections, showing, write_report
 from sfumato.report.run import read_run
 from sfumato.report.showing import verdict
@@ -394,3 +395,28 @@ def test_large_colour_images_stay_affordable(tmp_path):
     arrays["trajectory_logsnr"] = np.linspace(-9, 9, 6)
     folder = write_run(tmp_path, spec, arrays=arrays, rows=[])
     assert write_report(folder).stat().st_size < 1_300_000
+
+
+def test_the_page_of_a_hierarchy_shows_what_it_has(tmp_path):
+    spec = SPECS["image"]
+    arrays = {name: value for name, value in gallery(spec).items() if not name.startswith("trajectory")}
+    rows = metrics()
+    for row in rows:
+        if row["kind"] == "held_out":
+            row["levels"] = [{"loss": row["loss"], "error": 0.01, "train_loss": row["train_loss"]}]
+    folder = write_run(tmp_path, spec, rows=rows, arrays=arrays)
+    config = json.loads((folder / "config.json").read_text())
+    config["recipe"] = recipes.read("mhvae").resolved(spec).model_dump(mode="json")
+    (folder / "config.json").write_text(json.dumps(config))
+    (folder / "gallery.json").write_text(json.dumps({"latents": 1, "seed": 4, "seconds": 0.5}))
+    html, _ = read(folder)
+    assert "Drawn with 1 latent, seed 4, 0.5 s in all" in html
+    assert "with their random latents" in html
+    assert "negative ELBO, nats per dimension" in html
+    for absent in ("From noise to data", "The process", "Loss by noise level", "noise level", "trajector", "objective"):
+        assert absent not in html
+
+
+@pytest.mark.parametrize(("overrides", "name"), [([], "loss"), (["objective.kind=bound"], "negative ELBO")])
+def test_the_loss_is_called_what_it_is(tmp_path, overrides, name):
+    assert read_run(write_run(tmp_path, SPECS["image"], overrides=overrides)).loss.startswith(name)

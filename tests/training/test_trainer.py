@@ -40,7 +40,7 @@ def trainer(run: Path, dataset: Dataset, *settings: str) -> Trainer:
 
 
 def state(t: Trainer) -> dict[str, Tensor]:
-    tensors = {f"w.{k}": v.clone() for k, v in t.denoiser.state_dict().items()}
+    tensors = {f"w.{k}": v.clone() for k, v in t.module.state_dict().items()}
     tensors |= {f"e.{k}": v.clone() for k, v in t.ema.module.state_dict().items()}
     return tensors | {f"o.{k}": v.clone() for k, v in checkpoint.optimizer_tensors(t.optimizer).items()}
 
@@ -86,19 +86,30 @@ def test_training_learns(tmp_path: Path, dataset: Dataset) -> None:
     # Answering zero has a loss of E eps^2 = 1. For data of unit variance the best linear answer, sigma x_t, has
     # alpha^2 at each level; to come half of the way from the one to the other is to have learnt.
     t = (torch.arange(8, dtype=torch.float64) + 0.5) / 8
-    linear = float((learner.denoiser.process.level(t).alpha ** 2).mean())
+    linear = float((learner.model.denoiser.process.level(t).alpha ** 2).mean())
     assert float(losses[-1]) < 0.5 * (1 + linear)  # type: ignore[arg-type]
 
 
 def test_the_held_out_measurement_moves_only_with_the_model(tmp_path: Path, dataset: Dataset) -> None:
     t = trainer(tmp_path, dataset)
-    first = t.held_out.measure(t.denoiser)
+    first = t.held_out.measure(t.module)
     torch.manual_seed(99)
-    assert t.held_out.measure(t.denoiser) == first
+    assert t.held_out.measure(t.module) == first
     levels = first["levels"]
     assert [level["t"] for level in levels] == sorted(level["t"] for level in levels)
     # The untrained network answers zero: the loss is the mean of eps^2 over 128 x 2 numbers, 1 within 5 sqrt(2/256).
     assert all(abs(level["loss"] - 1) < 5 * (2 / 256) ** 0.5 for level in levels)
+
+
+def test_what_is_measured_is_even_however_times_are_drawn(tmp_path: Path, dataset: Dataset) -> None:
+    t = trainer(tmp_path, dataset, "objective.times=loss-aware", "target=v")
+    first = t.held_out.measure(t.module)
+    for p in t.loss.parameters():
+        p.data.add_(torch.linspace(-2, 2, p.numel()).view_as(p))
+    uniform = torch.linspace(0.05, 0.95, 9, dtype=torch.float64)
+    drawn, even = (t.loss.levels(t.module, uniform, even) for even in (False, True))
+    assert (drawn[0] - even[0]).abs().max() > 0.1  # type: ignore[index]
+    assert t.held_out.measure(t.module) == first
 
 
 def test_a_step_is_a_function_of_seed_and_images_seen(tmp_path: Path, dataset: Dataset) -> None:
@@ -143,7 +154,7 @@ def test_ctrl_c_during_the_closing_measurement_loses_nothing(
         os.kill(os.getpid(), signal.SIGINT)
         return measure(*args)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(HeldOut, "measure", lambda self, denoiser: interrupted(denoiser))
+    monkeypatch.setattr(HeldOut, "measure", lambda self, module: interrupted(module))
     t.train(steps=9)
     assert checkpoint.newest(tmp_path / "checkpoints", pytest.fail).name == f"{9 * 32:012d}"  # type: ignore[union-attr]
     assert rows(tmp_path, "stop")[-1]["step"] == 9
@@ -168,7 +179,7 @@ def test_a_bad_layer_is_named_and_the_last_checkpoint_is_whole(
 ) -> None:
     t = trainer(tmp_path, dataset)
     poison = Poisoned()
-    inner = t.denoiser.network
+    inner = t.module.network
 
     class Wrapped(nn.Module):
         def __init__(self) -> None:
@@ -180,8 +191,7 @@ def test_a_bad_layer_is_named_and_the_last_checkpoint_is_whole(
             y: Tensor = self.poison(self.inner(x, label))
             return y
 
-    t.denoiser.network = t.network = Wrapped()
-    t.ema.network = inner
+    t.module.network = Wrapped()
 
     def watch(progress: Progress) -> None:
         if progress.step == 5:
@@ -225,7 +235,7 @@ def test_poisoned_data_is_called_that(tmp_path: Path, dataset: Dataset) -> None:
 def test_weights_that_are_not_finite_are_never_written(tmp_path: Path, dataset: Dataset) -> None:
     t = trainer(tmp_path, dataset)
     t.train(steps=3)
-    next(t.denoiser.parameters()).data[:] = float("inf")
+    next(t.module.parameters()).data[:] = float("inf")
     with pytest.raises(NonFiniteError, match="non-finite weights"):
         t.save()
     parts, _ = checkpoint.load(checkpoint.newest(tmp_path / "checkpoints", pytest.fail))  # type: ignore[arg-type]

@@ -122,5 +122,7 @@ def _pictures(folder: Path, gallery: "Gallery", model: "Model") -> dict[str, Pat
     paths["samples"].parent.mkdir(exist_ok=True)
     image = picture(gallery.samples.numpy(), model.spec)
     write_with(paths["samples"], image.save)
-    write_with(paths["movie"], lambda beside: movie(gallery.trajectory_x_0.numpy(), model.spec, beside))
+    assert gallery.trajectory is not None  # the demo's recipe makes a diffusion model
+    estimates = gallery.trajectory.x_0.numpy()
+    write_with(paths["movie"], lambda beside: movie(estimates, model.spec, beside))
     return paths

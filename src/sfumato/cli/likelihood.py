@@ -91,11 +91,13 @@ def run(args: argparse.Namespace) -> int:
 
     from sfumato.evaluation import likelihood as measuring
     from sfumato.evaluation import unlike
-    from sfumato.likelihood.rate_distortion import rate_distortion
     from sfumato.model import Model
 
     model = Model.from_pretrained(args.run_folder, common.pick_device(args.device))
-    model.denoiser.requires_grad_(False)
+    model.module.requires_grad_(False)
+    if model.recipe.hierarchy is not None:  # there is no noise level to visit and no flow to follow
+        model.check_settings(**{"--steps": args.steps, "--probes": args.probes})
+        args.no_flow = True
     settings = _settings(args, model)
     values, rows, what = _data(args, model, args.data, out)
     x_0 = measuring.encode(model, values, what)
@@ -123,7 +125,10 @@ def run(args: argparse.Namespace) -> int:
     reference = None
     if reference_values:
         base = _bound(model, reference_values[1], settings, "training data")
-        reference = unlike.Reference(base.bits, unlike.score_norms(model.denoiser, reference_values[1], args.batch))
+        norms = None
+        if model.recipe.hierarchy is None:
+            norms = unlike.score_norms(model.denoiser, reference_values[1], args.batch)
+        reference = unlike.Reference(base.bits, norms)
     scores = _scores(model, values, x_0, bound, reference)
     against = None
     if other is not None:
@@ -135,7 +140,6 @@ def run(args: argparse.Namespace) -> int:
             "bits_per_dim": _both(foreign.estimate),
             "auroc": {name: vars(unlike.auroc(scores[name], theirs[name])) for name in scores if name in theirs},
         }
-    curve = rate_distortion(bound)
     order = bound.bits.argsort()
     shown = min(SHOWN, len(order))
     ends = {"most": order[:shown], "least": order[-shown:].flip(0)}
@@ -155,12 +159,7 @@ def run(args: argparse.Namespace) -> int:
         "flow": None if flow is None else {**_both(flow.estimate), "evaluations": flow.evaluations},
         "scores": {name: {"mean": float(s.mean()), "std": float(s.std())} for name, s in scores.items()},
         "against": against,
-        "rate_distortion": {
-            "logsnr": curve.logsnr.tolist(),
-            "t": model.denoiser.process.schedule.time(curve.logsnr).clamp(0, 1).tolist(),
-            "rate": curve.rate.tolist(),
-            "rmse": (curve.rmse * (spec.scale[0] if len(spec.scale) == 1 else 1)).tolist(),
-        },
+        "rate_distortion": _curve(model, bound),
         **{
             name: {"samples": [rows[i] for i in index.tolist()], "bits": bound.bits[index].tolist()}
             for name, index in ends.items()
@@ -179,6 +178,21 @@ def run(args: argparse.Namespace) -> int:
         out.say(str(path))
     out.result({**record, "files": [str(path) for path in files]})
     return 0
+
+
+def _curve(model: "Model", bound: "Bound") -> dict[str, list[float]] | None:
+    from sfumato.likelihood.rate_distortion import rate_distortion
+
+    if model.recipe.hierarchy is not None:
+        return None
+    scale = model.spec.scale[0] if len(model.spec.scale) == 1 else 1.0
+    curve = rate_distortion(bound)
+    return {
+        "logsnr": curve.logsnr.tolist(),
+        "t": model.denoiser.process.schedule.time(curve.logsnr).clamp(0, 1).tolist(),
+        "rate": curve.rate.tolist(),
+        "rmse": (curve.rmse * scale).tolist(),
+    }
 
 
 def _check(args: argparse.Namespace) -> None:
@@ -268,7 +282,8 @@ def _scores(
         scores["complexity"] = bound.bits - compressed
     if reference is not None:
         scores["typicality"] = reference.typicality(bound.bits)
-        scores["norms"] = reference.norm_distance(unlike.score_norms(model.denoiser, x_0))
+        if reference.norms is not None:
+            scores["norms"] = reference.norm_distance(unlike.score_norms(model.denoiser, x_0))
     return {name: scores[name] for name in SCORES if name in scores}
 
 
@@ -295,7 +310,7 @@ def _table(record: dict[str, Any], bound: "Bound", flow: "Exact | None") -> list
     return lines
 
 
-def _total(label: str, estimate: "Estimate", evaluations: float) -> str:
+def _total(label: str, estimate: "Estimate", evaluations: int | float) -> str:
     method = "" if math.isnan(estimate.method) else f" ({estimate.method:.4f})"
     return f"  {label:<22}{estimate.mean:>9.4f} ± {estimate.error:.4f}{method}   {evaluations:,.0f} evaluations each"
 

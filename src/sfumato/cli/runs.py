@@ -70,6 +70,8 @@ def begin(
 def _refuse(model: "Model", dataset: "Dataset", source: str) -> None:
     if len(dataset.values) < 2:
         raise InputError(f"{source}: holds 1 sample; give at least 2, one to train on and one to hold out")
+    if model.recipe.hierarchy is not None:
+        return
     try:
         model.tableau()
     except InputError as error:
@@ -143,9 +145,10 @@ def train(trainer: "Trainer", out: Output, device: "torch.device", goal: Goal) -
     steps = int(goal["steps"]) if "steps" in goal else None
     seconds = goal.get("seconds")
     model = trainer.model
-    check = model.denoiser.process.check_prior(model.spec.second_moment)
-    if check.warning:
-        out.warn(check.warning)
+    if model.recipe.hierarchy is None:
+        check = model.denoiser.process.check_prior(model.spec.second_moment)
+        if check.warning:
+            out.warn(check.warning)
     limit = f"{steps:,} steps" if seconds is None else duration(seconds)
     out.say(
         f"training {model.recipe.name} on {model.spec.source}: {model.num_parameters:,} parameters, "

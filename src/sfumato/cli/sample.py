@@ -60,13 +60,15 @@ def run(args: argparse.Namespace) -> int:
         raise InputError(f"--out {args.out}: the folder {args.out.parent} cannot be written to; choose another")
     if args.out is not None and not args.out.parent.is_dir():
         raise InputError(f"--out {args.out}: the folder {args.out.parent} does not exist; make it first")
-    from sfumato.model import Model
+    from sfumato.model import TOLERANCE, Model
     from sfumato.sampling.methods import ADAPTIVE
 
     out = common.Output(args)
     model = Model.from_pretrained(args.run_folder, common.pick_device(args.device))
-    sampler = model.sampler(args.sampler, args.eta, args.tolerance)
     film = args.out is not None and args.out.suffix.lower() in (".gif", ".webp")
+    if model.recipe.hierarchy is not None:
+        return _through_latents(args, model, out, film)
+    sampler = model.sampler(args.sampler, args.eta, args.tolerance)
     if sampler == ADAPTIVE and film:
         raise InputError(
             "--out: a film needs a sampler of fixed steps, and adaptive has its own; choose another sampler"
@@ -108,7 +110,12 @@ def run(args: argparse.Namespace) -> int:
     finally:
         bar.close()
     seconds = time.monotonic() - started
-    written = _write(args, model, samples, frames)
+    if sampler == ADAPTIVE:
+        steps = f"{args.tolerance or TOLERANCE:g}"
+    else:
+        steps = str(args.steps or model.recipe.sampling.steps)
+    eta = "" if args.eta is None else f"-eta{args.eta:g}"
+    written = _write(args, model, samples, f"{sampler}-{steps}{eta}", frames)
     out.say(
         f"{args.count} samples by {name}{'' if args.eta is None else f' with eta {args.eta:g}'}, "
         f"{taken} evaluations each, seed {args.seed}, "
@@ -141,24 +148,52 @@ def _warn_of_unused(out: common.Output, args: argparse.Namespace, model: "Model"
         out.warn(f"{name} {unused[name]} and is not used; 'sfumato tune --nfe {steps}' fits it again")
 
 
+def _through_latents(args: argparse.Namespace, model: "Model", out: common.Output, film: bool) -> int:
+    """Sample a hierarchical VAE, which has no sampler."""
+    assert model.recipe.hierarchy is not None
+    settings = {"sampler": args.sampler, "steps": args.steps, "eta": args.eta, "tolerance": args.tolerance}
+    model.check_settings(**{f"--{name}": value for name, value in settings.items()})
+    if film:
+        raise InputError(
+            f"--out {args.out}: a film shows the way from noise, and a hierarchical VAE goes none; end it in .png or "
+            ".npz"
+        )
+    started = time.monotonic()
+    samples = model.sample(args.count, seed=args.seed, batch=args.batch)
+    seconds = time.monotonic() - started
+    latents = model.recipe.hierarchy.levels
+    written = _write(args, model, samples, f"latents-{latents}", {})
+    out.say(
+        f"{args.count} samples through {latents} latent{'' if latents == 1 else 's'}, seed {args.seed}, "
+        f"in {common.duration(seconds)}"
+    )
+    for path in written:
+        out.say(str(path))
+    out.result(
+        {
+            "files": [str(path) for path in written],
+            "count": args.count,
+            "shape": list(samples.shape),
+            "latents": latents,
+            "seed": args.seed,
+            "seconds": round(seconds, 3),
+        }
+    )
+    return 0
+
+
 def _write(
-    args: argparse.Namespace, model: "Model", samples: "Tensor", frames: "dict[int, list[Tensor]]"
+    args: argparse.Namespace, model: "Model", samples: "Tensor", how: str, frames: "dict[int, list[Tensor]]"
 ) -> list[Path]:
+    """Write to --out, or into the run under a name that says ``how`` they were drawn."""
     from sfumato.files import write_with
-    from sfumato.model import TOLERANCE
-    from sfumato.sampling.methods import ADAPTIVE
 
     if args.out is not None:
         paths = [args.out]
     else:
-        sampler = model.sampler(args.sampler, args.eta, args.tolerance)
-        steps = args.steps or model.recipe.sampling.steps
-        if sampler == ADAPTIVE:
-            steps = f"{args.tolerance or TOLERANCE:g}"
         folder = args.run_folder / "samples"
         folder.mkdir(exist_ok=True)
-        eta = "" if args.eta is None else f"-eta{args.eta:g}"
-        stem = folder / f"{sampler}-{steps}{eta}-n{args.count}-seed{args.seed}"
+        stem = folder / f"{how}-n{args.count}-seed{args.seed}"
         paths = [stem.with_name(stem.name + suffix) for suffix in (".png", ".npz")]
     for path in paths:
         write_with(path, lambda beside: _write_one(beside, model, samples, frames))

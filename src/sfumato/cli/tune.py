@@ -17,6 +17,7 @@ from sfumato.errors import InputError
 from . import common
 
 if TYPE_CHECKING:
+    from sfumato.denoisers import Denoiser
     from sfumato.model import Model
     from sfumato.sampling import Tableau
     from sfumato.sampling.fitting import Errors, Fit, Progress, Trajectories
@@ -54,6 +55,7 @@ def run(args: argparse.Namespace) -> int:
 
     out = common.Output(args)
     model = Model.from_pretrained(args.run_folder, common.pick_device(args.device))
+    denoiser = model.beliefs()  # before a folder is made: a model without one is refused
     for evaluations in args.nfe:
         fitting.check_budget(evaluations)
     iterations = args.iterations or fitting.ITERATIONS
@@ -71,9 +73,9 @@ def run(args: argparse.Namespace) -> int:
             results.append({**state["result"], "seconds": 0.0})
             _say(out, state["result"], "done before")
         else:
-            paths = paths or _trajectories(args, model)
+            paths = paths or _trajectories(args, model, denoiser)
             started = time.monotonic()
-            fit = _fit(args, model, paths, evaluations, iterations, place, settings, state)
+            fit = _fit(args, model, denoiser, paths, evaluations, iterations, place, settings, state)
             result: dict[str, Any] = {
                 "evaluations": evaluations,
                 "kept": fit.kept,
@@ -113,7 +115,7 @@ def table(tableau: "Tableau", model: "Model") -> str:
     return "\n".join(lines)
 
 
-def _trajectories(args: argparse.Namespace, model: "Model") -> "Trajectories":
+def _trajectories(args: argparse.Namespace, model: "Model", denoiser: "Denoiser") -> "Trajectories":
     """The fine trajectories, kept beside the fits so that they are made once."""
     from safetensors import SafetensorError, safe_open
     from safetensors.torch import save_file
@@ -134,7 +136,7 @@ def _trajectories(args: argparse.Namespace, model: "Model") -> "Trajectories":
         pass  # not there, or half a file of another kind: made anew
     bar = common.Bar("fine trajectories")
     try:
-        paths = fitting.trajectories(model.beliefs(), model.spec.shape, count, seed=args.seed, watch=bar.count)
+        paths = fitting.trajectories(denoiser, model.spec.shape, count, seed=args.seed, watch=bar.count)
     finally:
         bar.close()
     tensors = {"x": paths.x.cpu().contiguous(), "x_0": paths.x_0.cpu().contiguous()}
@@ -145,6 +147,7 @@ def _trajectories(args: argparse.Namespace, model: "Model") -> "Trajectories":
 def _fit(
     args: argparse.Namespace,
     model: "Model",
+    denoiser: "Denoiser",
     paths: "Trajectories",
     evaluations: int,
     iterations: int,
@@ -164,7 +167,7 @@ def _fit(
 
     try:
         return fitting.fit_tableau(
-            model.beliefs(),
+            denoiser,
             evaluations,
             paths,
             iterations=iterations,

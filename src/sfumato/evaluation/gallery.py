@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -20,13 +21,25 @@ from .neighbours import nearest
 
 
 @dataclass(frozen=True, eq=False)
+class Trajectory:
+    """Of j samples the states ``x`` and the ``x_0``-hat (f, j, *shape) in f frames from noise to data, in data units.
+
+    States are divided by sqrt(alpha^2 + sigma^2), and not clipped. ``t`` and ``logsnr`` (f,) say where the frames are.
+    """
+
+    t: Tensor
+    logsnr: Tensor
+    x: Tensor
+    x_0: Tensor
+
+
+@dataclass(frozen=True, eq=False)
 class Gallery:
     """What gallery.npz holds, in data units, leading axis samples.
 
     ``samples`` (n, *shape) beside ``real`` training data; ``neighbours`` (m, *shape), the nearest training sample of
     each of the first m samples, at ``distances`` (m,), root mean square a value in model units, beside what held-out
-    data has; and of a few samples the states and the x_0-hat (f, j, *shape) in f frames from noise to data. States are
-    divided by sqrt(alpha^2 + sigma^2), and not clipped.
+    data has; and the ``trajectory`` of a few samples, for a model that starts from noise.
     """
 
     samples: Tensor
@@ -34,10 +47,7 @@ class Gallery:
     neighbours: Tensor
     distances: Tensor
     held_out_distances: Tensor
-    trajectory_t: Tensor
-    trajectory_logsnr: Tensor
-    trajectory_x: Tensor
-    trajectory_x_0: Tensor
+    trajectory: Trajectory | None
 
 
 SAMPLES = {"image": 64, "signal": 64, "vector": 2_000}
@@ -56,10 +66,43 @@ def make_gallery(
 ) -> Gallery:
     """Sample ``model`` and write gallery.npz and gallery.json into ``run``.
 
-    ``progress`` is called with (evaluations done, evaluations in all).
+    ``progress`` is called with (evaluations done, evaluations in all), where samples take evaluations.
     """
     spec, recipe = model.spec, model.recipe
-    count, follow = SAMPLES[spec.layout], FOLLOWED[spec.layout]
+    count = SAMPLES[spec.layout]
+    started = time.monotonic()
+    if recipe.hierarchy is None:
+        samples, trajectory, about = _followed(model, count, seed, progress)
+    else:
+        samples, trajectory, about = model.sample(count, seed=seed), None, {"latents": recipe.hierarchy.levels}
+    seconds = time.monotonic() - started
+
+    train, held_out = split(len(dataset.values), recipe.training.held_out, recipe.training.seed)
+    # In random order: a folder comes sorted by class, and the first samples would show one of them.
+    training = spec.encode(dataset.values[train[permutation(len(train), seed, "gallery")]])
+    distances, at = nearest(spec.encode(samples[:NEIGHBOURS]), training)
+    baseline, _ = nearest(spec.encode(dataset.values[held_out[:200]]), training)
+    gallery = Gallery(
+        samples=samples,
+        real=spec.decode(training[:count]),
+        neighbours=spec.decode(training[at]),
+        distances=distances,
+        held_out_distances=baseline,
+        trajectory=trajectory,
+    )
+    arrays = {name: value.numpy() for name, value in vars(gallery).items() if name != "trajectory"}
+    if trajectory is not None:
+        arrays |= {f"trajectory_{name}": value.numpy() for name, value in vars(trajectory).items()}
+    write_with(run / "gallery.npz", lambda beside: np.savez_compressed(beside, **arrays))
+    write_text(run / "gallery.json", json.dumps({**about, "seed": seed, "seconds": seconds}, indent=2) + "\n")
+    return gallery
+
+
+def _followed(
+    model: Model, count: int, seed: int, progress: Callable[[int, int], None]
+) -> tuple[Tensor, Trajectory, dict[str, Any]]:
+    """Samples of a diffusion model, the way of the first few, and what drew them."""
+    spec, follow = model.spec, FOLLOWED[model.spec.layout]
     tableau = model.tableau()
     frames = set(np.linspace(0, tableau.evaluations - 1, min(FRAMES, tableau.evaluations)).round().astype(int).tolist())
     followed: list[tuple[float, float, Tensor, Tensor]] = []
@@ -76,34 +119,13 @@ def make_gallery(
             state = x[:follow].cpu() / scale * torch.tensor(spec.scale) + torch.tensor(spec.shift)
             followed.append((float(t), float(level.logsnr), state, spec.decode(prediction.x_0[:follow].cpu())))
 
-    started = time.monotonic()
     samples = model.sample(count, seed=seed, batch=batch, watch=watch)
-    seconds = time.monotonic() - started
-
-    train, held_out = split(len(dataset.values), recipe.training.held_out, recipe.training.seed)
-    # In random order: a folder comes sorted by class, and the first samples would show one of them.
-    training = spec.encode(dataset.values[train[permutation(len(train), seed, "gallery")]])
-    distances, at = nearest(spec.encode(samples[:NEIGHBOURS]), training)
-    baseline, _ = nearest(spec.encode(dataset.values[held_out[:200]]), training)
-    gallery = Gallery(
-        samples=samples,
-        real=spec.decode(training[:count]),
-        neighbours=spec.decode(training[at]),
-        distances=distances,
-        held_out_distances=baseline,
-        trajectory_t=torch.tensor([f[0] for f in followed]),
-        trajectory_logsnr=torch.tensor([f[1] for f in followed]),
-        trajectory_x=torch.stack([f[2] for f in followed]),
-        trajectory_x_0=torch.stack([f[3] for f in followed]),
-    )
-    arrays = {name: value.numpy() for name, value in vars(gallery).items()}
-    write_with(run / "gallery.npz", lambda beside: np.savez_compressed(beside, **arrays))
+    times, logsnrs, states, estimates = zip(*followed, strict=True)
+    sampler = model.recipe.sampling.sampler
     about = {
-        "sampler": tableau.name if recipe.sampling.sampler == "auto" else recipe.sampling.sampler,
+        "sampler": tableau.name if sampler == "auto" else sampler,
         "steps": len(tableau.times),
-        "seed": seed,
-        "seconds": seconds,
         "evaluations": tableau.evaluations,
     }
-    write_text(run / "gallery.json", json.dumps(about, indent=2) + "\n")
-    return gallery
+    trajectory = Trajectory(torch.tensor(times), torch.tensor(logsnrs), torch.stack(states), torch.stack(estimates))
+    return samples, trajectory, about

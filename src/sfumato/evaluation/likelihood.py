@@ -3,14 +3,15 @@
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
-from sfumato.core import Chain
+from sfumato.core import Chain, SeededNoise
 from sfumato.errors import InputError
+from sfumato.hierarchical import MarkovianHVAE
 from sfumato.likelihood import (
     Bound,
     Exact,
@@ -23,7 +24,9 @@ from sfumato.likelihood import (
     walk,
 )
 from sfumato.model import Model
+from sfumato.numerics import random
 
+PASSES = 100  # of a hierarchical VAE, unless told
 EXACT_TRACE = 16  # numbers a sample, up to which a trace is taken exactly: it costs one pass backwards for each
 FLOW_EVALUATIONS = 120  # that a flow may take, for a forecast of time
 
@@ -93,8 +96,11 @@ def log_scale(model: Model) -> float:
 def measure_bound(model: Model, x_0: Tensor, settings: Settings, progress: Progress | None = None) -> Bound:
     """The bound of samples in model units, with nats in data units (of densities; probabilities have none).
 
+    A hierarchical VAE's is the mean of as many passes as ``evaluations``; it has no levels of noise to visit.
     Over a chain's levels, over ``steps``, or in continuous time. Raises InputError as ``walk`` and ``estimate`` do.
     """
+    if isinstance(model.module, MarkovianHVAE):
+        return _shifted(_hierarchy_bound(model.module, x_0, settings, progress), log_scale(model))
     denoiser = model.denoiser
     process, decoder = denoiser.process, model.recipe.build_decoder(model.spec)
     common: dict[str, Any] = {
@@ -135,6 +141,29 @@ def measure_flow(model: Model, x_0: Tensor, settings: Settings, progress: Progre
     return Exact(exact.nats + log_scale(model), exact.variance, exact.dimensions, exact.evaluations)
 
 
+@torch.no_grad()
+def _hierarchy_bound(
+    hierarchy: MarkovianHVAE, x_0: Tensor, settings: Settings, progress: Progress | None = None
+) -> Bound:
+    passes = settings.evaluations or PASSES
+    parts = []
+    for i in range(0, len(x_0), settings.batch):
+        x = x_0[i : i + settings.batch]
+        found = []
+        for k in range(passes):
+            noise = SeededNoise.samples(random.derive(settings.seed, "pass", k), len(x), i)
+            terms = hierarchy.terms(x, noise)
+            found.append(torch.stack([terms.prior, terms.steps.sum(1), terms.decoder]).double().cpu())
+            if progress is not None:
+                progress(i // settings.batch * passes + k + 1, -(-len(x_0) // settings.batch) * passes)
+        parts.append(torch.stack(found))
+    each = torch.cat(parts, dim=2)  # (passes, 3, B)
+    prior, steps, decoder = each.mean(0)
+    variance = each.sum(1).var(0) / passes if passes > 1 else torch.full_like(prior, math.nan)
+    none = prior.new_zeros(len(prior), 0)
+    return Bound(prior, steps, decoder, none, none, none, variance, x_0[0].numel(), passes)
+
+
 def _shifted(bound: Bound, nats: float) -> Bound:
     return Bound(**{**vars(bound), "decoder": bound.decoder + nats})
 
@@ -142,6 +171,11 @@ def _shifted(bound: Bound, nats: float) -> Bound:
 def forecast(model: Model, x_0: Tensor, settings: Settings, flow: bool) -> float:
     """Seconds that measuring will take: one batch denoised, and one pass backwards, are timed."""
     x = x_0[: settings.batch]
+    if isinstance(model.module, MarkovianHVAE):
+        started = time.perf_counter()
+        _hierarchy_bound(model.module, x, replace(settings, evaluations=2))
+        one = (time.perf_counter() - started) / 2
+        return (settings.evaluations or PASSES) * one * -(-len(x_0) // settings.batch)
     t = torch.full((len(x),), 0.5, dtype=torch.float64, device=x.device)
     passes = []
     for backwards in (False, True):

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Shaped
 from torch import Tensor
 
 from sfumato.data import DataSpec
@@ -25,7 +25,7 @@ NORM_LEVELS = 10
 _FROM, _TO = 8.0, -4.0  # log-SNR of the finest and of the coarsest level whose norms are taken
 
 
-def compressed_bits(values: Float[Tensor, "b *s"], spec: DataSpec) -> Float[Tensor, "b"] | None:
+def compressed_bits(values: Shaped[Tensor, "b *s"], spec: DataSpec) -> Float[Tensor, "b"] | None:
     """Bits/dim that the best of zlib, bz2 and lzma needs for each sample, as it is or as differences along rows.
 
     ``values`` in data units, on the levels of the data; None where it has no levels.
@@ -69,10 +69,10 @@ def score_norms(denoiser: Denoiser, x_0: Float[Tensor, "b *s"], batch: int = 256
 
 @dataclass(frozen=True, eq=False)
 class Reference:
-    """Data of the kind that the model was trained on: its ``bits`` (N,) and its score ``norms`` (N, L)."""
+    """Data of the kind that the model was trained on: its ``bits`` (N,), and its score ``norms`` (N, L) or None."""
 
     bits: Tensor
-    norms: Tensor
+    norms: Tensor | None
 
     def typicality(self, bits: Float[Tensor, "b"]) -> Float[Tensor, "b"]:
         """``|bits - mean bits|``."""
@@ -80,6 +80,7 @@ class Reference:
 
     def norm_distance(self, norms: Float[Tensor, "b levels"]) -> Float[Tensor, "b"]:
         """Mahalanobis distance to the reference, its covariance shrunk a little towards its diagonal."""
+        assert self.norms is not None
         centred = self.norms - self.norms.mean(0)
         covariance = centred.T @ centred / max(len(centred) - 1, 1)
         shrunk = 0.95 * covariance + 0.05 * covariance.diag().diag() + 1e-9 * torch.eye(len(covariance)).to(covariance)

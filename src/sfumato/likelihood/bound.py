@@ -38,7 +38,7 @@ class Bound:
     errors: Tensor
     variance: Tensor
     dimensions: int
-    evaluations: float
+    evaluations: int | float
 
     @property
     def nats(self) -> Float[Tensor, "b"]:

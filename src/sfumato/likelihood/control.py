@@ -9,39 +9,52 @@ from torch import Tensor
 from sfumato.core import Level
 from sfumato.core.levels import expand
 
+WIDEST = 512  # numbers a sample, up to which the Gaussian has a full covariance
+
 
 @dataclass(frozen=True, eq=False)
 class Control:
-    """N(mean, variance) for each number of a sample, both of a sample's shape and float64.
+    """N(mean, sum_d variance_d axis_d axis_d^T): ``mean`` and ``variance`` (D,), ``axes`` (D, D) or None for the unit's.
 
-    Its denoiser is off by ``e = (alpha^2 v eps - alpha sigma (x_0 - m)) / (alpha^2 v + sigma^2)``, so over the noise
-    ``E e^2 = ((alpha^2 v)^2 + (alpha sigma (x_0 - m))^2) / (alpha^2 v + sigma^2)^2``, whatever x_0 is.
+    Along an axis its denoiser is off by ``e = (alpha^2 v eps - alpha sigma (x_0 - m)) / (alpha^2 v + sigma^2)``, so over
+    the noise ``E e^2 = ((alpha^2 v)^2 + (alpha sigma (x_0 - m))^2) / (alpha^2 v + sigma^2)^2``, whatever x_0 is.
     """
 
     mean: Tensor
     variance: Tensor
+    axes: Tensor | None
 
     @classmethod
     def of(cls, x_0: Float[Tensor, "b *s"]) -> "Control":
-        """The means and variances of these samples."""
-        x = x_0.double()
-        return cls(x.mean(0), x.var(0, unbiased=False) + 1e-12)
+        """The mean and covariance of these samples, drawn to its diagonal as far as they are too few to tell it."""
+        x = x_0.double().flatten(1)
+        mean, (B, D) = x.mean(0), x.shape
+        variance = x.var(0, unbiased=False) + 1e-12
+        if D > WIDEST:
+            return cls(mean, variance, None)
+        covariance = (x - mean).T @ (x - mean) / B
+        share = D / (B + D)
+        covariance = (1 - share) * covariance + share * variance.diag()
+        variances, axes = torch.linalg.eigh(covariance)
+        return cls(mean, variances.clamp(min=1e-12), axes)
+
+    def _along(self, x: Tensor) -> Tensor:
+        return x if self.axes is None else x @ self.axes
 
     def excess(self, x_0: Float[Tensor, "b *s"], noise: Float[Tensor, "b *s"], level: Level) -> Float[Tensor, "b"]:
         """``sum_d e_d^2 - E e_d^2``, of mean zero over the noise, at a level of shape () or (B,)."""
-        x, z = x_0.double(), noise.double()
-        alpha, sigma = expand(level.alpha, x), expand(level.sigma, x)
+        away = self._along(x_0.double().flatten(1) - self.mean)
+        z = self._along(noise.double().flatten(1))
+        alpha, sigma = expand(level.alpha, away), expand(level.sigma, away)
         total = alpha**2 * self.variance + sigma**2
         from_noise = alpha**2 * self.variance / total
-        from_data = alpha * sigma / total * (x - self.mean)
-        square = (from_noise * z - from_data).square() - from_noise**2 - from_data**2
-        return torch.flatten(square, 1).sum(1)
+        from_data = alpha * sigma / total * away
+        return ((from_noise * z - from_data).square() - from_noise**2 - from_data**2).sum(1)
 
     def mean_errors(self, x_0: Float[Tensor, "b *s"], levels: Level) -> Float[Tensor, "b n"]:
         """``sum_d E e_d^2`` of each sample at each of the ``levels``, of shape (N,)."""
         alpha, sigma = levels.alpha[:, None].to(x_0.device), levels.sigma[:, None].to(x_0.device)
-        variance = self.variance.flatten()
-        total = alpha**2 * variance + sigma**2
-        from_noise = (alpha**2 * variance / total).square().sum(1)
-        squares = (x_0.double() - self.mean).square().flatten(1)
+        total = alpha**2 * self.variance + sigma**2
+        from_noise = (alpha**2 * self.variance / total).square().sum(1)
+        squares = self._along(x_0.double().flatten(1) - self.mean).square()
         return from_noise + squares @ (alpha * sigma / total).square().T

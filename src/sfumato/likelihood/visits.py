@@ -17,10 +17,10 @@ from sfumato.numerics import random
 
 from .control import Control
 
-PILOT_LEVELS = 24
-PILOT_SAMPLES = 16
+PILOT_LEVELS = 16
+PILOT_SAMPLES = 10
 CELLS = 1024  # of a span, equal in log-SNR: p is constant on each
-_LEAST = 0.1  # of p, spread evenly over the log-SNR: where the pilot saw nothing there may be something
+_LEAST = 0.05  # of p, spread evenly over the log-SNR: where the pilot saw nothing there may be something
 _FAR = -30.0  # the log-SNR that stands for pure noise where a number is needed
 
 

@@ -100,7 +100,7 @@ def _noise_variance(terms: Float[Tensor, "b n k"]) -> Float[Tensor, "b"]:
         return terms.var(2).sum(1) / terms.shape[2]
     if terms.shape[1] < 3:
         return torch.full((len(terms),), math.nan, dtype=terms.dtype)
-    # The square of (a - 2 b + c) holds the variances 1 : 4 : 1 and no straight trend. A sixth of their sum has each level
-    # once but for the two at either end; the first and the last square are taken whole, so that the end's is in it.
+    # The square of (a - 2 b + c) holds the variances 1 : 4 : 1 and no straight trend. A sixth of their sum has each
+    # level once but for the two at either end; the first and the last square are whole, so that the end's is in it.
     second = (terms[:, :-2, 0] - 2 * terms[:, 1:-1, 0] + terms[:, 2:, 0]).square()
     return second.sum(1) / 6 + 5 / 6 * (second[:, 0] + second[:, -1])

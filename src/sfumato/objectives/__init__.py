@@ -3,6 +3,9 @@
 from .bound import BoundLoss as BoundLoss
 from .bound import HybridLoss as HybridLoss
 from .denoising import DenoisingLoss as DenoisingLoss
+from .elbo import LatentModel as LatentModel
+from .elbo import NegativeELBO as NegativeELBO
+from .objective import Loss as Loss
 from .objective import Objective as Objective
 from .times import ChainTimes as ChainTimes
 from .times import LossAware as LossAware

@@ -1,23 +1,59 @@
-"""The contract of an objective."""
+"""The contracts of what is minimised: a loss of any model, and an objective, the loss of a denoiser at its times."""
 
 from abc import ABC, abstractmethod
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from sfumato.core import NoiseSource
-from sfumato.denoisers import NetworkDenoiser
+from sfumato.denoisers import Denoiser
 from sfumato.numerics.density import variance_surrogate
 
 from .times import TimeSampler
 
+M = TypeVar("M")
 
-class Objective(nn.Module, ABC):
-    """A loss per sample at given times and noise, and the times to take: no randomness inside.
+
+class Loss(nn.Module, ABC, Generic[M]):
+    """A loss per sample of a model of kind M, from uniform numbers and noise: no randomness inside.
+
+    Parameters, where there are any, are learned beside the model's.
+    """
+
+    @abstractmethod
+    def forward(
+        self,
+        module: M,
+        x_0: Float[Tensor, "b *s"],
+        uniform: Float[Tensor, "b"],
+        noise: NoiseSource,
+        cond: Any = None,
+    ) -> Float[Tensor, "b"]:
+        """Losses of shape (B,) to learn from; ``uniform`` in (0, 1] chooses what a loss is drawn over beside noise."""
+
+    @abstractmethod
+    def evenly(
+        self,
+        module: M,
+        x_0: Float[Tensor, "b *s"],
+        uniform: Float[Tensor, "b"],
+        noise: NoiseSource,
+        cond: Any = None,
+    ) -> Float[Tensor, "b"]:
+        """The same as they are measured: with nothing drawn more often than the rest, and no weight for that."""
+
+    @abstractmethod
+    def levels(
+        self, module: M, uniform: Float[Tensor, "b"], even: bool = False
+    ) -> tuple[Float[Tensor, "b"], Float[Tensor, "b"]] | None:
+        """(t, log-SNR) where these numbers lead ``forward``, or ``evenly``; None for a loss without levels."""
+
+
+class Objective(Loss[Denoiser]):
+    """A loss per sample at given times and noise, and the times to take.
 
     Draw 1 of the noise makes x_t.
-    Parameters, where ``times`` has any, are learned beside the network's.
     """
 
     def __init__(self, times: TimeSampler) -> None:
@@ -26,7 +62,7 @@ class Objective(nn.Module, ABC):
 
     def forward(
         self,
-        denoiser: NetworkDenoiser,
+        module: Denoiser,
         x_0: Float[Tensor, "b *s"],
         uniform: Float[Tensor, "b"],
         noise: NoiseSource,
@@ -34,7 +70,7 @@ class Objective(nn.Module, ABC):
     ) -> Float[Tensor, "b"]:
         """Losses of shape (B,) at the times of these quantiles, weighted so that their mean is that over all times."""
         t = self.times(uniform)
-        losses = self.at(denoiser, x_0, t, noise, cond)
+        losses = self.at(module, x_0, t, noise, cond)
         weight = self.times.weight(t)
         if weight is None:
             return losses
@@ -42,13 +78,29 @@ class Objective(nn.Module, ABC):
         log_prob = self.times.log_prob(t)
         return weighted if log_prob is None else weighted + variance_surrogate(weighted, log_prob)
 
+    def evenly(
+        self,
+        module: Denoiser,
+        x_0: Float[Tensor, "b *s"],
+        uniform: Float[Tensor, "b"],
+        noise: NoiseSource,
+        cond: Any = None,
+    ) -> Float[Tensor, "b"]:
+        return self.at(module, x_0, self.times.even(uniform), noise, cond)
+
+    def levels(
+        self, module: Denoiser, uniform: Float[Tensor, "b"], even: bool = False
+    ) -> tuple[Float[Tensor, "b"], Float[Tensor, "b"]]:
+        t = self.times.even(uniform) if even else self.times(uniform)
+        return t, module.process.level(t).logsnr.detach()
+
     @abstractmethod
     def at(
         self,
-        denoiser: NetworkDenoiser,
+        denoiser: Any,
         x_0: Float[Tensor, "b *s"],
         t: Float[Tensor, "*b"],
         noise: NoiseSource,
         cond: Any = None,
     ) -> Float[Tensor, "b"]:
-        """Losses of shape (B,) at times ``t`` of shape () or (B,)."""
+        """Losses of shape (B,) at times ``t`` of shape () or (B,), for the kind of denoiser that it needs."""

@@ -13,7 +13,7 @@ from pydantic import BaseModel, ValidationError
 
 from sfumato.errors import InputError
 
-from .recipe import Recipe
+from .recipe import OF_DIFFUSION, Recipe
 
 
 class _Loader(yaml.SafeLoader):
@@ -84,7 +84,8 @@ def read(name: str, overrides: Iterable[str] = ()) -> Recipe:
         raise InputError(f"{name}: not YAML: {' '.join(str(error).split())}") from None
     if not isinstance(data, dict):
         raise InputError(f"{name}: a recipe is a mapping of sections such as 'process:' and 'training:'")
-    recipe = validate(_merged(Recipe().model_dump(), data), where=name)
+    defaults = Recipe().model_dump(exclude=set(OF_DIFFUSION) if data.get("hierarchy") is not None else None)
+    recipe = validate(_merged(defaults, data), where=name)
     return override(recipe, overrides)
 
 
@@ -167,6 +168,8 @@ def _explain(error: ValidationError, data: dict[str, Any]) -> str:
         .removeprefix("Value error, ")
         .partition(" or object to extract")[0]
     )
+    if isinstance(given, dict):
+        return f"{key}: {allowed}"
     return f"{key}: {given!r} is not allowed; {allowed}"
 
 

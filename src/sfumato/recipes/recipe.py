@@ -8,15 +8,25 @@ recipe travels with weights.
 from __future__ import annotations
 
 import math
-from typing import Annotated, Literal
+from collections.abc import Callable
+from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+import torch
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    field_validator,
+    model_serializer,
+)
 from torch import nn
 
 from sfumato import core, networks, objectives
 from sfumato.data import DataOptions, DataSpec
 from sfumato.denoisers import NetworkDenoiser
 from sfumato.errors import InputError
+from sfumato.hierarchical import MarkovianHVAE, Restrictions
 from sfumato.sampling.methods import ADAPTIVE, NAMES
 
 PositiveInt = Annotated[int, Field(ge=1)]
@@ -328,6 +338,82 @@ class UNetNetwork(Section):
         return networks.UNet(shape, **self.model_dump(exclude={"kind"}), outputs=outputs)
 
 
+# --- hierarchy -------------------------------------------------------------------------------------------------------
+
+
+WIDEST = 256  # of an automatic latent, so that large images have a model that fits into memory
+
+
+class HierarchySection(Section):
+    """A Markovian hierarchical VAE of ``levels`` latents (3, or as many as ``widths``), in a diffusion model's place.
+
+    ``widths`` are the dimensions of z_1 .. z_T; null is the number of the data's values, at most 256, falling evenly
+    to the top. ``hidden`` and ``depth`` are those of the networks, one for each learned Gaussian. The restrictions are
+    those of ``hierarchical.Restrictions``; ``betas`` are a linear encoder's: ``even``, whose log-SNR falls evenly from
+    7 to -7, or ``cosine``.
+
+    Raises InputError when built with settings that contradict each other.
+    """
+
+    levels: PositiveInt | None = None
+    widths: Annotated[list[PositiveInt], Field(min_length=1)] | None = None
+    hidden: PositiveInt = 256
+    depth: PositiveInt = 2
+    same_dimension: bool = False
+    linear_encoder: bool = False
+    standard_end: bool = False
+    betas: Literal["even", "cosine"] | None = None
+
+    def resolved(self, spec: DataSpec) -> HierarchySection:
+        numbers = math.prod(spec.shape)
+        levels = self.levels or (3 if self.widths is None else len(self.widths))
+        widths = self.widths
+        if widths is None and self.same_dimension:
+            widths = [numbers] * levels
+        elif widths is None:
+            widths = [math.ceil(min(numbers, WIDEST) * (levels - t) / (levels + 1)) for t in range(levels)]
+        betas = self.betas or ("even" if self.linear_encoder else None)
+        return self.model_copy(update={"levels": levels, "widths": widths, "betas": betas})
+
+    def build(self, spec: DataSpec) -> MarkovianHVAE:
+        section = self.resolved(spec)
+        assert section.levels is not None
+        assert section.widths is not None
+        numbers = math.prod(spec.shape)
+        if section.levels != len(section.widths):
+            raise InputError(
+                f"hierarchy.levels: {section.levels}, and hierarchy.widths names {len(section.widths)}; give one of "
+                "them, or both alike"
+            )
+        if self.linear_encoder and not self.same_dimension:
+            raise InputError(
+                "hierarchy.linear_encoder: it keeps a latent's dimension; give same_dimension=true with it"
+            )
+        if self.same_dimension and set(section.widths) != {numbers}:
+            raise InputError(
+                f"hierarchy.widths: {section.widths} with same_dimension, data has {numbers} numbers; leave them out"
+            )
+        if section.betas is not None and not self.linear_encoder:
+            raise InputError("hierarchy.betas: a learned encoder has none; leave them out, or give linear_encoder=true")
+        return MarkovianHVAE(
+            spec.shape,
+            section.widths,
+            section.hidden,
+            section.depth,
+            spec.grid,
+            Restrictions(section.same_dimension, section.linear_encoder, section.standard_end),
+            None if section.betas is None else _betas(section.betas, section.levels),
+        )
+
+
+def _betas(kind: Literal["even", "cosine"], steps: int) -> torch.Tensor:
+    if kind == "cosine":
+        return core.cosine_betas(steps)
+    logsnr = torch.linspace(7, -7, steps, dtype=torch.float64) if steps > 1 else torch.zeros(1, dtype=torch.float64)
+    kept = torch.cat((torch.ones(1, dtype=torch.float64), torch.sigmoid(logsnr)))  # alpha^2, and 1 before the first
+    return 1 - kept[1:] / kept[:-1]
+
+
 # --- data, training, sampling ----------------------------------------------------------------------------------------
 
 
@@ -382,11 +468,18 @@ class SamplingSection(Section):
     steps: PositiveInt = 20
 
 
+OF_DIFFUSION = ("process", "target", "objective", "label", "sigma_data", "variance", "network", "sampling")
+
+
 class Recipe(Section):
-    """A whole run: process, target, objective, network, data, training, sampling."""
+    """A whole run: process, target, objective, network, data, training, sampling.
+
+    With a ``hierarchy`` the model is a hierarchical VAE, and what makes and samples a diffusion model must be left out.
+    """
 
     version: Literal[1] = 1
     name: Annotated[str, Field(pattern=r"^\w[\w.+-]*$")] = "custom"  # it becomes part of a folder's name
+    hierarchy: HierarchySection | None = None
     process: ProcessSection = ProcessSection()
     target: Annotated[PlainTarget | EDMTarget, Field(discriminator="kind")] = PlainTarget()
     objective: ObjectiveSection = ObjectiveSection()
@@ -398,19 +491,40 @@ class Recipe(Section):
     training: TrainingSection = TrainingSection()
     sampling: SamplingSection = SamplingSection()
 
+    @field_validator(*OF_DIFFUSION, mode="before")
+    @classmethod
+    def _has_a_use(cls, value: Any, info: Any) -> Any:
+        if info.data.get("hierarchy") is not None:
+            raise ValueError("a hierarchical VAE has none; leave it out (preset mhvae does), or leave out hierarchy")
+        return value
+
+    @model_serializer(mode="wrap")
+    def _of_use(self, handler: Callable[[Any], dict[str, Any]]) -> dict[str, Any]:
+        data = handler(self)
+        unused = ("hierarchy",) if self.hierarchy is None else OF_DIFFUSION
+        return {key: value for key, value in data.items() if key not in unused}
+
     def resolved(self, spec: DataSpec) -> Recipe:
         """This recipe with everything that depends on the data written out."""
+        if self.hierarchy is not None:
+            return self.model_copy(update={"hierarchy": self.hierarchy.resolved(spec)})
         process = self.process
         if isinstance(process.schedule, LearnedLogSNRSchedule):
             process = process.model_copy(update={"schedule": process.schedule.resolved(spec)})
         return self.model_copy(update={"network": self.network.resolved(spec), "process": process})
 
+    def build(self, spec: DataSpec) -> NetworkDenoiser | MarkovianHVAE:
+        """The model's fresh weights for data of this contract. Raises InputError for what cannot be built."""
+        return self.build_denoiser(spec) if self.hierarchy is None else self.hierarchy.build(spec)
+
     def build_process(self) -> core.Process:
         """The process. Raises InputError for a schedule that cannot be."""
         return self.process.build()
 
-    def build_loss(self, spec: DataSpec) -> objectives.Objective:
-        """The objective. Raises InputError for one that does not go with the rest of the recipe."""
+    def build_loss(self, spec: DataSpec) -> objectives.Loss[Any]:
+        """What is minimised. Raises InputError for an objective that does not go with the rest of the recipe."""
+        if self.hierarchy is not None:
+            return objectives.NegativeELBO()
         self._check()
         objective = self.objective
         schedule = self.process.schedule.build()

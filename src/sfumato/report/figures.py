@@ -21,7 +21,7 @@ _MOST_POINTS = 600  # of a raw training curve
 _LOG_FROM = 3.0  # values that span less than this factor are read better on a linear axis
 
 
-def loss_curves(train: list[Row], held_out: list[Row], noun: str = "images") -> str:
+def loss_curves(train: list[Row], held_out: list[Row], noun: str = "images", loss_name: str = "loss") -> str:
     """Training loss, raw and smoothed, and the held-out loss with its train twin, against images seen."""
     with styled():
         figure = new_figure(*_HALF)
@@ -41,7 +41,7 @@ def loss_curves(train: list[Row], held_out: list[Row], noun: str = "images") -> 
                 marker = "o" if len(seen) <= 40 else None
                 axes.plot(seen, loss, color=colour, linestyle=dashes, marker=marker, markersize=3.5, label=label)
                 shown.append(loss)
-        _loss_axis(axes, shown)
+        _loss_axis(axes, shown, loss_name)
         axes.set_xlabel(f"{noun} seen")
         _in_thousands(axes)
         _legend(axes)
@@ -232,8 +232,8 @@ def _thinned(x: Floats, y: Floats) -> tuple[Floats, Floats]:
     return np.add.reduceat(x, edges[:-1]) / count, np.add.reduceat(y, edges[:-1]) / count
 
 
-def _loss_axis(axes: Axes, shown: list[Floats]) -> None:
-    axes.set_ylabel("loss")
+def _loss_axis(axes: Axes, shown: list[Floats], name: str = "loss") -> None:
+    axes.set_ylabel(name)
     values = np.concatenate([*shown, np.empty(0)])
     if values.size and values.min() > 0 and values.max() > _LOG_FROM * values.min():
         axes.set_yscale("log")

@@ -19,17 +19,21 @@ _BINS = 32
 def likelihood_figure(record: Mapping[str, Any], most: Values, least: Values, spec: DataSpec) -> Image.Image:
     """``record`` (what likelihood.json holds) as three plots, above the ``most`` and the ``least`` likely samples.
 
-    Bits/dim of the samples, beside those of another set where there is one; bits/dim spent at each log-SNR; rate and
-    distortion against time.
+    Bits/dim of the samples, beside those of another set where there is one; of a model with noise levels, bits/dim
+    spent at each log-SNR, and rate and distortion against time.
     """
     with styled(INK_ON_WHITE):
         figure = new_figure(_WIDTH, 660)
         parts: Any = figure.subfigures(2, 1, height_ratios=[3, 4])
         top, bottom = parts
-        histogram, spent, coding = top.subplots(1, 3)
-        _histogram(histogram, record)
-        _spent(spent, record["rate_distortion"])
-        _coding(coding, record["rate_distortion"], record["deviation"], record["unit"])
+        curve = record["rate_distortion"]
+        if curve is None:
+            _histogram(top.subplots(1, 1), record)
+        else:
+            histogram, spent, coding = top.subplots(1, 3)
+            _histogram(histogram, record)
+            _spent(spent, curve)
+            _coding(coding, curve, record["deviation"], record["unit"])
         panels = bottom.subplots(1, 2)
         names = ("most likely", "least likely")
         for axes, name, values, key in zip(panels, names, (most, least), ("most", "least"), strict=True):

@@ -34,6 +34,7 @@ Row = dict[str, Any]
 class Run:
     """What a run folder says. Rows of ``metrics.jsonl`` are sorted by kind; ``stop`` is None while a run goes on.
 
+    ``process`` is None for a hierarchical VAE, which has none; ``loss`` says what its loss is, for an axis.
     ``gallery`` holds the arrays of ``gallery.npz`` that are there and fit the data contract; ``results`` are (label,
     value) pairs; ``problems`` are sentences about files that could not be read.
     """
@@ -41,7 +42,8 @@ class Run:
     folder: Path
     config: dict[str, Any]
     spec: DataSpec
-    process: Process
+    process: Process | None
+    loss: str
     train: list[Row]
     held_out: list[Row]
     stop: Row | None
@@ -61,11 +63,14 @@ def read_run(folder: Path) -> Run:
     problems: list[str] = []
     spec = DataSpec.from_dict(config["data"])
     rows = _rows(folder / "metrics.jsonl", problems)
+    recipe = validate(config["recipe"], where=str(folder / "config.json"))
+    bound = recipe.hierarchy is not None or recipe.objective.kind == "bound"
     return Run(
         folder=folder,
         config=config,
         spec=spec,
-        process=validate(config["recipe"], where=str(folder / "config.json")).build_process(),
+        process=None if recipe.hierarchy is not None else recipe.build_process(),
+        loss="negative ELBO, nats per dimension" if bound else "loss",
         train=[row for row in rows if row["kind"] == "train"],
         held_out=[row for row in rows if row["kind"] == "held_out"],
         stop=next((row for row in reversed(rows) if row["kind"] == "stop"), None),

@@ -92,10 +92,11 @@ def training(run: Run) -> str:
     if not run.train and not run.held_out:
         return section("Training", missing("No measurements in metrics.jsonl yet", resume))
     noun = things(run)
+    random, fixed = ("noise levels", "levels and noises") if run.process is not None else ("latents", "noises")
     loss = figure(
-        figures.loss_curves(run.train, run.held_out, noun),
-        "The steps' own losses (gray) scatter with their random noise levels. The two measurements use the averaged "
-        "weights on fixed levels and noises, so they compare with each other: a held-out curve that rises away from "
+        figures.loss_curves(run.train, run.held_out, noun, run.loss),
+        f"The steps' own losses (gray) scatter with their random {random}. The two measurements use the averaged "
+        f"weights on fixed {fixed}, so they compare with each other: a held-out curve that rises away from "
         f"its training twin means over-fitting. {_gap(run)}",
     )
     measured = [row for row in run.held_out if _has_levels(row)]
@@ -108,7 +109,10 @@ def training(run: Run) -> str:
         if measured
         else missing("No held-out measurements yet", resume)
     )
-    body = beside([titled("Loss", loss), titled("Loss by noise level", levels)])
+    blocks = [titled("Loss", loss)]
+    if run.process is not None:
+        blocks.append(titled("Loss by noise level", levels))
+    body = beside(blocks)
     if run.train:
         pace = f'<figure><div class="scroll">{figures.pace(run.train, noun)}</div></figure>'
         body += folded("Learning rate and throughput", pace)
@@ -130,7 +134,9 @@ def _gap(run: Run) -> str:
 
 
 def process(run: Run) -> str:
-    """The schedule and what its end costs."""
+    """The schedule and what its end costs; nothing for a hierarchical VAE."""
+    if run.process is None:
+        return ""
     captions = (
         "x<sub>t</sub> = α x<sub>0</sub> + σ ε, with t = 0 data.",
         "How much signal is left: log(α²/σ²).",

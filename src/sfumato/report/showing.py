@@ -54,6 +54,9 @@ def samples(run: Run) -> str:
 def _how(sampler: dict[str, Any]) -> str:
     """How the samples were drawn, as ``gallery.json`` has it."""
     said = [escape(sampler["sampler"])] if isinstance(sampler.get("sampler"), str) else []
+    latents = number(sampler, "latents")
+    if math.isfinite(latents):
+        said.append(f"{text.figure(latents, 12)} latent{'' if latents == 1 else 's'}")
     for key, words in (
         ("steps", "{} steps"),
         ("eta", "eta {}"),
@@ -140,8 +143,8 @@ def _cell(run: Run, value: Values, window_of: Values, alt: str) -> str:
 
 
 def trajectory(run: Run) -> str:
-    """From noise to data, as a strip and as a movie. Nothing without a gallery."""
-    if not run.gallery:
+    """From noise to data, as a strip and as a movie. Nothing without a gallery, or for a hierarchical VAE."""
+    if not run.gallery or run.process is None:
         return ""
     title = "From noise to data"
     states, estimates, logsnr = (run.gallery.get(f"trajectory_{name}") for name in ("x", "x_0", "logsnr"))

@@ -12,13 +12,18 @@ class NonFiniteError(RuntimeError):
 
 
 def explain_loss(
-    step: int, losses: Tensor, x_0: Tensor, logsnr: Tensor, network: nn.Module, rerun: Callable[[], object]
+    step: int, losses: Tensor, x_0: Tensor, logsnr: Tensor | None, network: nn.Module, rerun: Callable[[], object]
 ) -> NonFiniteError:
-    """The error for a step whose ``losses`` (B,) are not all finite; ``rerun`` repeats the forward pass."""
+    """The error for a step whose ``losses`` (B,) are not all finite; ``rerun`` repeats the forward pass.
+
+    ``logsnr`` (B,) are the levels, where the loss has any.
+    """
     bad = ~losses.isfinite()
     if not bad.any():  # each is finite, and their mean overflows
         bad = torch.ones_like(bad)
-    where = f"{int(bad.sum())} of {len(losses)} samples, at log-SNR {_span(logsnr[bad])}"
+    where = f"{int(bad.sum())} of {len(losses)} samples"
+    if logsnr is not None:
+        where += f", at log-SNR {_span(logsnr[bad])}"
     if not x_0[bad].isfinite().all():
         cause = "the data itself is not finite"
     else:
@@ -26,12 +31,13 @@ def explain_loss(
     return NonFiniteError(f"non-finite loss at step {step} ({where}); {cause}")
 
 
-def explain_gradient(step: int, logsnr: Tensor, network: nn.Module) -> NonFiniteError:
+def explain_gradient(step: int, logsnr: Tensor | None, network: nn.Module) -> NonFiniteError:
     """The error for a step whose loss is finite and whose gradient is not."""
     bad = [name for name, p in network.named_parameters() if p.grad is not None and not p.grad.isfinite().all()]
     # Backward runs from the output: of the layers in the order of definition, the last is where it began.
     layer = bad[-1] if bad else "none by itself, the norm overflows; lower training.learning_rate"
-    return NonFiniteError(f"non-finite gradient at step {step} (log-SNR {_span(logsnr)}); first bad layer: {layer}")
+    where = "" if logsnr is None else f" (log-SNR {_span(logsnr)})"
+    return NonFiniteError(f"non-finite gradient at step {step}{where}; first bad layer: {layer}")
 
 
 def _span(logsnr: Tensor) -> str:

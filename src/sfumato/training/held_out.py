@@ -4,13 +4,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from sfumato.core import SeededNoise
 from sfumato.data.order import permutation
-from sfumato.denoisers import NetworkDenoiser
 from sfumato.numerics import random
-from sfumato.objectives import Objective
+from sfumato.objectives import Loss
 
 LEVELS = 8
 SAMPLES = 128
@@ -20,41 +19,53 @@ SAMPLES = 128
 class HeldOut:
     """Measures the loss on ``held_out`` and, in the same way, on as many ``training`` samples (over-fitting shows)."""
 
-    loss: Objective
+    loss: Loss[Any]
     held_out: Tensor
     training: Tensor
     seed: int
 
     @classmethod
-    def of(cls, loss: Objective, held_out: Tensor, training: Tensor, seed: int) -> "HeldOut":
+    def of(cls, loss: Loss[Any], held_out: Tensor, training: Tensor, seed: int) -> "HeldOut":
         """With a fixed random choice from each part."""
         count = min(SAMPLES, len(held_out), len(training))
         chosen = [permutation(len(part), seed, "measured")[:count].to(part.device) for part in (held_out, training)]
         return cls(loss, held_out[chosen[0]], training[chosen[1]], seed)
 
     @torch.no_grad()
-    def measure(self, denoiser: NetworkDenoiser) -> dict[str, Any]:
-        """Mean losses over the levels, and by level with standard errors over samples: a row of the record."""
-        rows: list[dict[str, Any]] = []
-        for i in range(LEVELS):
-            t = self.loss.times.even(torch.tensor([(i + 0.5) / LEVELS], dtype=torch.float64))
-            held_out = self._losses(denoiser, self.held_out, t, i, "held-out")
-            training = self._losses(denoiser, self.training, t, i, "training")
-            rows.append(
-                {
-                    "t": float(t),
-                    "logsnr": float(denoiser.process.level(t).logsnr),
-                    "loss": float(held_out.mean()),
-                    "error": float(held_out.std() / len(held_out) ** 0.5) if len(held_out) > 1 else None,
-                    "train_loss": float(training.mean()),
-                }
-            )
+    def measure(self, module: nn.Module) -> dict[str, Any]:
+        """Mean losses, and by level with standard errors over samples: a row of the record.
+
+        A loss without levels is measured as often, with other noise each time, and has one row.
+        """
+        held_out = torch.stack([self._losses(module, self.held_out, i, "held-out") for i in range(LEVELS)])
+        training = torch.stack([self._losses(module, self.training, i, "training") for i in range(LEVELS)])
+        places = self.loss.levels(module, _quantiles(), even=True)
+        if places is None:
+            rows = [_row(held_out.mean(0), training.mean(0))]
+        else:
+            rows = [
+                {"t": float(t), "logsnr": float(logsnr), **_row(ours, twins)}
+                for t, logsnr, ours, twins in zip(*places, held_out, training, strict=True)
+            ]
         return {
-            "loss": sum(row["loss"] for row in rows) / LEVELS,
-            "train_loss": sum(row["train_loss"] for row in rows) / LEVELS,
+            "loss": sum(row["loss"] for row in rows) / len(rows),
+            "train_loss": sum(row["train_loss"] for row in rows) / len(rows),
             "levels": rows,
         }
 
-    def _losses(self, denoiser: NetworkDenoiser, x_0: Tensor, t: Tensor, draw: int, name: str) -> Tensor:
+    def _losses(self, module: nn.Module, x_0: Tensor, draw: int, name: str) -> Tensor:
         noise = SeededNoise(random.keys(random.derive(self.seed, name, draw), torch.arange(len(x_0))))
-        return self.loss.at(denoiser, x_0, t.to(x_0.device).expand(len(x_0)), noise)
+        losses: Tensor = self.loss.evenly(module, x_0, _quantiles()[draw].to(x_0.device).expand(len(x_0)), noise)
+        return losses
+
+
+def _quantiles() -> Tensor:
+    return (torch.arange(LEVELS, dtype=torch.float64) + 0.5) / LEVELS
+
+
+def _row(held_out: Tensor, training: Tensor) -> dict[str, Any]:
+    return {
+        "loss": float(held_out.mean()),
+        "error": float(held_out.std() / len(held_out) ** 0.5) if len(held_out) > 1 else None,
+        "train_loss": float(training.mean()),
+    }

@@ -11,10 +11,11 @@ from pathlib import Path
 from typing import Literal
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from sfumato.core import SeededNoise
 from sfumato.data import Dataset, Order, split
+from sfumato.denoisers import NetworkDenoiser
 from sfumato.errors import InputError
 from sfumato.model import Model, fill, save_weights
 from sfumato.numerics import random
@@ -64,15 +65,15 @@ class Trainer:
         self.measured_at = -1  # images seen at the last measurement
         self.last_measured: float | None = None  # the held-out loss, and the same on training samples
         self.last_measured_training: float | None = None
-        self.denoiser = model.denoiser.to(device).train()
+        self.module = model.module.to(device).train()
         self.loss = model.recipe.build_loss(model.spec).to(device)
         train, held_out = split(len(dataset.values), settings.held_out, settings.seed)
         values = model.spec.encode(dataset.values).to(device)
         self.values = values[train.to(device)]
         self.order = Order(len(train), settings.seed)
         self.held_out = HeldOut.of(self.loss, values[held_out.to(device)], self.values, settings.seed)
-        self.ema = EMA(self.denoiser, settings.ema_half_life, settings.ema_ramp)
-        self.parameters = [*self.denoiser.parameters(), *self.loss.parameters()]
+        self.ema = EMA(self.module, settings.ema_half_life, settings.ema_ramp)
+        self.parameters = [*self.module.parameters(), *self.loss.parameters()]
         self.optimizer = torch.optim.AdamW(
             self.parameters,
             lr=settings.learning_rate,
@@ -85,6 +86,11 @@ class Trainer:
     def averaged(self) -> Model:
         """The model with the averaged weights."""
         return Model(self.ema.module, self.model.spec, self.model.recipe)
+
+    @property
+    def _network(self) -> nn.Module:
+        """Where a bad layer is looked for: not in a schedule that is learned, which has none."""
+        return self.module.network if isinstance(self.module, NetworkDenoiser) else self.module
 
     @property
     def steps(self) -> int:
@@ -192,24 +198,25 @@ class Trainer:
             # Dropout draws from torch's own generator, so that is seeded for this step and put back afterwards.
             with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
                 torch.manual_seed(random.derive(settings.seed, "dropout", self.images))
-                losses: Tensor = self.loss(self.denoiser, x_0, uniform, noise)
+                losses: Tensor = self.loss(self.module, x_0, uniform, noise)
                 return losses
 
         losses = forward()
         loss = losses.mean()
-        logsnr = self.denoiser.process.level(self.loss.times(uniform)).logsnr.detach()
+        levels = self.loss.levels(self.module, uniform)
+        logsnr = None if levels is None else levels[1]
         if not math.isfinite(value := loss.item()):
-            raise guards.explain_loss(self.steps + 1, losses, x_0, logsnr, self.denoiser.network, forward)
+            raise guards.explain_loss(self.steps + 1, losses, x_0, logsnr, self._network, forward)
         self.optimizer.zero_grad(set_to_none=True)
         torch.autograd.backward(loss)
         norm = float(torch.nn.utils.clip_grad_norm_(self.parameters, settings.clip))
         if not math.isfinite(norm):
-            raise guards.explain_gradient(self.steps + 1, logsnr, self.denoiser.network)
+            raise guards.explain_gradient(self.steps + 1, logsnr, self._network)
         self.images += settings.batch
         for group in self.optimizer.param_groups:
             group["lr"] = self.learning_rate(self.images)
         self.optimizer.step()
-        self.ema.update(list(self.denoiser.parameters()), self.images, settings.batch)
+        self.ema.update(list(self.module.parameters()), self.images, settings.batch)
         return value, norm
 
     def learning_rate(self, images: int) -> float:
@@ -224,11 +231,11 @@ class Trainer:
 
     def save(self) -> None:
         """Write a checkpoint, and the averaged weights as the run's model. Never writes weights that are not finite."""
-        for name, p in self.denoiser.named_parameters():
+        for name, p in self.module.named_parameters():
             if not p.isfinite().all():
                 raise guards.NonFiniteError(f"non-finite weights at step {self.steps}; first bad layer: {name}")
         parts = {
-            "weights": self.denoiser.state_dict(),
+            "weights": self.module.state_dict(),
             "average": self.ema.module.state_dict(),
             "objective": self.loss.state_dict(),
             "optimizer": checkpoint.optimizer_tensors(self.optimizer),
@@ -242,7 +249,7 @@ class Trainer:
         if place is None:
             raise InputError(f"{self.run / 'checkpoints'}: no whole checkpoint to resume from; train afresh with --out")
         parts, state = checkpoint.load(place)
-        modules = {"weights": self.denoiser, "average": self.ema.module, "objective": self.loss}
+        modules = {"weights": self.module, "average": self.ema.module, "objective": self.loss}
         for name, module in modules.items():
             fill(module, parts.get(name, {}), place / f"{name}.safetensors")
         checkpoint.load_optimizer(self.optimizer, parts.get("optimizer", {}))
@@ -252,11 +259,11 @@ class Trainer:
         """What a step computes, without its effect."""
         x_0 = self.values[self.order.indices(0, self.settings.batch).to(self.values.device)]
         uniform = torch.full((len(x_0),), 0.5, dtype=torch.float64, device=x_0.device)
-        torch.autograd.backward(self.loss(self.denoiser, x_0, uniform, lambda draw, like: torch.ones_like(like)).mean())
+        torch.autograd.backward(self.loss(self.module, x_0, uniform, lambda draw, like: torch.ones_like(like)).mean())
         self.optimizer.zero_grad(set_to_none=True)
 
     def _measure(self, record: Record) -> None:
-        measured = self.held_out.measure(self.averaged.denoiser)
+        measured = self.held_out.measure(self.averaged.module)
         self.measured_at = self.images
         self.last_measured, self.last_measured_training = measured["loss"], measured["train_loss"]
         record.write("held_out", self.images, step=self.steps, seconds=self.seconds, **measured)
