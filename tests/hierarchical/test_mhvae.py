@@ -13,12 +13,14 @@ from sfumato.core import (
     Gaussian,
     Grid,
     Process,
+    SeededNoise,
     Tabulated,
     cosine_betas,
     linear_betas,
 )
 from sfumato.errors import InputError
 from sfumato.hierarchical import DenoisingGenerator, MarkovianHVAE, Restrictions
+from sfumato.likelihood import levels, walk
 
 from .conftest import (
     ALL,
@@ -324,3 +326,24 @@ def test_calls_that_do_not_fit_are_refused(hierarchy):
 def test_the_betas_of_the_denoisers_chain_are_those_of_its_process():
     betas = torch.tensor([0.1, 0.3], dtype=torch.float64)
     assert torch.equal(chain(betas).chain.betas, Process(VP(), Tabulated(betas)).schedule.betas)
+
+
+def test_its_elbo_is_the_likelihood_floors_walk():
+    """The same network, the same latents, two programs: prior, every step and the decoder agree to 1e-5."""
+    betas, shape, steps = cosine_betas(12), (2,), 12
+    denoiser = network_denoiser(betas, shape)
+    decoder = ContinuousGaussian()
+    model = MarkovianHVAE(shape, [2] * steps, restrictions=ALL, generator=DenoisingGenerator(denoiser, decoder, shape))
+    x, seed = data(6, 2), 3
+    bound = walk(denoiser, x, decoder, levels(denoiser.process), draws=1, seed=seed)
+    source = SeededNoise.samples(seed, len(x))
+    # The walk's draw n makes x_t of step n, from level n + 2 down to n + 1; after the steps come two for the decoder.
+    passes = [
+        model.terms(x, lambda draw, like, k=k: source(steps - 1 + k if draw == 1 else draw - 2, like)) for k in (0, 1)
+    ]
+    torch.testing.assert_close(bound.prior, passes[0].prior, rtol=1e-5, atol=1e-9)
+    torch.testing.assert_close(bound.contributions, passes[0].steps, rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(bound.decoder, (passes[0].decoder + passes[1].decoder) / 2, rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(
+        bound.nats, passes[0].prior + passes[0].steps.sum(1) + bound.decoder, rtol=1e-5, atol=1e-5
+    )

@@ -14,10 +14,10 @@ WIDEST = 512  # numbers a sample, up to which the Gaussian has a full covariance
 
 @dataclass(frozen=True, eq=False)
 class Control:
-    """N(mean, sum_d variance_d axis_d axis_d^T): ``mean`` and ``variance`` (D,), ``axes`` (D, D) or None for the unit's.
+    """N(mean, sum_d variance_d axis_d axis_d^T): ``mean`` and ``variance`` (D,), ``axes`` (D, D), None for the unit's.
 
-    Along an axis its denoiser is off by ``e = (alpha^2 v eps - alpha sigma (x_0 - m)) / (alpha^2 v + sigma^2)``, so over
-    the noise ``E e^2 = ((alpha^2 v)^2 + (alpha sigma (x_0 - m))^2) / (alpha^2 v + sigma^2)^2``, whatever x_0 is.
+    Along an axis its denoiser is off by ``e = (alpha^2 v eps - alpha sigma (x_0 - m)) / (alpha^2 v + sigma^2)``, so
+    over the noise ``E e^2 = ((alpha^2 v)^2 + (alpha sigma (x_0 - m))^2) / (alpha^2 v + sigma^2)^2``, whatever x_0 is.
     """
 
     mean: Tensor
