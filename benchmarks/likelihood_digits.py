@@ -2,9 +2,9 @@
 
     python benchmarks/likelihood_digits.py --seconds 600 --out benchmarks/results/likelihood_digits.json
 
-One network for all (a UNet of two levels), one thread, one optimiser; what differs is the recipe. The bound is over all
-levels where the model is a chain and in continuous time where it is not, with 17 gray levels, on the tenth of the
-digits that was held out. `--only NAME ...` trains some of them and keeps the rest of the file.
+One network for all diffusion models (a UNet of two levels), one thread, one optimiser; what differs is the recipe. The
+bound is over all levels where the model is a chain and in continuous time where it is not, with 17 gray levels, on the
+tenth of the digits that was held out. `--only NAME ...` trains some of them and keeps the rest of the file.
 """
 
 import argparse
@@ -19,7 +19,7 @@ import torch
 import sfumato
 from sfumato import data, recipes
 from sfumato.data import split
-from sfumato.likelihood import Span, dequantised_likelihood, estimate, finest, levels, walk
+from sfumato.evaluation.likelihood import Settings, measure_bound, measure_flow
 from sfumato.model import Model
 from sfumato.numerics.random import derive
 from sfumato.training import Trainer
@@ -42,6 +42,7 @@ MODELS: dict[str, tuple[str, list[str]]] = {
         [*UNET, "objective.kind=bound", "objective.times=loss-aware"],
     ),
     "vdm": ("vdm", [*UNET, "network.fourier=[3,4]"]),
+    "mhvae": ("mhvae", []),
     "T=20 linear betas": (
         "ddpm-learned-betas",
         [
@@ -60,30 +61,22 @@ MODELS: dict[str, tuple[str, list[str]]] = {
 }
 
 
-def train(name: str, seconds: float, folder: Path) -> tuple[Model, torch.Tensor, int]:
+def train(name: str, seconds: float, steps: int | None, folder: Path) -> tuple[Model, torch.Tensor, int]:
     """(the averaged model, the held-out digits in model units, images seen)."""
     preset, overrides = MODELS[name]
-    recipe = recipes.read(preset, [*overrides, *TRAINING])
+    recipe = recipes.read(preset, overrides + (TRAINING if preset != "mhvae" else []))
     dataset = data.load("digits", recipe.data.options())
     torch.manual_seed(derive(recipe.training.seed, "weights"))
     model = Model.fresh(recipe, dataset.spec)
     trainer = Trainer(model, dataset, folder, torch.device("cpu"))
-    trainer.train(seconds=seconds)
+    trainer.train(steps, seconds)
     _, held_out = split(len(dataset.values), recipe.training.held_out, recipe.training.seed)
     return trainer.averaged, model.spec.encode(dataset.values[held_out]), trainer.images
 
 
 def measure(model: Model, x_0: torch.Tensor) -> dict[str, object]:
-    """The bound by term, and the importance-weighted value along the probability flow."""
-    denoiser, process = model.denoiser, model.denoiser.process
-    decoder = model.recipe.build_decoder(model.spec)
-    with torch.no_grad():
-        if model.recipe.process.schedule.kind == "learned-logsnr":
-            bound = estimate(denoiser, x_0, decoder, Span(finest(process, model.spec.grid)), evaluations=300)
-        elif process.schedule.steps > 100:
-            bound = estimate(denoiser, x_0, decoder, levels(process), evaluations=300)
-        else:
-            bound = walk(denoiser, x_0, decoder, levels(process), draws=20)
+    """The bound by term, and of the first 64 the importance-weighted value along the probability flow."""
+    bound = measure_bound(model, x_0, Settings(evaluations=300))
     result: dict[str, object] = {
         "bits_per_dim": bound.estimate.mean,
         "standard_error": bound.estimate.error,
@@ -91,10 +84,10 @@ def measure(model: Model, x_0: torch.Tensor) -> dict[str, object]:
         "terms": {name: term.mean for name, term in bound.terms.items()},
         "evaluations": bound.evaluations,
     }
-    if model.spec.grid is not None and process.schedule.__class__.__name__ != "LearnedBetas":
-        flow = dequantised_likelihood(denoiser, x_0[:64], model.spec.grid, draws=4, probes=2, tolerance=1e-3)
-        result["flow_bits_per_dim"] = flow.estimate.mean
-        result["flow_standard_error"] = flow.estimate.error
+    if model.recipe.hierarchy is None:
+        flow = measure_flow(model, x_0[:64], Settings(tolerance=1e-3, probes=2, draws=4))
+        result["flow_of_64"] = {"bits_per_dim": flow.estimate.mean, "standard_error": flow.estimate.error}
+        result["bound_of_64"] = float(bound.bits[:64].mean())
     return result
 
 
@@ -102,6 +95,7 @@ def main() -> None:
     """Train, measure, write."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seconds", type=float, default=600)
+    parser.add_argument("--steps", type=int, help="at most; makes models comparable on a machine that is busy by turns")
     parser.add_argument("--only", nargs="*", choices=list(MODELS))
     parser.add_argument("--out", type=Path)
     args = parser.parse_args()
@@ -110,7 +104,7 @@ def main() -> None:
     for name in args.only or MODELS:
         started = time.monotonic()
         with tempfile.TemporaryDirectory() as folder:
-            model, x_0, images = train(name, args.seconds, Path(folder))
+            model, x_0, images = train(name, args.seconds, args.steps, Path(folder))
             measured = measure(model, x_0)
         results[name] = {"seconds": args.seconds, "images": images, "parameters": model.num_parameters, **measured}
         print(f"{name:20} {json.dumps(results[name])}  ({time.monotonic() - started:.0f} s)", flush=True)

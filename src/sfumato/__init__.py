@@ -32,7 +32,18 @@ _HOMES = {
     "Recipe": "recipes",
     "Tableau": "sampling",
 }
-_FLOORS = ("core", "data", "denoisers", "networks", "numerics", "objectives", "recipes", "sampling")
+_FLOORS = (
+    "core",
+    "data",
+    "denoisers",
+    "hierarchical",
+    "likelihood",
+    "networks",
+    "numerics",
+    "objectives",
+    "recipes",
+    "sampling",
+)
 
 
 def __getattr__(name: str) -> Any:
