@@ -73,13 +73,16 @@ class Trainer:
         self.order = Order(len(train), settings.seed)
         self.held_out = HeldOut.of(self.loss, values[held_out.to(device)], self.values, settings.seed)
         self.ema = EMA(self.module, settings.ema_half_life, settings.ema_ramp)
-        self.parameters = [*self.module.parameters(), *self.loss.parameters()]
+        self.weights = list(self._network.parameters())
+        held = {id(p) for p in self.weights}
+        # A learned schedule's numbers and loss-aware times: few, with gradients that are not to shrink the network's.
+        self.numbers = [p for p in (*self.module.parameters(), *self.loss.parameters()) if id(p) not in held]
+        groups = [
+            {"params": self.weights, "weight_decay": settings.weight_decay},
+            {"params": self.numbers, "weight_decay": 0.0},
+        ]
         self.optimizer = torch.optim.AdamW(
-            self.parameters,
-            lr=settings.learning_rate,
-            betas=(0.9, 0.99),
-            weight_decay=settings.weight_decay,
-            fused=True,
+            [group for group in groups if group["params"]], lr=settings.learning_rate, betas=(0.9, 0.99), fused=True
         )
 
     @property
@@ -209,7 +212,9 @@ class Trainer:
             raise guards.explain_loss(self.steps + 1, losses, x_0, logsnr, self._network, forward)
         self.optimizer.zero_grad(set_to_none=True)
         torch.autograd.backward(loss)
-        norm = float(torch.nn.utils.clip_grad_norm_(self.parameters, settings.clip))
+        norm = float(torch.nn.utils.clip_grad_norm_(self.weights, settings.clip))
+        if self.numbers:
+            norm = math.hypot(norm, float(torch.nn.utils.clip_grad_norm_(self.numbers, settings.clip)))
         if not math.isfinite(norm):
             raise guards.explain_gradient(self.steps + 1, logsnr, self._network)
         self.images += settings.batch
