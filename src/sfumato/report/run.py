@@ -14,13 +14,19 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import nn
 
 from sfumato.core import Process
 from sfumato.data.spec import DataSpec
 from sfumato.errors import InputError
+from sfumato.recipes import Recipe
 from sfumato.recipes.reading import validate
 
 from .images import Values
+
+_LEARNED = "schedule."  # the prefix of a learned schedule's tensors
 
 FORMAT = 1
 # What leads each array of a gallery before one sample's own axes; the rest are lists of numbers.
@@ -69,7 +75,7 @@ def read_run(folder: Path) -> Run:
         folder=folder,
         config=config,
         spec=spec,
-        process=None if recipe.hierarchy is not None else recipe.build_process(),
+        process=None if recipe.hierarchy is not None else _process(folder, recipe),
         loss="negative ELBO, nats per dimension" if bound else "loss",
         train=[row for row in rows if row["kind"] == "train"],
         held_out=[row for row in rows if row["kind"] == "held_out"],
@@ -179,3 +185,15 @@ def _gallery(path: Path, spec: DataSpec, problems: list[str]) -> dict[str, Value
             problems.append(f"gallery.npz: {name} are not all finite, so they are left out.")
             del found[name]
     return found
+
+
+def _process(folder: Path, recipe: Recipe) -> Process:
+    """The process as it is now: the numbers of a schedule that is learned are among the weights."""
+    process, weights = recipe.build_process(), folder / "model.safetensors"
+    if isinstance(process.schedule, nn.Module) and weights.exists():
+        try:
+            learned = {name: value for name, value in load_file(weights).items() if name.startswith(_LEARNED)}
+            process.schedule.load_state_dict({name.removeprefix(_LEARNED): value for name, value in learned.items()})
+        except (SafetensorError, OSError, RuntimeError):  # damaged weights are no reason to show no report
+            return recipe.build_process()
+    return process
