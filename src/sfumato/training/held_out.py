@@ -33,13 +33,15 @@ class HeldOut:
 
     @torch.no_grad()
     def measure(self, module: nn.Module) -> dict[str, Any]:
-        """Mean losses, and by level with standard errors over samples: a row of the record.
+        """Mean losses, and by eighths of the times with standard errors over samples: a row of the record.
 
-        A loss without levels is measured as often, with other noise each time, and has one row.
+        The samples of an eighth divide its times evenly among them, so that a chain's first level, where a bound has its
+        decoder, is not passed over; ``t`` and ``logsnr`` are those of its middle. A loss without levels is measured as often, with other noise each time, and has one row.
         """
         held_out = torch.stack([self._losses(module, self.held_out, i, "held-out") for i in range(LEVELS)])
         training = torch.stack([self._losses(module, self.training, i, "training") for i in range(LEVELS)])
-        places = self.loss.levels(module, _quantiles(), even=True)
+        middles = (torch.arange(LEVELS, dtype=torch.float64) + 0.5) / LEVELS
+        places = self.loss.levels(module, middles, even=True)
         if places is None:
             rows = [_row(held_out.mean(0), training.mean(0))]
         else:
@@ -55,12 +57,9 @@ class HeldOut:
 
     def _losses(self, module: nn.Module, x_0: Tensor, draw: int, name: str) -> Tensor:
         noise = SeededNoise(random.keys(random.derive(self.seed, name, draw), torch.arange(len(x_0))))
-        losses: Tensor = self.loss.evenly(module, x_0, _quantiles()[draw].to(x_0.device).expand(len(x_0)), noise)
+        place = (torch.arange(len(x_0), dtype=torch.float64, device=x_0.device) + 0.5) / len(x_0)
+        losses: Tensor = self.loss.evenly(module, x_0, (draw + place) / LEVELS, noise)
         return losses
-
-
-def _quantiles() -> Tensor:
-    return (torch.arange(LEVELS, dtype=torch.float64) + 0.5) / LEVELS
 
 
 def _row(held_out: Tensor, training: Tensor) -> dict[str, Any]:
