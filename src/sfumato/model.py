@@ -59,7 +59,7 @@ class Model:
 
     @classmethod
     def from_pretrained(cls, folder: str | Path, device: str | torch.device = "cpu") -> "Model":
-        """The model that ``folder`` holds, ready to sample on ``device``.
+        """The model that ``folder`` holds, ready to sample on ``device``, its weights frozen.
 
         Raises InputError, one line that names the file, when one is missing, truncated, foreign, of a newer format, or
         does not fit the recipe.
@@ -73,7 +73,7 @@ class Model:
             raise InputError(f"{where}: {error}") from None
         model = cls.fresh(validate(config["recipe"], where), spec)
         load_weights(model.module, folder / "model.safetensors")
-        model.module.to(device).eval()
+        model.module.to(device).eval().requires_grad_(False)
         weights = digest(folder / "model.safetensors")
         return replace(model, fitted=read_fitted(folder, weights)[0], fitted_to=weights)
 

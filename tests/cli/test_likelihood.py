@@ -100,6 +100,8 @@ def test_densities_are_in_the_datas_own_units(roll, capsys):
     x = torch.from_numpy(np.load(roll.parent / "points.npy"))[:40]
     x_0 = encode(model, x, "points")
     settings = Settings(evaluations=60)
+    assert main(["likelihood", str(roll), "--dequantisation", "uniform"]) == 2
+    assert "--dequantisation: this data is continuous" in capsys.readouterr().err
     plain = walk_in_model_units(model, x_0, settings)
     assert measure_bound(model, x_0, settings).estimate.mean == pytest.approx(
         plain + log_scale(model) / (2 * math.log(2)), rel=1e-9
@@ -130,8 +132,8 @@ def digits() -> np.ndarray:
         (lambda: digits() * 15, "values from 0 to 240, and the model was trained on 0 to 16"),
         (lambda: digits() * 0.77, "lie between the 17 levels"),
         (lambda: np.where(np.arange(8) == 3, np.nan, digits()), "NaN"),
-        (lambda: digits()[..., :7], "its samples are 1 x 8 x 7, and the model was trained on 1 x 8 x 8"),
-        (lambda: digits().repeat(3, axis=1), "its samples are 3 x 8 x 8"),
+        (lambda: digits()[..., :7], "its samples are of shape 1 x 8 x 7, the model was trained on 1 x 8 x 8"),
+        (lambda: digits().repeat(3, axis=1), "its samples are of shape 3 x 8 x 8"),
     ],
     ids=["range", "between", "nan", "size", "channels"],
 )
@@ -147,10 +149,11 @@ def test_data_of_another_kind_gets_a_line(run, capsys, tmp_path, values, message
     ("argv", "message"),
     [
         (["--evaluations", "5"], "evaluations: 5 are too few"),
-        (["--steps", "50"], "steps: 50 are more than the 49"),
+        (["--steps", "50"], "steps: 50 are too many for a chain of 50 levels; give at most 49"),
         (["--tolerance", "2"], "--tolerance 2.0"),
         (["--per-sample", "x.txt"], "end it in .csv"),
         (["--out", "nowhere/x.png"], "does not exist"),
+        (["--no-flow", "--probes", "3"], "--probes: it is the flow's, which --no-flow leaves out"),
     ],
 )
 def test_settings_that_cannot_be_get_a_line(run, capsys, argv, message):
@@ -161,3 +164,13 @@ def test_settings_that_cannot_be_get_a_line(run, capsys, argv, message):
 def test_every_level_of_a_continuum_is_refused(roll, capsys):
     assert main(["likelihood", str(roll), "--evaluations", "all"]) == 2
     assert "--evaluations all" in capsys.readouterr().err
+
+
+def test_one_sample_has_no_error_of_its_own(run, capsys):
+    capsys.readouterr()
+    assert main(["likelihood", str(run), "-n", "1", "--evaluations", "30", "--no-flow", "--json"]) == 0
+    out, err = capsys.readouterr()
+    found = json.loads(out, parse_constant=lambda name: pytest.fail(f"{name} is no JSON"))
+    assert found["bound"]["standard_error"] is None
+    assert "nan" not in err
+    assert "scoring 1 sample of" in err

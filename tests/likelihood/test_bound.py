@@ -81,7 +81,7 @@ def test_a_clocks_levels_are_of_even_length():
         (FLOW, None, "say how many steps, or take a Span"),
         (FLOW, 0, "steps: 0 is no walk"),
         (CHAIN, 0, "steps: 0 is no walk"),
-        (CHAIN, 10, "steps: 10 are more than the 9 between the 10 levels"),
+        (CHAIN, 10, "steps: 10 are too many for a chain of 10 levels; give at most 9"),
         (Process(VP(), Tabulated(torch.tensor([0.5]))), None, "a chain of 1 level has no pair"),
     ],
 )

@@ -1,8 +1,9 @@
 """Say how likely data is under a model: bits per dimension, by term, with error bars, by two routes.
 
-The bound (the negative ELBO) is what the noise levels cost, and an upper limit of the true value. The flow is the value
-along the probability-flow ODE. DATA is what 'train' takes, in the same units; by default the part of the run's own data
-that was held out. Bare likelihood does not tell what is foreign, so three scores that do better stand beside it.
+The bound (the negative ELBO) is what the noise levels cost, an upper limit for the model that samples with noise. The
+flow is the exact value for the model that samples by the ODE; where the network is perfect both are one. DATA is what
+'train' takes, in the same units; by default the part of the run's own data that was held out. Bare likelihood does not
+tell what is foreign, so three scores that do better stand beside it.
 """
 
 import argparse
@@ -33,6 +34,7 @@ examples:
 """
 
 SHOWN = 16  # most and least likely samples in the picture
+REFERENCE = 128  # training samples to compare with
 SCORES = ("bits", "typicality", "complexity", "norms")
 _EXPLAINED = {
     "bits": "the bound itself",
@@ -53,27 +55,27 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=_evaluations,
         default=100,
         metavar="N",
-        help="of the network, a sample, for the bound; 'all': every level of a chain (default: 100)",
+        help="about how many of the network, a sample, for the bound; 'all': every level of a chain (default: 100)",
     )
     parser.add_argument(
         "--steps", type=common.positive, help="a walk of so many steps, in place of the model's own levels"
     )
     parser.add_argument(
-        "--variance", choices=("posterior", "beta"), default="posterior", help="of the reverse steps, unless learned"
+        "--variance",
+        choices=("posterior", "beta"),
+        help="of the reverse steps, unless learned (default: beta for densities, posterior for data with levels)",
     )
     parser.add_argument("--no-flow", action="store_true", help="the bound only, which is several times faster")
-    parser.add_argument("--tolerance", type=float, default=1e-4, help="of the flow's ODE (default: 1e-4)")
+    parser.add_argument("--tolerance", type=float, help="of the flow's ODE (default: 1e-4)")
     parser.add_argument(
         "--probes",
         type=_probes,
         help="random directions of the flow's trace, or 'exact' (default: 2; exact to 16-D)",
     )
     parser.add_argument(
-        "--draws", type=common.positive, default=1, help="fillings of the cells between levels, importance-weighted"
+        "--draws", type=common.positive, help="fillings of the cells between levels, importance-weighted (default: 1)"
     )
-    parser.add_argument(
-        "--dequantisation", choices=("noise", "uniform"), default="noise", help="what fills the cells (default: noise)"
-    )
+    parser.add_argument("--dequantisation", choices=("noise", "uniform"), help="what fills the cells (default: noise)")
     parser.add_argument("--seed", type=int, default=0, help="which samples, noise and levels (default: 0)")
     parser.add_argument("--batch", type=common.positive, default=256, help="how many at once (default: 256)")
     parser.add_argument("--per-sample", type=Path, metavar="FILE", help="write every sample's numbers as .csv")
@@ -94,10 +96,7 @@ def run(args: argparse.Namespace) -> int:
     from sfumato.model import Model
 
     model = Model.from_pretrained(args.run_folder, common.pick_device(args.device))
-    model.module.requires_grad_(False)
-    if model.recipe.hierarchy is not None:  # there is no noise level to visit and no flow to follow
-        model.check_settings(**{"--steps": args.steps, "--probes": args.probes})
-        args.no_flow = True
+    _check_use(args, model)
     settings = _settings(args, model)
     values, rows, what = _data(args, model, args.data, out)
     x_0 = measuring.encode(model, values, what)
@@ -111,7 +110,9 @@ def run(args: argparse.Namespace) -> int:
     seconds = measuring.forecast(model, everything, settings, flow=False)
     if not args.no_flow:
         seconds += measuring.forecast(model, x_0, settings, True) - measuring.forecast(model, x_0, settings, False)
-    out.say(f"scoring {len(x_0)} samples of {what}: about {common.duration(seconds)}")
+    out.say(
+        f"scoring {len(x_0)} {'sample' if len(x_0) == 1 else 'samples'} of {what}: about {common.duration(seconds)}"
+    )
 
     started = time.monotonic()
     bound = _bound(model, x_0, settings, "bound")
@@ -129,16 +130,18 @@ def run(args: argparse.Namespace) -> int:
         if model.recipe.hierarchy is None:
             norms = unlike.score_norms(model.denoiser, reference_values[1], args.batch)
         reference = unlike.Reference(base.bits, norms)
-    scores = _scores(model, values, x_0, bound, reference)
+    scores = _scores(model, values, x_0, bound, reference, args.batch)
     against = None
     if other is not None:
         foreign = _bound(model, other[0], settings, other[2])
-        theirs = _scores(model, other[1], other[0], foreign, reference)
+        theirs = _scores(model, other[1], other[0], foreign, reference, args.batch)
         against = {
             "name": other[2],
             "bits": foreign.bits.tolist(),
             "bits_per_dim": _both(foreign.estimate),
-            "auroc": {name: vars(unlike.auroc(scores[name], theirs[name])) for name in scores if name in theirs},
+            "auroc": {
+                name: _finite(vars(unlike.auroc(scores[name], theirs[name]))) for name in scores if name in theirs
+            },
         }
     order = bound.bits.argsort()
     shown = min(SHOWN, len(order))
@@ -157,7 +160,9 @@ def run(args: argparse.Namespace) -> int:
             "evaluations": bound.evaluations,
         },
         "flow": None if flow is None else {**_both(flow.estimate), "evaluations": flow.evaluations},
-        "scores": {name: {"mean": float(s.mean()), "std": float(s.std())} for name, s in scores.items()},
+        "scores": {
+            name: {"mean": float(s.mean()), "std": float(s.std()) if len(s) > 1 else None} for name, s in scores.items()
+        },
         "against": against,
         "rate_distortion": _curve(model, bound),
         **{
@@ -178,6 +183,26 @@ def run(args: argparse.Namespace) -> int:
         out.say(str(path))
     out.result({**record, "files": [str(path) for path in files]})
     return 0
+
+
+def _check_use(args: argparse.Namespace, model: "Model") -> None:
+    """Refuse what would change nothing."""
+    flow = {name: getattr(args, name) for name in ("tolerance", "probes", "draws", "dequantisation")}
+    filling = {name: flow[name] for name in ("draws", "dequantisation")}
+    rules: list[tuple[bool, dict[str, Any], str]] = [
+        (
+            model.recipe.hierarchy is not None,
+            {**flow, "steps": args.steps, "variance": args.variance},
+            "a hierarchical VAE has neither noise levels to visit nor a flow to follow",
+        ),
+        (args.no_flow, flow, "it is the flow's, which --no-flow leaves out"),
+        (model.spec.levels is None, filling, "this data is continuous and has no cells to fill"),
+    ]
+    for holds, settings, why in rules:
+        given = [name for name, value in settings.items() if value is not None]
+        if holds and given:
+            raise InputError(f"--{given[0]}: {why}; leave it out")
+    args.no_flow = args.no_flow or model.recipe.hierarchy is not None
 
 
 def _curve(model: "Model", bound: "Bound") -> dict[str, list[float]] | None:
@@ -205,7 +230,7 @@ def _check(args: argparse.Namespace) -> None:
             raise InputError(f"{flag} {path}: is a folder; give the name of a file in it")
         if not path.parent.is_dir():
             raise InputError(f"{flag} {path}: the folder {path.parent} does not exist; make it first")
-    if not args.no_flow and not 1e-12 <= args.tolerance < 1:
+    if args.tolerance is not None and not 1e-12 <= args.tolerance < 1:
         raise InputError(f"--tolerance {args.tolerance}: is not one for an ODE; give 1e-12 to below 1")
 
 
@@ -216,11 +241,11 @@ def _settings(args: argparse.Namespace, model: "Model") -> "Settings":
     return Settings(
         evaluations=args.evaluations,
         steps=args.steps,
-        variance=1.0 if args.variance == "beta" else 0.0,
-        tolerance=args.tolerance,
+        variance=1.0 if (args.variance or ("beta" if model.spec.levels is None else "")) == "beta" else 0.0,
+        tolerance=args.tolerance or 1e-4,
         probes=None if exact else args.probes or 2,
-        draws=args.draws,
-        by=args.dequantisation,
+        draws=args.draws or 1,
+        by=args.dequantisation or "noise",
         seed=args.seed,
         batch=args.batch,
     )
@@ -247,7 +272,7 @@ def _data(
 
 
 def _training(args: argparse.Namespace, model: "Model") -> "tuple[Tensor, Tensor] | None":
-    """Training samples (values, in model units) to compare with, as many as are scored; None where they are gone."""
+    """Training samples (values, in model units) to compare with; None where they are gone."""
     from sfumato.data import split
     from sfumato.data.order import permutation
     from sfumato.evaluation.likelihood import encode
@@ -257,7 +282,7 @@ def _training(args: argparse.Namespace, model: "Model") -> "tuple[Tensor, Tensor
     except InputError:
         return None
     train, _ = split(len(dataset.values), model.recipe.training.held_out, model.recipe.training.seed)
-    values = dataset.values[train[permutation(len(train), args.seed, "reference")[: args.count]]]
+    values = dataset.values[train[permutation(len(train), args.seed, "reference")[:REFERENCE]]]
     return values, encode(model, values, "training data")
 
 
@@ -272,7 +297,7 @@ def _bound(model: "Model", x_0: "Tensor", settings: "Settings", label: str) -> "
 
 
 def _scores(
-    model: "Model", values: "Tensor", x_0: "Tensor", bound: "Bound", reference: "Reference | None"
+    model: "Model", values: "Tensor", x_0: "Tensor", bound: "Bound", reference: "Reference | None", batch: int
 ) -> "dict[str, Tensor]":
     from sfumato.evaluation import unlike
 
@@ -283,13 +308,21 @@ def _scores(
     if reference is not None:
         scores["typicality"] = reference.typicality(bound.bits)
         if reference.norms is not None:
-            scores["norms"] = reference.norm_distance(unlike.score_norms(model.denoiser, x_0))
+            scores["norms"] = reference.norm_distance(unlike.score_norms(model.denoiser, x_0, batch))
     return {name: scores[name] for name in SCORES if name in scores}
 
 
 def _both(estimate: "Estimate") -> dict[str, float | None]:
-    numbers = {"bits_per_dim": estimate.mean, "standard_error": estimate.error, "method_error": estimate.method}
+    return _finite({"bits_per_dim": estimate.mean, "standard_error": estimate.error, "method_error": estimate.method})
+
+
+def _finite(numbers: dict[str, float]) -> dict[str, float | None]:
+    """JSON knows no nan."""
     return {name: value if math.isfinite(value) else None for name, value in numbers.items()}
+
+
+def _plus_minus(error: float | None) -> str:
+    return "" if error is None or math.isnan(error) else f" ± {error:.4f}"
 
 
 def _table(record: dict[str, Any], bound: "Bound", flow: "Exact | None") -> list[str]:
@@ -297,7 +330,7 @@ def _table(record: dict[str, Any], bound: "Bound", flow: "Exact | None") -> list
     lines = [f"bits/dim of {record['samples']} samples ({kind}; ± standard error, that of the method in brackets)"]
     for name, label in (("prior", "prior"), ("steps", "steps between levels"), ("decoder", "decoder")):
         term = bound.terms[name]
-        lines.append(f"  {label:<22}{term.mean:>9.4f} ± {term.error:.4f}")
+        lines.append(f"  {label:<22}{term.mean:>9.4f}{_plus_minus(term.error)}")
     lines.append(_total("bound (-ELBO)", bound.estimate, bound.evaluations))
     if flow is not None:
         lines.append(_total("flow (ODE)", flow.estimate, flow.evaluations))
@@ -305,14 +338,17 @@ def _table(record: dict[str, Any], bound: "Bound", flow: "Exact | None") -> list
         auroc = record["against"]["auroc"]
         lines += ["", f"telling {record['against']['name']} from it: AUROC, 0.5 is chance"]
         lines += [
-            f"  {name:<12}{row['value']:.3f} ± {row['error']:.3f}   {_EXPLAINED[name]}" for name, row in auroc.items()
+            f"  {name:<12}{row['value']:.3f}{_plus_minus(row['error'])}   {_EXPLAINED[name]}"
+            for name, row in auroc.items()
         ]
     return lines
 
 
 def _total(label: str, estimate: "Estimate", evaluations: int | float) -> str:
     method = "" if math.isnan(estimate.method) else f" ({estimate.method:.4f})"
-    return f"  {label:<22}{estimate.mean:>9.4f} ± {estimate.error:.4f}{method}   {evaluations:,.0f} evaluations each"
+    return (
+        f"  {label:<22}{estimate.mean:>9.4f}{_plus_minus(estimate.error)}{method}   {evaluations:,.0f} evaluations each"
+    )
 
 
 def _write(record: dict[str, Any], picture: Path, ends: list[Any], model: "Model") -> list[Path]:

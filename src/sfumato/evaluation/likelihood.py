@@ -63,7 +63,7 @@ def encode(model: Model, values: Tensor, what: str) -> Tensor:
     if tuple(values.shape[1:]) != spec.shape:
         wanted = " x ".join(map(str, spec.shape))
         found = " x ".join(map(str, values.shape[1:]))
-        raise InputError(f"{what}: its samples are {found}, and the model was trained on {wanted}; give such data")
+        raise InputError(f"{what}: its samples are of shape {found}, the model was trained on {wanted}; give such data")
     if not values.double().isfinite().all():
         raise InputError(f"{what}: some numbers are NaN or infinite; leave those samples out or mend them")
     if spec.low is not None and spec.high is not None:

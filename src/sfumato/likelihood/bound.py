@@ -81,7 +81,7 @@ def levels(process: Process, steps: int | None = None, grid: Grid | None = None)
     if steps is None:
         steps = chain - 1
     if steps > chain - 1:
-        raise InputError(f"steps: {steps} are more than the {chain - 1} between the {chain} levels of the chain")
+        raise InputError(f"steps: {steps} are too many for a chain of {chain} levels; give at most {chain - 1}")
     return torch.linspace(1, chain, steps + 1, dtype=torch.float64).round() / chain
 
 

@@ -35,8 +35,9 @@ class HeldOut:
     def measure(self, module: nn.Module) -> dict[str, Any]:
         """Mean losses, and by eighths of the times with standard errors over samples: a row of the record.
 
-        The samples of an eighth divide its times evenly among them, so that a chain's first level, where a bound has its
-        decoder, is not passed over; ``t`` and ``logsnr`` are those of its middle. A loss without levels is measured as often, with other noise each time, and has one row.
+        The samples of an eighth divide its times evenly among them, so that a chain's first level, where a bound has
+        its decoder, is not passed over; ``t`` and ``logsnr`` are those of its middle. A loss without levels is
+        measured as often, with other noise each time, and has one row.
         """
         held_out = torch.stack([self._losses(module, self.held_out, i, "held-out") for i in range(LEVELS)])
         training = torch.stack([self._losses(module, self.training, i, "training") for i in range(LEVELS)])
