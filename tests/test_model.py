@@ -7,6 +7,7 @@ import torch
 from sfumato import Model, recipes
 from sfumato.data import DataSpec
 from sfumato.errors import InputError
+from sfumato.sampling import methods
 
 
 def spec(**changes: object) -> DataSpec:
@@ -285,3 +286,19 @@ def test_weights_of_a_diffusion_model_keep_their_names(model: Model) -> None:
     assert all(name.startswith("network.") for name in model.module.state_dict())
     learned = Model.fresh(recipes.read("vdm", ["network.width=8"]), spec())
     assert {name.partition(".")[0] for name in learned.module.state_dict()} == {"network", "schedule"}
+
+
+@pytest.mark.parametrize("schedule", ["learned-logsnr", "learned-betas"])
+def test_a_learned_schedule_is_frozen_once_loaded_and_every_sampler_takes_it(schedule: str, tmp_path: Path) -> None:
+    settings = [f"process.schedule={schedule}", "objective.kind=bound", "target=v", "network.width=8"]
+    made = Model.fresh(recipes.read("ddpm", settings), spec())
+    for p in made.module.schedule.parameters():
+        p.data += 0.03 * torch.randn_like(p)
+    made.save_pretrained(tmp_path)
+    loaded = Model.from_pretrained(tmp_path)
+    assert not any(p.requires_grad for p in loaded.module.parameters())
+    t = torch.linspace(0.1, 1, 7, dtype=torch.float64)
+    learned = made.denoiser.process.level(t).logsnr.detach()
+    torch.testing.assert_close(loaded.denoiser.process.level(t).logsnr, learned)
+    for name in methods.METHODS:
+        assert not methods.tableau(loaded.denoiser.process, name, 12).times.requires_grad
