@@ -193,7 +193,7 @@ def test_learned_betas_lower_the_bound_of_a_short_chain():
     learned = Process(VP(), LearnedBetas(betas))
     decoder, x_0 = ContinuousGaussian(), continuous(1000)
     first = walk(ExactDenoiser(learned, MODES), x_0, decoder, levels(learned), draws=20)
-    fitted(learned, 300, 5e-3)
+    fitted(learned, 300, 5e-2)
     last = walk(ExactDenoiser(learned, MODES), x_0, decoder, levels(learned), draws=20)
     assert last.estimate.mean < first.estimate.mean - 10 * math.hypot(first.estimate.method, last.estimate.method)
     now = learned.schedule.betas
