@@ -1,7 +1,8 @@
 """The terms of the bound: what each level costs, in nats.
 
-    -ELBO = KL(q(x_T | x_0) || p(x_T))  +  sum over steps of KL(q(x_s | x_t, x_0) || p(x_s | x_t))  -  log p(x_0 |
-    x_first)
+    -ELBO =  KL(q(x_T | x_0) || p(x_T))                                      prior
+           + sum over pairs s < t of KL(q(x_s | x_t, x_0) || p(x_s | x_t))    steps
+           - log p(x_0 | x_first)                                            decoder
 
 The step p(x_s | x_t) is the posterior with x_0-hat in the place of x_0. With the posterior's own variance its term is
 
@@ -24,7 +25,6 @@ from .schedules import Chain
 from .targets import Prediction
 
 Form = Literal["noise", "x_0", "score"]
-FORMS = ("noise", "x_0", "score")
 
 
 def prior_term(process: Process, x_0: Float[Tensor, "b *s"], t: Tensor | float = 1.0) -> Float[Tensor, "b"]:

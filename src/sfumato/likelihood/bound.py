@@ -20,8 +20,7 @@ Progress = Callable[[int, int], None]
 
 @dataclass(frozen=True, eq=False)
 class Bound:
-    """A negative ELBO by sample and by term, in nats: of probabilities where the decoder is discrete, else of
-    densities.
+    """A negative ELBO by sample and by term, in nats; of probabilities where the decoder has a grid, else of densities.
 
     ``prior``, ``steps`` (all KL terms) and ``decoder`` have shape (B,). Visit m of a sample found the steps' part
     ``contributions[:, m]`` at ``logsnr[:, m]``, where x_0-hat was off by ``errors[:, m]``, the mean square a number in

@@ -30,8 +30,7 @@ from .visits import noisy
 
 @dataclass(frozen=True, eq=False)
 class Exact:
-    """``nats`` (B,) of negative log-likelihood per sample, the ``variance`` (B,) of each as an estimate,
-    ``evaluations``.
+    """``nats`` (B,), the negative log-likelihood of each sample, and the ``variance`` (B,) that it has as an estimate.
 
     The variance is that of Hutchinson's probes and of the draws of a dequantisation: 0 for an exact trace of continuous
     data, nan where there was one probe or draw only.
