@@ -22,6 +22,7 @@ def spec(**changes: object) -> DataSpec:
         "shift": (8.0,),
         "scale": (8.0,),
         "second_moment": 0.6,
+        "diameter": 4.0,
         "class_names": (),
         "class_counts": (),
         "count": 10,

@@ -18,15 +18,16 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from sfumato import __version__, sampling
-from sfumato.core import Prediction, SeededNoise
+from sfumato.core import Cut, Prediction, Process, SeededNoise
 from sfumato.data import DataSpec
-from sfumato.denoisers import Clamped, Denoiser, NetworkDenoiser
+from sfumato.denoisers import Clamped, Denoiser, NetworkDenoiser, Reprocessed
 from sfumato.errors import InputError
 from sfumato.files import digest, write_text, write_with
 from sfumato.hierarchical import MarkovianHVAE
 from sfumato.recipes import Recipe
 from sfumato.recipes.reading import validate
 from sfumato.sampling import Tableau, methods
+from sfumato.sampling.grids import finest
 from sfumato.sampling.methods import ADAPTIVE
 from sfumato.sampling.tableau import Watch
 
@@ -42,7 +43,7 @@ class Model:
     """A trained (or fresh) model. ``module`` and ``recipe`` agree; ``spec`` says what its numbers mean.
 
     ``fitted`` holds the tables that were fitted to these very weights, by their number of evaluations, and
-    ``fitted_to`` the digest of the weights.
+    ``fitted_to`` the digest of the weights. ``process``, where it is not the recipe's own, is that of ``under``.
     """
 
     module: NetworkDenoiser | MarkovianHVAE
@@ -50,6 +51,7 @@ class Model:
     recipe: Recipe
     fitted: Mapping[int, Tableau] = field(default_factory=dict)
     fitted_to: str = ""
+    process: Process | None = None
 
     @classmethod
     def fresh(cls, recipe: Recipe, spec: DataSpec) -> "Model":
@@ -80,8 +82,11 @@ class Model:
     def save_pretrained(self, folder: str | Path, card: str | None = None) -> None:
         """Write config.json, model.safetensors and README.md (``card``, or a short one) into ``folder``.
 
-        Each file is written beside and renamed, so an interrupted save leaves the former one whole.
+        Each file is written beside and renamed, so an interrupted save leaves the former one whole. Raises InputError
+        for a model under a process that is not its own.
         """
+        if self.process is not None:
+            raise InputError("save_pretrained: this model is under another process; save the one that it was made from")
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
         save_weights(self.module.state_dict(), folder / "model.safetensors")
@@ -121,15 +126,35 @@ class Model:
             lines += ["", "| measured | |", "|---|---|", *(f"| {name} | {value} |" for name, value in measured.items())]
         return "\n".join(lines) + "\n"
 
+    def under(self, process: Process) -> "Model":
+        """The same beliefs under another ``process``: sampled, scored and tuned as if trained under it.
+
+        Any schedule and scaling will do, as x / alpha at a log-SNR means the same in all; of the schedule the part is
+        ``Cut`` out that has the noise levels this model knows. The probability-flow ODE leads from a start to the same
+        sample. Raises InputError for a hierarchical VAE, and for a schedule without any of the model's levels.
+        """
+        own = replace(self, process=None).denoiser.process
+        with torch.no_grad():
+            ends = (float(process.level(1.0).logsnr), float(process.level(0.0).logsnr))
+            low, high = max(ends[0], float(own.level(1.0).logsnr)), min(ends[1], finest(own))
+        if not low < high:
+            raise InputError(
+                f"process: its log-SNRs, {ends[0]:.4g} to {ends[1]:.4g}, are none of the model's, "
+                f"{float(own.level(1.0).logsnr):.4g} to {finest(own):.4g}"
+            )
+        if (low, high) != ends:
+            process = Process(process.scaling, Cut(process.schedule, low, high))
+        return replace(self, process=process, fitted={})
+
     @property
-    def denoiser(self) -> NetworkDenoiser:
+    def denoiser(self) -> Denoiser:
         """The denoiser of a diffusion model. Raises InputError for a hierarchical VAE, which has none."""
         if isinstance(self.module, MarkovianHVAE):
             raise InputError(
                 f"{self._vae()} and has no denoiser: no sampler to choose, tune or certify, and no likelihood by one; "
                 "give a diffusion model"
             )
-        return self.module
+        return self.module if self.process is None else Reprocessed(self.module, self.process)
 
     def _vae(self) -> str:
         assert isinstance(self.module, MarkovianHVAE)
@@ -180,8 +205,15 @@ class Model:
         if sampler == "auto" and steps in self.fitted:
             return self.fitted[steps]
         if eta is not None:
-            return sampling.ddim(process, methods.in_time(process, steps), eta)
-        return methods.tableau(process, sampler, steps)
+            table = sampling.ddim(process, methods.in_time(process, steps), eta)
+        else:
+            table = methods.tableau(process, sampler, steps)
+        if table.stochastic and self.recipe.paired:
+            raise InputError(
+                f"sampler: {sampler} adds noise, and this model, trained on pairs of noise and data, knows the flow "
+                "between them alone; choose auto, euler, heun or another that adds none"
+            )
+        return table
 
     def beliefs(self) -> Denoiser:
         """The denoiser that sampling asks: x_0 clamped to the data's range where the data is bounded."""

@@ -36,6 +36,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
             "shift": (0.0,),
             "scale": (1.0,),
             "second_moment": 1.0,
+            "diameter": 4.0,
             "class_names": (),
             "class_counts": (),
         },

@@ -6,27 +6,35 @@ from sfumato.core import (
     VE,
     VP,
     Cosine,
+    Cut,
     LinearBeta,
     LinearLogSNR,
     Logistic,
     Process,
     Straight,
+    SubVP,
+    SubVPBeta,
     Tabulated,
     cosine_betas,
     geometric,
+    geometric_betas,
     linear_betas,
 )
 
-SCALINGS = [VP(), VE(), Straight()]
+SCALINGS = [VP(), VE(), Straight(), SubVP()]
 SCHEDULES = {
     "linear-betas": Tabulated(linear_betas(50)),
     "cosine-betas": Tabulated(cosine_betas(20)),
+    "geometric-betas": Tabulated(geometric_betas(12, 0.02, 30.0)),
     "linear-beta": LinearBeta(),
+    "subvp-beta": SubVPBeta(),
     "cosine": Cosine(),
     "line": LinearLogSNR(),
     "geometric": geometric(),
     "logistic": Logistic(),
     "logistic-cut": Logistic(-12.0, 14.0),
+    "cut-out": Cut(Logistic(), -9.0, 11.0),
+    "cut-chain": Cut(Tabulated(linear_betas(50)), 0.9, 7.0),
 }
 PROCESSES = {
     f"{type(scaling).__name__}-{name}": Process(scaling, schedule)

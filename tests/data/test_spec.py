@@ -21,6 +21,7 @@ def spec(**changes: Any) -> DataSpec:
         "shift": (127.5,),
         "scale": (127.5,),
         "second_moment": 0.5,
+        "diameter": 4.0,
         "class_names": ("cat", "dog"),
         "class_counts": (3, 4),
         "count": 7,

@@ -26,7 +26,7 @@ from sfumato.core import (
 )
 from sfumato.denoisers import LABELS, GaussianMixture, NetworkDenoiser
 from sfumato.errors import InputError
-from sfumato.objectives import DenoisingLoss, UniformTimes, simple
+from sfumato.objectives import DenoisingLoss, UniformTimes
 
 PROCESSES = [Process(VP(), Cosine()), Process(VE(), LinearLogSNR(-8.0, 8.0)), Process(Straight(), Logistic(-9.0, 9.0))]
 each_process = pytest.mark.parametrize("process", PROCESSES, ids=lambda p: type(p.scaling).__name__)
@@ -87,7 +87,7 @@ def test_every_target_makes_the_same_prediction_and_the_same_loss(process):
         prediction = denoiser(x_t, t)
         torch.testing.assert_close(prediction.x_0, exact.x_0, rtol=1e-10, atol=1e-10)
         torch.testing.assert_close(prediction.eps, exact.eps, rtol=1e-10, atol=1e-10)
-        got = DenoisingLoss(UniformTimes(), simple)(denoiser, x_0, t, lambda draw, like: noise.to(like))
+        got = DenoisingLoss(UniformTimes())(denoiser, x_0, t, lambda draw, like: noise.to(like))
         torch.testing.assert_close(got, loss, rtol=1e-10, atol=0)
 
 

@@ -79,6 +79,8 @@ def test_angles_do_not_lose_precision_at_half_precision(module, dtype):
         (lambda: Fourier(8, scale=-1.0), "scale=-1.0"),
         (lambda: Fourier(8, scale=math.inf), "scale=inf"),
         (lambda: LabelEmbedding("random", 8, 8), "embedding='random'"),
+        (lambda: LabelEmbedding("fourier", 8, 8, conditions=-1), "conditions=-1 is not allowed: give an integer of at"),
+        (lambda: LabelEmbedding("fourier", 8, 8, conditions=True), "conditions=True"),
     ],
 )
 def test_refuses(make, said):
@@ -88,20 +90,50 @@ def test_refuses(make, said):
     assert "\n" not in str(refusal.value)
 
 
-def test_label_embedding_is_two_layers_with_silus():
+@pytest.mark.parametrize("cond", [None, [0.5, -2.0, 1.25]])
+def test_label_embedding_is_two_layers_with_silus(cond):
     torch.manual_seed(0)
-    module = LabelEmbedding("sinusoidal", 8, 5).double()
+    module = LabelEmbedding("sinusoidal", 8, 5, conditions=3).double()
     label = torch.tensor([12.0], dtype=torch.float64)
     x = Sinusoidal(8)(label)[0].tolist()
+    if cond is not None:
+        told = [sum(w * c for w, c in zip(row, cond, strict=True)) for row in module.condition.weight.tolist()]
+        x = [a + b for a, b in zip(x, told, strict=True)]
     for layer in (module.linear1, module.linear2):
         torch.nn.init.normal_(layer.bias)
         z = [sum(w * v for w, v in zip(row, x, strict=True)) for row in layer.weight.tolist()]
         z = [a + b for a, b in zip(z, layer.bias.tolist(), strict=True)]
         x = [a / (1.0 + math.exp(-a)) for a in z]
-    assert torch.allclose(module(label)[0], torch.tensor(x, dtype=torch.float64), rtol=0, atol=1e-14)
+    got = module(label, None if cond is None else torch.tensor([cond]))
+    assert torch.allclose(got[0], torch.tensor(x, dtype=torch.float64), rtol=0, atol=1e-14)
+
+
+def test_without_conditions_nothing_is_added_to_the_weights():
+    assert list(LabelEmbedding("sinusoidal", 8, 5).state_dict()) == [
+        f"linear{i}.{name}" for i in (1, 2) for name in ("weight", "bias")
+    ]
+    more = LabelEmbedding("sinusoidal", 8, 5, conditions=3).state_dict()
+    assert next(iter(more)) == "condition.weight"  # in the order of execution
+    assert more["condition.weight"].shape == (8, 3)
+
+
+@pytest.mark.parametrize(
+    ("conditions", "shape", "said"),
+    [
+        (0, (2, 3), r"cond of shape \(2, 3\) was given to a network of conditions=0: leave cond out"),
+        (0, (2, 0), "conditions=0"),
+        (3, (2, 4), r"cond of shape \(2, 4\) does not fit 2 samples of conditions=3: give cond of shape \(2, 3\)"),
+        (3, (1, 3), "does not fit 2 samples"),  # not spread over the batch in silence
+    ],
+)
+def test_refuses_conditions_that_do_not_fit(conditions, shape, said):
+    with pytest.raises(InputError, match=said):
+        LabelEmbedding("fourier", 8, 5, conditions)(torch.zeros(2), torch.zeros(shape))
 
 
 def test_label_embedding_has_the_type_of_its_weights():
     label = torch.tensor([12.0], dtype=torch.float64)
     for dtype in (torch.float64, torch.float32, torch.bfloat16):
-        assert LabelEmbedding("fourier", 8, 5).to(dtype)(label).dtype == dtype
+        module = LabelEmbedding("fourier", 8, 5, conditions=2).to(dtype)
+        assert module(label).dtype == dtype
+        assert module(label, torch.ones(1, 2)).dtype == dtype

@@ -92,6 +92,46 @@ def test_the_label_matters(embedding):
     assert all((y[i] - y[j]).abs().max() > 1e-3 for i in range(4) for j in range(i))
 
 
+@pytest.mark.parametrize("shape", [(2,), (2, 3)])
+def test_a_condition_of_zeros_says_nothing(shape):
+    torch.manual_seed(0)
+    told = awake(MLP(shape, conditions=5, **SMALL))
+    plain = MLP(shape, **SMALL).eval()
+    weights = told.state_dict()
+    assert weights.pop("embed.condition.weight").any()
+    plain.load_state_dict(weights)  # strictly: there is nothing else that is new
+    x, label = torch.randn(3, *shape), torch.tensor([-1.0, 0.0, 40.0])
+    y = plain(x, label)
+    assert torch.equal(told(x, label), y)
+    assert torch.equal(told(x, label, torch.zeros(3, 5)), y)
+    # Each number is heard, of its own sample only.
+    for i in range(5):
+        cond = torch.zeros(3, 5)
+        cond[1, i] = 1.0
+        heard = (told(x, label, cond) - y).abs().flatten(1).amax(1)
+        assert heard[1] > 1e-5
+        assert not heard[[0, 2]].any()
+
+
+def test_gradients_reach_the_map_of_the_conditions():
+    torch.manual_seed(0)
+    network = awake(MLP((2,), conditions=5, **SMALL))
+    x, cond = torch.randn(4, *(2,)), torch.randn(4, 5)
+    (network(x, torch.linspace(-2, 2, 4), cond) - x).square().mean().backward()
+    assert network.embed.condition.weight.grad.abs().min() > 0
+    assert network.embed.condition.weight.grad.norm() > 1e-6
+
+
+def test_refuses_a_condition_that_was_not_declared():
+    x, label = torch.zeros(2, *(2,)), torch.zeros(2)
+    with pytest.raises(InputError, match="conditions=0"):
+        MLP((2,), **SMALL)(x, label, torch.zeros(2, 5))
+    with pytest.raises(InputError, match=r"give cond of shape \(2, 5\)"):
+        MLP((2,), conditions=5, **SMALL)(x, label, torch.zeros(2, 4))
+    with pytest.raises(InputError, match="conditions=-1"):
+        MLP((2,), conditions=-1, **SMALL)
+
+
 def test_a_fresh_network_outputs_zero():
     assert not MLP((2,), **SMALL)(torch.randn(3, 2), torch.ones(3)).any()
 

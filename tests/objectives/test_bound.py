@@ -28,7 +28,7 @@ from sfumato.core import (
 from sfumato.denoisers import ExactDenoiser, GaussianMixture, NetworkDenoiser
 from sfumato.errors import InputError
 from sfumato.likelihood import Span, estimate, finest, levels, walk
-from sfumato.objectives import BoundLoss, ChainTimes, DenoisingLoss, HybridLoss, LossAware, UniformTimes, simple
+from sfumato.objectives import BoundLoss, ChainTimes, DenoisingLoss, HybridLoss, LossAware, UniformTimes
 from sfumato.objectives.times import stratify
 
 MODES = GaussianMixture.isotropic(torch.tensor([[-0.7, 0.2], [0.6, 0.6], [0.3, -0.8]]).double(), 0.15)
@@ -266,7 +266,7 @@ def test_the_hybrid_learns_the_mean_from_the_simple_loss_and_the_variance_from_t
         return value.detach(), *grads
 
     hybrid = gradients(HybridLoss(times, decoder, weight=0.25))
-    plain = gradients(DenoisingLoss(times, simple))
+    plain = gradients(DenoisingLoss(times))
     bound = gradients(BoundLoss(times, decoder))
     torch.testing.assert_close(hybrid[0], plain[0] + 0.25 * bound[0], rtol=1e-10, atol=0)
     torch.testing.assert_close(hybrid[1], plain[1], rtol=1e-10, atol=0)

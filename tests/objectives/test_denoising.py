@@ -8,7 +8,7 @@ from torch import nn
 
 from sfumato.core import EDM, VE, VP, X0, Cosine, LinearLogSNR, Logistic, Noise, Process, Score, Straight, V, Velocity
 from sfumato.denoisers import GaussianMixture, NetworkDenoiser
-from sfumato.objectives import WEIGHTS, ChainTimes, DenoisingLoss, UniformTimes, simple
+from sfumato.objectives import ChainTimes, DenoisingLoss, UniformTimes
 
 PROCESSES = [Process(VP(), Cosine()), Process(VE(), LinearLogSNR(-8.0, 8.0)), Process(Straight(), Logistic(-9.0, 9.0))]
 each_process = pytest.mark.parametrize("process", PROCESSES, ids=lambda p: type(p.scaling).__name__)
@@ -33,21 +33,22 @@ def always(z):
     return lambda draw, like: z.to(like)
 
 
-def heavier(level):
-    return torch.exp(-0.1 * level.logsnr)
+def heavier(level, rate):
+    return rate * torch.exp(-0.1 * level.logsnr)
 
 
 @each_process
-@pytest.mark.parametrize("weight", [simple, heavier])
+@pytest.mark.parametrize("weight", [None, heavier])
 def test_the_loss_is_the_weighted_error_of_the_noise(process, weight):
     x_0, t, noise = batch()
+    loss = DenoisingLoss(UniformTimes()) if weight is None else DenoisingLoss(UniformTimes(), weight)
     for target in (X0(), Noise(), Score(), V(), Velocity(process.scaling), EDM(0.5)):
         denoiser = NetworkDenoiser(Curved(), process, target, "logsnr", 0.5)
-        got = DenoisingLoss(UniformTimes(), weight)(denoiser, x_0, t, always(noise))
+        got = loss(denoiser, x_0, t, always(noise))
         assert got.shape == (5,)
         eps_hat = denoiser(process.perturb(x_0, t, noise), t).eps
         for i in range(5):
-            w = float(weight(process.level(t[i])))
+            w = 1.0 if weight is None else float(process.rate(t[i]) * torch.exp(-0.1 * process.level(t[i]).logsnr))
             expected = w * sum(float(e) ** 2 for e in (noise[i] - eps_hat[i]).flatten()) / 6
             # The reference solves for eps: at log-SNR 9 from x_0, e^4.5 = 90 roundings of it.
             assert float(got[i]) == pytest.approx(expected, rel=1e-10)
@@ -56,7 +57,7 @@ def test_the_loss_is_the_weighted_error_of_the_noise(process, weight):
 def test_at_takes_one_time_or_one_for_each():
     x_0, _, noise = batch()
     denoiser = NetworkDenoiser(Curved(), PROCESSES[0], V())
-    loss = DenoisingLoss(ChainTimes(10), simple)
+    loss = DenoisingLoss(ChainTimes(10))
     each = loss.at(denoiser, x_0, torch.full((5,), 0.4, dtype=torch.float64), always(noise))
     torch.testing.assert_close(loss.at(denoiser, x_0, torch.tensor(0.4, dtype=torch.float64), always(noise)), each)
     quantiles = torch.tensor([0.01, 0.35, 0.39, 0.8, 0.99], dtype=torch.float64)
@@ -67,7 +68,7 @@ def test_at_takes_one_time_or_one_for_each():
 def test_a_condition_reaches_the_network():
     x_0, t, noise = batch()
     denoiser = NetworkDenoiser(Curved(), PROCESSES[0], Noise())
-    loss, cond = DenoisingLoss(UniformTimes(), simple), torch.arange(5).double()
+    loss, cond = DenoisingLoss(UniformTimes()), torch.arange(5).double()
     error = noise - denoiser(PROCESSES[0].perturb(x_0, t, noise), t, cond).eps
     torch.testing.assert_close(loss(denoiser, x_0, t, always(noise), cond), error.square().flatten(1).mean(1))
 
@@ -75,7 +76,7 @@ def test_a_condition_reaches_the_network():
 def test_losses_of_float32_states():
     x_0, t, noise = batch()
     denoiser = NetworkDenoiser(Curved(), PROCESSES[0], V())
-    loss = DenoisingLoss(UniformTimes(), simple)
+    loss = DenoisingLoss(UniformTimes())
     single = loss(denoiser, x_0.float(), t, always(noise.float()))
     assert single.dtype == torch.float32
     # A dozen roundings of 6e-8, squared once.
@@ -85,7 +86,7 @@ def test_losses_of_float32_states():
 def test_pure_noise_has_no_eps_error_and_no_nan():
     x_0, _, noise = batch()
     denoiser = NetworkDenoiser(Curved(), Process(Straight(), Logistic()), Velocity(Straight()), "logsnr")
-    got = DenoisingLoss(UniformTimes(), simple).at(denoiser, x_0, torch.tensor(1.0, dtype=torch.float64), always(noise))
+    got = DenoisingLoss(UniformTimes()).at(denoiser, x_0, torch.tensor(1.0, dtype=torch.float64), always(noise))
     assert got.tolist() == [0] * 5
 
 
@@ -113,15 +114,8 @@ def test_the_exact_denoiser_of_a_gaussian_has_the_closed_form_loss(process):
         network.level = level = process.level(time)
         total = level.alpha**2 * mixture.covariances[0] + level.sigma**2 * torch.eye(3, dtype=torch.float64)
         expected = float(torch.trace(torch.eye(3) - level.sigma**2 * torch.linalg.inv(total))) / 3
-        losses = DenoisingLoss(UniformTimes(), simple).at(denoiser, x_0, time, always(noise))
+        losses = DenoisingLoss(UniformTimes()).at(denoiser, x_0, time, always(noise))
         # Within 4 standard errors, of 0.7 % or so: a factor of 1.05 anywhere would be seen.
         error = float(losses.std()) / math.sqrt(n)
         assert abs(float(losses.mean()) - expected) < 4 * error
         assert error < 0.012 * expected
-
-
-def test_the_weights_that_recipes_can_name():
-    level = PROCESSES[1].level(torch.linspace(0, 1, 5, dtype=torch.float64))
-    assert torch.equal(WEIGHTS["simple"](level), torch.ones(5, dtype=torch.float64))
-    for weight in WEIGHTS.values():
-        assert weight(level).shape == (5,)

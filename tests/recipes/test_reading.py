@@ -167,6 +167,7 @@ def _spec(layout: str, shape: tuple[int, ...]) -> object:
         shift=(0.0,),
         scale=(1.0,),
         second_moment=1.0,
+        diameter=4.0,
         class_names=(),
         class_counts=(),
         count=10,

@@ -22,6 +22,7 @@ SPECS = {
         shift=(8.0,),
         scale=(8.0,),
         second_moment=0.6,
+        diameter=4.0,
         class_names=("zero", "one"),
         class_counts=(20, 30),
         count=50,

@@ -227,7 +227,7 @@ def test_finite_losses_whose_mean_overflows_are_explained() -> None:
 
 def test_poisoned_data_is_called_that(tmp_path: Path, dataset: Dataset) -> None:
     t = trainer(tmp_path, dataset)
-    t.values[int(t.order.indices(40, 1))] = float("nan")
+    t.data.values[int(t.order.indices(40, 1))] = float("nan")
     with pytest.raises(NonFiniteError, match=r"step 2 \(1 of 32 samples.*the data itself is not finite"):
         t.train(steps=100)
 

@@ -152,7 +152,7 @@ def train(trainer: "Trainer", out: Output, device: "torch.device", goal: Goal) -
     limit = f"{steps:,} steps" if seconds is None else duration(seconds)
     out.say(
         f"training {model.recipe.name} on {model.spec.source}: {model.num_parameters:,} parameters, "
-        f"{len(trainer.values):,} samples, {limit}, {device.type}"
+        f"{len(trainer.data.values):,} samples, {limit}, {device.type}"
     )
     bar = Bar("training")
 

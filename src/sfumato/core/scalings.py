@@ -5,6 +5,7 @@ With ``L = logsnr = log(alpha^2 / sigma^2)`` fixed, one freedom is left, the ove
     VP        alpha^2 + sigma^2 = 1      alpha^2 = sigmoid(L),     sigma^2 = sigmoid(-L)
     VE        alpha = 1                                            sigma = exp(-L / 2)
     straight  alpha + sigma = 1          alpha = sigmoid(L / 2),   sigma = sigmoid(-L / 2)
+    sub-VP    alpha^2 + sigma = 1        alpha = exp(-asinh(exp(-L / 2) / 2))
 
 Each path also has its own direction of travel: with the coordinate ``tau`` of ``coordinate``, the clock drops out and
 ``dx_t / dtau = a x_0 + b eps`` with the row (a, b) of ``tangent``.
@@ -93,3 +94,20 @@ class Straight(Scaling):
 
     def tangent(self, level: Level) -> tuple[Tensor, Tensor]:
         return -torch.ones_like(level.alpha), torch.ones_like(level.alpha)
+
+
+@dataclass(frozen=True)
+class SubVP(Scaling):
+    """The sub-VP SDE's, sigma = 1 - alpha^2, below VP's at every level; tau is 1 - alpha (Song et al. 2021, eq. 29)."""
+
+    def log_alpha(self, logsnr: Tensor) -> Tensor:
+        return -torch.asinh(0.5 * torch.exp(-0.5 * logsnr))
+
+    def log_sigma(self, logsnr: Tensor) -> Tensor:
+        return torch.log(-torch.expm1(2 * self.log_alpha(logsnr)))
+
+    def coordinate(self, level: Level) -> Tensor:
+        return level.sigma / (1 + level.alpha)  # 1 - alpha without the cancellation
+
+    def tangent(self, level: Level) -> tuple[Tensor, Tensor]:
+        return -torch.ones_like(level.alpha), 2 * level.alpha

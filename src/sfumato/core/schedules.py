@@ -2,9 +2,11 @@
 
     Tabulated        a chain of T variances beta_k; level k sits at t = k / T
     LinearBeta       beta(t) linear in t                                   (score SDE's VP)
+    SubVPBeta        the same alpha under sigma = 1 - alpha^2              (score SDE's sub-VP)
     Cosine           the angle atan(sigma / alpha) linear in t             (Nichol & Dhariwal 2021, continuous)
     LinearLogSNR     the log-SNR linear in t; `geometric` writes it in sigmas (VDM, NCSN)
     Logistic         sigma / (alpha + sigma) linear in t                   (flow matching)
+    Cut              a part of any of them
 
 The first two are clocks of a rate beta(t): with ``decay = -log alpha-bar = integral of beta``, the log-SNR is
 ``-log(exp(decay) - 1)``, and a chain is the process whose rate is constant between its levels. This covers the
@@ -17,6 +19,7 @@ from dataclasses import dataclass, field
 
 import torch
 import torch.nn.functional as F
+from jaxtyping import Float
 from torch import Tensor
 
 from sfumato.errors import InputError
@@ -142,6 +145,39 @@ def cosine_betas(steps: int, offset: float = 0.008, clip: float = 0.999) -> Tens
     return (1 - alpha_bar[1:] / alpha_bar[:-1]).clamp(max=clip)
 
 
+def geometric_betas(steps: int, sigma_min: float = 0.01, sigma_max: float = 50.0) -> Tensor:
+    """NCSN's chain: at level k sigma / alpha is ``sigma_min (sigma_max / sigma_min)^((k - 1) / (steps - 1))``.
+
+    A single level is at ``sigma_max`` (Song & Ermon 2019, section 4.2).
+    """
+    share = torch.arange(_length(steps), dtype=torch.float64) / max(steps - 1, 1) if steps > 1 else torch.ones(1)
+    return betas_at(geometric(sigma_min, sigma_max).logsnr(share.double()))
+
+
+def geometric_ratio(dimensions: int, most: float = 5 / 3) -> float:
+    """The ratio of neighbouring sigmas at which the noise of one level reaches the next: NCSNv2's technique 2.
+
+    In many dimensions |x - x_0| at sigma is N(sqrt(D) sigma, sigma^2 / 2); the ratio r solves ``Phi(sqrt(2D) (r - 1)
+    + 3 r) - Phi(sqrt(2D) (r - 1) - 3 r) = 1/2`` (Song & Ermon 2020, proposition 2). Few dimensions allow any ratio,
+    and get ``most``, NCSN's own (ten levels from 1 to 0.01). Raises InputError for less than one dimension.
+    """
+    if dimensions < 1:
+        raise InputError(f"dimensions: {dimensions}; give at least 1")
+    # Phi of the first argument is 1 to six digits and more, so the second is zero.
+    root = math.sqrt(2 * dimensions)
+    return most if root <= 3 else min(most, root / (root - 3))
+
+
+def betas_at(logsnr: Float[Tensor, "t"]) -> Float[Tensor, "t"]:
+    """The betas of the chain whose levels 1..T have these log-SNRs, falling: ``1 - alpha-bar_k / alpha-bar_(k-1)``.
+
+    A clock in continuous time read as a chain is ``Tabulated(betas_at(schedule.logsnr(k / T)))``; a chain is read in
+    continuous time as it stands.
+    """
+    decay = _decay_of_logsnr(logsnr.double())
+    return -torch.expm1(-torch.diff(decay, prepend=decay.new_zeros(1)))
+
+
 def _length(steps: int) -> int:
     if steps < 1:
         raise InputError(f"steps: {steps} is not a chain length; give at least 1")
@@ -160,17 +196,45 @@ class LinearBeta(Schedule):
             raise InputError(f"beta_min {self.beta_min}, beta_max {self.beta_max}: need 0 < beta_min <= beta_max")
 
     def logsnr(self, t: Tensor) -> Tensor:
-        return _logsnr_of_decay(t * (self.beta_min + 0.5 * t * (self.beta_max - self.beta_min)))
+        return _logsnr_of_decay(self.decay(t))
 
     def time(self, logsnr: Tensor) -> Tensor:
+        return self.time_of(_decay_of_logsnr(logsnr))
+
+    def decay(self, t: Tensor) -> Tensor:
+        """``-log alpha-bar``, the integral of the rate from data to t."""
+        return t * (self.beta_min + 0.5 * t * (self.beta_max - self.beta_min))
+
+    def time_of(self, decay: Tensor) -> Tensor:
+        """The inverse of ``decay``."""
         # The root of the quadratic in the form that does not cancel when decay is small.
-        decay = _decay_of_logsnr(logsnr)
         root = torch.sqrt(self.beta_min**2 + 2 * (self.beta_max - self.beta_min) * decay)
         return 2 * decay / (self.beta_min + root)
 
     @property
     def remedy(self) -> str:
         return "raise beta_max"
+
+
+@dataclass(frozen=True)
+class SubVPBeta(Schedule):
+    """The clock of the sub-VP SDE: its alpha is that of a linear ``rate``, its sigma 1 - alpha^2.
+
+    ``logsnr = log(alpha^2 / (1 - alpha^2)^2)``, above the VP SDE's at the same t (Song et al. 2021, appendix C).
+    """
+
+    rate: LinearBeta = LinearBeta()
+
+    def logsnr(self, t: Tensor) -> Tensor:
+        decay = self.rate.decay(t)
+        return 2 * _logsnr_of_decay(decay) + decay
+
+    def time(self, logsnr: Tensor) -> Tensor:
+        return self.rate.time_of(2 * torch.asinh(0.5 * torch.exp(-0.5 * logsnr)))
+
+    @property
+    def remedy(self) -> str:
+        return self.rate.remedy
 
 
 @dataclass(frozen=True)
@@ -263,6 +327,42 @@ class Logistic(Schedule):
     def time(self, logsnr: Tensor) -> Tensor:
         start, end = _fraction(self.logsnr_max), _fraction(self.logsnr_min)
         return (torch.sigmoid(-0.5 * logsnr) - start) / (end - start)
+
+    @property
+    def remedy(self) -> str:
+        return "lower logsnr_min"
+
+
+@dataclass(frozen=True)
+class Cut(Schedule):
+    """The part of a ``schedule`` from ``logsnr_max`` at t = 0 to ``logsnr_min`` at t = 1, at the pace that it had.
+
+    Raises InputError when the ends are out of order or outside the schedule's own.
+    """
+
+    schedule: Schedule
+    logsnr_min: float
+    logsnr_max: float
+    _start: float = field(init=False, repr=False)
+    _end: float = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        _check_ends(self.logsnr_min, self.logsnr_max)
+        start, end = self.schedule.time(torch.tensor([self.logsnr_max, self.logsnr_min]).double()).tolist()
+        if not (-1e-9 <= start < end <= 1 + 1e-9):  # an end that was computed, not copied
+            raise InputError(
+                f"logsnr_min {self.logsnr_min:.6g}, logsnr_max {self.logsnr_max:.6g}: outside the schedule, which goes "
+                f"from {float(self.schedule.logsnr(torch.ones(()).double())):.6g} to "
+                f"{float(self.schedule.logsnr(torch.zeros(()).double())):.6g}"
+            )
+        object.__setattr__(self, "_start", max(start, 0.0))
+        object.__setattr__(self, "_end", min(end, 1.0))
+
+    def logsnr(self, t: Tensor) -> Tensor:
+        return self.schedule.logsnr((1 - t) * self._start + t * self._end)
+
+    def time(self, logsnr: Tensor) -> Tensor:
+        return (self.schedule.time(logsnr) - self._start) / (self._end - self._start)
 
     @property
     def remedy(self) -> str:

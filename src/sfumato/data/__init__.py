@@ -1,5 +1,8 @@
 """Data: sources, the contract that travels with a model, and the order in which samples are seen."""
 
+from .augment import AUGMENTATION_LABELS as AUGMENTATION_LABELS
+from .augment import AUGMENTATION_NUMBERS as AUGMENTATION_NUMBERS
+from .augment import augment as augment
 from .dataset import DataOptions as DataOptions
 from .dataset import Dataset as Dataset
 from .order import Order as Order

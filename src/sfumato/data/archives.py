@@ -47,12 +47,12 @@ class Labels:
 NO_LABELS = Labels()
 
 
-def read_archive(path: Path, options: DataOptions) -> tuple[np.ndarray, Labels]:
-    """The array of samples in an .npy or .npz file as it stands there, and its labels from beside it in an .npz.
+def read_archive(path: Path, options: DataOptions) -> tuple[np.ndarray, Labels, np.ndarray | None]:
+    """The array of samples in an .npy or .npz file as it stands there, and from beside it in an .npz labels and noise.
 
     Raises:
         InputError: a damaged file, no array or several that could be meant, an array that is not of real numbers,
-            labels that are not classes of as many samples.
+            labels that are not classes of as many samples, noise of another shape than the samples.
     """
     if path.suffix.lower() == ".npz":
         with _damage(path), zipfile.ZipFile(path) as archive:
@@ -60,15 +60,17 @@ def read_archive(path: Path, options: DataOptions) -> tuple[np.ndarray, Labels]:
             chosen = _chosen(members, options.key, path)
             _check(chosen, path)
             labels = _labels(archive, members, chosen, options.labels, path)
-            return _values(archive, chosen), labels
-    if options.key is not None or options.labels is not None:
+            noise = None if options.noise is None else _noise(archive, members, chosen, options.noise, path)
+            return _values(archive, chosen), labels, noise
+    if options.key is not None or options.labels is not None or options.noise is not None:
         raise InputError(
-            f"data.key, data.labels: '{shown(path)}' holds one array without a name; leave them out, or give an .npz"
+            f"data.key, data.labels, data.noise: '{shown(path)}' holds one array without a name; leave them out, or "
+            "give an .npz"
         )
     with _damage(path), open(path, "rb") as file:
         _check(_header(file, path.name, path.stat().st_size), path)
         file.seek(0)
-        return npy.read_array(file, allow_pickle=False), NO_LABELS
+        return npy.read_array(file, allow_pickle=False), NO_LABELS, None
 
 
 @contextmanager
@@ -173,6 +175,19 @@ def _labels(
                 return replace(labels, notes=(*notes, f"labels are taken from the array '{name}'"))
             notes = (*notes, f"the array '{name}' {problem}, so it is not taken for labels")
     return replace(NO_LABELS, notes=notes)
+
+
+def _noise(archive: zipfile.ZipFile, members: dict[str, _Member], samples: _Member, key: str, path: Path) -> np.ndarray:
+    if key not in members:
+        raise InputError(f"data.noise: '{shown(path)}' has no array '{key}'; it has {_listed(members)}")
+    member = members[key]
+    _check(member, path)
+    if member.shape != samples.shape or member.dtype.kind != "f":
+        raise InputError(
+            f"data.noise: '{shown(path)}', array '{key}' is {member.dtype} {member.shape}; the noise of samples of "
+            f"shape {samples.shape} is floating and of that shape"
+        )
+    return _values(archive, member)
 
 
 def _classes(archive: zipfile.ZipFile, member: _Member, number: int) -> tuple[str, Labels]:

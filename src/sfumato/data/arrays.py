@@ -28,14 +28,13 @@ def read_array(path: Path, options: DataOptions) -> Content:
         InputError: what ``read_archive`` raises, no samples, NaN or infinite values, or a layout that an array of
             this rank cannot have.
     """
-    values, labels = read_archive(path, options)
+    values, labels, noise = read_archive(path, options)
     where = f"'{shown(path)}'"
     if values.ndim == 0 or values.size == 0:
         raise InputError(f"{where} has no samples: its shape is {values.shape}, and the first axis must count them")
     values = values.astype(values.dtype.newbyteorder("="), copy=False)
     if values.dtype.kind == "f":
-        mend = "remove those samples or fill the gaps, and save it again"
-        refuse(values, lambda x: ~np.isfinite(x), f"in {where} are NaN or infinite", mend)
+        _finite(values, where)
     layout = _layout(values, options.layout, where)
     arranged = _arranged(values, layout)
     note = f"the array of shape {values.shape} is read as {layout}s of shape {arranged.shape[1:]}"
@@ -54,7 +53,14 @@ def read_array(path: Path, options: DataOptions) -> Content:
         labels=labels.indices,
         class_names=labels.names,
         notes=(note, *labels.notes),
+        noise=None if noise is None else _arranged(_finite(noise, where), layout).astype(np.float32),
     )
+
+
+def _finite(values: np.ndarray, where: str) -> np.ndarray:
+    mend = "remove those samples or fill the gaps, and save it again"
+    refuse(values, lambda x: ~np.isfinite(x), f"in {where} are NaN or infinite", mend)
+    return values
 
 
 def _layout(values: np.ndarray, asked: str, where: str) -> Layout:

@@ -60,20 +60,22 @@ def finish(content: Content, options: DataOptions, source: str) -> Dataset:
         shift=tuple(shift.tolist()),
         scale=tuple(scale.tolist()),
         second_moment=float(np.mean((variance + (mean - shift) ** 2) / scale**2)),
+        diameter=diameter(values, scale),
         class_names=content.class_names,
         class_counts=tuple(counts),
         count=len(values),
-        fingerprint=fingerprint(values, content.labels),
+        fingerprint=fingerprint(values, content.labels, content.noise),
         source=source,
     )
     labels = None if content.labels is None else torch.from_numpy(content.labels)
-    return Dataset(_tensor(values), labels, spec, content.skipped, (*content.notes, *remarks, _reading(spec)))
+    noise = None if content.noise is None else torch.from_numpy(content.noise)
+    return Dataset(_tensor(values), labels, spec, content.skipped, (*content.notes, *remarks, _reading(spec)), noise)
 
 
-def fingerprint(values: np.ndarray, labels: np.ndarray | None) -> str:
-    """SHA-256, in hexadecimal, of type, shape and values in little-endian order, and of the labels likewise."""
+def fingerprint(values: np.ndarray, labels: np.ndarray | None, noise: np.ndarray | None = None) -> str:
+    """SHA-256, in hexadecimal, of type, shape and values in little-endian order, and likewise of labels and noise."""
     digest = hashlib.sha256()
-    for array in (values,) if labels is None else (values, labels):
+    for array in (each for each in (values, labels, noise) if each is not None):
         digest.update(f"{array.dtype.name}{array.shape}".encode())
         for block in blocks(array):
             digest.update(np.ascontiguousarray(block).astype(block.dtype.newbyteorder("<"), copy=False).data)
@@ -98,7 +100,9 @@ def _laid_out(content: Content, options: DataOptions, source: str) -> Content:
             f"data.layout: '{source}' holds {content.layout}s and cannot be read as {options.layout}s; "
             f"give {'' if content.layout == 'vector' else f'{content.layout}, '}vector or auto"
         )
-    return replace(content, values=content.values.reshape(len(content.values), -1), layout="vector", channels=())
+    flat = content.values.reshape(len(content.values), -1)
+    noise = None if content.noise is None else content.noise.reshape(flat.shape)
+    return replace(content, values=flat, layout="vector", channels=(), noise=noise)
 
 
 def _keep(content: Content, limit: int | None) -> Content:
@@ -108,6 +112,7 @@ def _keep(content: Content, limit: int | None) -> Content:
     values, notes = content.values, content.notes
     if len(chosen) < total:
         values, notes = values[chosen], (*notes, f"{len(chosen)} of {total} samples are used (data.limit)")
+        content = replace(content, noise=None if content.noise is None else content.noise[chosen])
     if content.labels is None:
         return replace(content, values=values, notes=notes)
     present, labels = np.unique(content.labels[chosen], return_inverse=True)
@@ -157,6 +162,32 @@ def _moments(values: np.ndarray, per_feature: bool) -> tuple[np.ndarray, np.ndar
         squares += np.einsum("ij,ij->j" if per_feature else "ij,ij->", centred, centred)
     variance = np.atleast_1d(squares / (len(table) if per_feature else table.size))
     return mean, variance, np.atleast_1d(table.min(axis) == table.max(axis))
+
+
+def diameter(values: np.ndarray, scale: np.ndarray) -> float:
+    """The largest Euclidean distance between two samples of ``values / scale``, or a little less.
+
+    By walking to the farthest sample from the farthest, from several starts, until that no longer grows: one pass over
+    the data a step, where all pairs would take as many as there are samples. Never below half of the truth.
+    """
+    table = values.reshape(len(values), -1)
+    weights = np.broadcast_to(1 / np.asarray(scale, np.float64) ** 2, table.shape[1])
+    most = 0.0
+    for start in {0, len(table) // 3, 2 * len(table) // 3}:
+        place, reached = start, -1.0
+        while True:
+            squares = np.concatenate(
+                [
+                    ((block.astype(np.float64) - table[place].astype(np.float64)) ** 2) @ weights
+                    for block in blocks(table)
+                ]
+            )
+            place = int(squares.argmax())
+            if squares[place] <= reached:
+                break
+            reached = float(squares[place])
+        most = max(most, reached)
+    return math.sqrt(most)
 
 
 def _tensor(values: np.ndarray) -> Tensor:

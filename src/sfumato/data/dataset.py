@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
-from jaxtyping import Int64, Shaped
+from jaxtyping import Float32, Int64, Shaped
 from torch import Tensor
 
 from ..errors import InputError
@@ -17,11 +17,12 @@ class DataOptions:
     """How a source is to be read.
 
     ``layout`` is "auto", or "vector", "signal" or "image" to overrule the reading of an array. ``key`` and ``labels``
-    name arrays inside an .npz file. ``size`` is the (height, width) that images are cropped and resized to.
-    ``unreadable`` says whether files that cannot be read are skipped or stop the reading. ``low`` and ``high`` bound
-    the data, ``levels`` counts its equally spaced values between them. ``limit`` uses that many samples, drawn without
-    replacement by a fixed shuffle (the first ones of a sorted folder may all be of one class). ``count`` and ``seed``
-    are those of the samples drawn from a toy.
+    name arrays inside an .npz file, and so does ``noise``: the standard normal noise that each sample is paired with,
+    of the samples' shape. ``size`` is the (height, width) that images are cropped and resized to. ``unreadable`` says
+    whether files that cannot be read are skipped or stop the reading. ``low`` and ``high`` bound the data, ``levels``
+    counts its equally spaced values between them. ``limit`` uses that many samples, drawn without replacement by a
+    fixed shuffle (the first ones of a sorted folder may all be of one class). ``count`` and ``seed`` are those of the
+    samples drawn from a toy.
 
     Raises:
         InputError: values out of range, or half of a pair.
@@ -30,6 +31,7 @@ class DataOptions:
     layout: Literal["auto", "vector", "signal", "image"] = "auto"
     key: str | None = None
     labels: str | None = None
+    noise: str | None = None
     size: tuple[int, int] | None = None
     unreadable: Literal["skip", "stop"] = "skip"
     low: float | None = None
@@ -59,8 +61,8 @@ class Dataset:
     """A data set in memory: values (N, *shape) in data units, labels (N,) from 0, the contract, and what was noticed.
 
     Values keep the type they came in, but for bool (as uint8) and unsigned integers of 16 to 64 bits (as the next
-    signed type that torch computes with). ``skipped`` pairs each file left out with the reason; ``notes`` are
-    sentences for the user.
+    signed type that torch computes with). ``noise`` (N, *shape), where there is any, is what each is paired with,
+    float32. ``skipped`` pairs each file left out with the reason; ``notes`` are sentences for the user.
     """
 
     values: Shaped[Tensor, "n ..."]
@@ -68,6 +70,7 @@ class Dataset:
     spec: DataSpec
     skipped: tuple[tuple[str, str], ...] = ()
     notes: tuple[str, ...] = ()
+    noise: Float32[Tensor, "n ..."] | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,6 +90,7 @@ class Content:
     class_names: tuple[str, ...] = ()
     skipped: tuple[tuple[str, str], ...] = ()
     notes: tuple[str, ...] = ()
+    noise: Float32[np.ndarray, "n ..."] | None = None
 
 
 def full_range(dtype: np.dtype[Any]) -> tuple[tuple[float, float] | None, int | None]:

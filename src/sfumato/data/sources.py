@@ -29,7 +29,7 @@ def load(source: str, options: DataOptions | None = None, progress: Progress | N
     """
     options = options or DataOptions()
     if source in BUILT_IN:
-        _refuse_options(source, options, ("key", "labels", "size"), "built-in data")
+        _refuse_options(source, options, ("key", "labels", "noise", "size"), "built-in data")
         return finish(read_digits() if source == "digits" else read_toy(source, options), options, source)
     path = Path(source).expanduser()
     return finish(_read(path, source, options, progress), options, shown(path.resolve().name))
@@ -38,7 +38,7 @@ def load(source: str, options: DataOptions | None = None, progress: Progress | N
 def _read(path: Path, source: str, options: DataOptions, progress: Progress | None) -> Content:
     extension = path.suffix.lower()
     if path.is_dir():
-        _refuse_options(source, options, ("key", "labels"), "a folder of images")
+        _refuse_options(source, options, ("key", "labels", "noise"), "a folder of images")
         return read_folder(path, options, progress)
     if not path.exists():
         near = difflib.get_close_matches(source, BUILT_IN, n=1)
@@ -63,7 +63,7 @@ def _read(path: Path, source: str, options: DataOptions, progress: Progress | No
 
 
 def _refuse_options(source: str, options: DataOptions, names: tuple[str, ...], kind: str) -> None:
-    given = {"key": options.key, "labels": options.labels, "size": options.size}
+    given = {"key": options.key, "labels": options.labels, "noise": options.noise, "size": options.size}
     for name in names:
         if given[name] is not None:
             raise InputError(f"data.{name}: '{shown(source)}' is {kind}, to which it does not apply; leave it out")

@@ -26,12 +26,13 @@ MOST_LEVELS = 2**20
 class DataSpec:
     """What one sample is, in what units, and how it is written for the model: ``x_model = (x - shift) / scale``.
 
-    ``shape`` is that of one sample, channels first: (D,), (C, L) or (C, H, W). ``dtype`` is numpy's name of the values
-    as they came. ``low`` and ``high`` bound the data in its own units (None: not bounded); ``levels`` counts the
-    equally spaced values from low to high (None: continuous). ``channels`` are names, or empty where they have no
-    meaning. ``shift`` and ``scale`` have one entry, or one per feature of a vector. ``second_moment`` is
-    E[x_model^2] over the data. Classes have names and counts, both empty without labels. ``count``, ``fingerprint``
-    (SHA-256 of values and labels) and ``source`` (a name, never a path) say which data it was.
+    ``shape`` is that of one sample, channels first: (D,), (C, L) or (C, H, W). ``dtype`` is numpy's name of the
+    values as they came. ``low`` and ``high`` bound the data in its own units (None: not bounded); ``levels`` counts
+    the equally spaced values from low to high (None: continuous). ``channels`` are names, or empty where they have no
+    meaning. ``shift`` and ``scale`` have one entry, or one per feature of a vector. ``diameter`` is the largest
+    distance between two samples that was found, in model units. ``second_moment`` is E[x_model^2] over the data.
+    Classes have names and counts, both empty without labels. ``count``, ``fingerprint`` (SHA-256 of values and
+    labels) and ``source`` (a name, never a path) say which data it was.
 
     Raises:
         InputError: parts that contradict each other.
@@ -47,6 +48,7 @@ class DataSpec:
     shift: tuple[float, ...]
     scale: tuple[float, ...]
     second_moment: float
+    diameter: float
     class_names: tuple[str, ...]
     class_counts: tuple[int, ...]
     count: int
@@ -77,6 +79,7 @@ class DataSpec:
         _require(all(map(math.isfinite, self.shift)), "shift must be finite")
         _require(all(0 < scale < math.inf for scale in self.scale), "scale must be finite and positive")
         _require(0 <= self.second_moment < math.inf, "second_moment must be finite and not negative")
+        _require(0 <= self.diameter < math.inf, "diameter must be finite and not negative")
         _require(len(self.class_names) == len(self.class_counts), "class_names and class_counts must be equally long")
         _require(self.class_counts == () or sum(self.class_counts) == self.count, "class_counts must add up to count")
 
@@ -231,6 +234,7 @@ _READERS: dict[str, tuple[str, Callable[[object], Any]]] = {
     "shift": ("a list of numbers", _several(_number)),
     "scale": ("a list of numbers", _several(_number)),
     "second_moment": ("a number", _number),
+    "diameter": ("a number", _number),
     "class_names": ("a list of strings", _several(_text)),
     "class_counts": ("a list of whole numbers", _several(_whole)),
     "count": ("a whole number", _whole),

@@ -6,3 +6,4 @@ from .exact import GaussianMixture as GaussianMixture
 from .network import LABELS as LABELS
 from .network import NetworkDenoiser as NetworkDenoiser
 from .wrappers import Clamped as Clamped
+from .wrappers import Reprocessed as Reprocessed

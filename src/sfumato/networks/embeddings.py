@@ -1,4 +1,4 @@
-"""Embeddings of the noise label: how a network is told how noisy its input is.
+"""Embeddings of the noise label: how a network is told how noisy its input is, and what else is known of it.
 
 A label is one real number a sample. Its features are sines and cosines of several frequencies,
 
@@ -6,6 +6,9 @@ A label is one real number a sample. Its features are sines and cosines of sever
 
 and a small network of two layers makes the embedding of them. ``Sinusoidal`` suits labels that count steps (0 to 1000),
 ``Fourier`` labels of order one (logsnr / 4). Angles are computed in float32 at least, whatever the network's own type.
+
+Other numbers that are known of a sample, its condition, are added to the features by a linear map without a bias: a
+condition of zeros says nothing, to the bit. (Karras et al., 2022, appendix F.2: how an image was augmented.)
 """
 
 import math
@@ -75,20 +78,44 @@ class Fourier(nn.Module):
 
 
 class LabelEmbedding(nn.Module):
-    """The features of the label through two layers: ``silu(linear(silu(linear(features))))``, ``(B,) -> (B, dim)``.
+    """``silu(linear(silu(linear(features(label) + C cond))))``, ``(B,), (B, conditions) -> (B, dim)``.
 
-    ``kind`` is "sinusoidal" or "fourier", of ``features`` numbers. Raises ``InputError`` for any other. The output has
-    the type of the weights.
+    ``kind`` is "sinusoidal" or "fourier", of ``features`` numbers; C is a matrix, and there is none without conditions.
+    The output has the type of the weights. Raises ``InputError`` for another kind, for ``conditions`` that are not an
+    integer of at least 0, and for a ``cond`` that is neither None, which stands for zeros, nor of shape
+    (B, conditions).
     """
 
-    def __init__(self, kind: str, features: int, dim: int) -> None:
+    def __init__(self, kind: str, features: int, dim: int, conditions: int = 0) -> None:
         super().__init__()
         if kind not in NAMES:
             raise InputError(f"embedding={kind!r} is not known: give one of {', '.join(map(repr, NAMES))}")
+        if not isinstance(conditions, int) or isinstance(conditions, bool) or conditions < 0:
+            raise InputError(f"conditions={conditions!r} is not allowed: give an integer of at least 0, 0 for none")
         self.features: nn.Module = Sinusoidal(features) if kind == "sinusoidal" else Fourier(features)
+        self.conditions = conditions
+        self.condition = linear(conditions, features, bias=False) if conditions else None
         self.linear1 = linear(features, dim)
         self.linear2 = linear(dim, dim)
 
-    def forward(self, label: Float[Tensor, " b"]) -> Float[Tensor, "b dim"]:
+    def forward(
+        self, label: Float[Tensor, " b"], cond: Float[Tensor, "n conditions"] | None = None
+    ) -> Float[Tensor, "b dim"]:
         h = self.features(label).to(self.linear1.weight.dtype)
+        if cond is not None:
+            h = h + self._told(cond, len(label))
         return F.silu(self.linear2(F.silu(self.linear1(h))))
+
+    def _told(self, cond: Tensor, batch: int) -> Tensor:
+        if self.condition is None:
+            raise InputError(
+                f"cond of shape {tuple(cond.shape)} was given to a network of conditions=0: "
+                "leave cond out, or build the network with as many conditions as a sample has"
+            )
+        if tuple(cond.shape) != (batch, self.conditions):
+            raise InputError(
+                f"cond of shape {tuple(cond.shape)} does not fit {batch} samples of conditions={self.conditions}: "
+                f"give cond of shape {(batch, self.conditions)}"
+            )
+        told: Tensor = self.condition(cond.to(self.condition.weight.dtype))
+        return told

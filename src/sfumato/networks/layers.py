@@ -34,9 +34,9 @@ def convolution(
     return initialised(nn.Conv2d(channels, out_channels, kernel, stride=stride, padding=padding))
 
 
-def linear(features: int, out_features: int) -> nn.Linear:
-    """Affine map of the last axis."""
-    return initialised(nn.Linear(features, out_features))
+def linear(features: int, out_features: int, *, bias: bool = True) -> nn.Linear:
+    """Affine map of the last axis, or a linear one without the bias."""
+    return initialised(nn.Linear(features, out_features, bias=bias))
 
 
 def initialised(layer: Layer) -> Layer:

@@ -68,7 +68,8 @@ class ModulatedBlock(nn.Module):
 
 
 class MLP(nn.Module):
-    """``y = network(x, label)``: x (B, *shape), label (B,) any real number, y shaped as x, ``outputs`` times as long.
+    """``y = network(x, label, cond)``: x (B, *shape), label (B,) any real number, cond (B, conditions) or None for
+    zeros, y shaped as x (``outputs`` times as long).
 
     Arguments:
         shape: of one sample; its entries are taken as one vector.
@@ -77,9 +78,10 @@ class MLP(nn.Module):
         dropout: probability inside each of them.
         embedding: "sinusoidal" for labels that count steps, "fourier" for labels of order one.
         outputs: how many answers of x's shape, one behind the other along the first axis of a sample.
+        conditions: how many numbers of order one, beside the label, are told of a sample; zeros say nothing.
 
     A fresh network outputs 0. Expects x of about unit variance, in the type of its weights. Raises ``InputError`` for
-    arguments that make no network and for an x of another shape.
+    arguments that make no network and for an x or a cond of another shape.
     """
 
     def __init__(
@@ -90,6 +92,7 @@ class MLP(nn.Module):
         dropout: float = 0.0,
         embedding: str = "sinusoidal",
         outputs: int = 1,
+        conditions: int = 0,
     ) -> None:
         super().__init__()
         self.shape = positives("shape", shape)
@@ -98,16 +101,21 @@ class MLP(nn.Module):
         probability("dropout", dropout)
         self.outputs = positive("outputs", outputs)
         n = math.prod(self.shape)
-        self.embed = LabelEmbedding(embedding, LABEL_FEATURES, width // 2)
+        self.embed = LabelEmbedding(embedding, LABEL_FEATURES, width // 2, conditions)
         self.features = CoordinateFeatures(n, width // 2)
         self.linear_in = linear(n + width, width)
         self.blocks = nn.ModuleList([ModulatedBlock(width, width // 2, dropout=dropout) for _ in range(depth)])
         self.norm = nn.LayerNorm(width)
         self.linear_out = zeroed(linear(width, outputs * n))
 
-    def forward(self, x: Float[Tensor, "b *s"], label: Float[Tensor, " b"]) -> Float[Tensor, "b *t"]:
+    def forward(
+        self,
+        x: Float[Tensor, "b *s"],
+        label: Float[Tensor, " b"],
+        cond: Float[Tensor, "n conditions"] | None = None,
+    ) -> Float[Tensor, "b *t"]:
         fits(x, self.shape)
-        embedding = self.embed(label)
+        embedding = self.embed(label, cond)
         h = self.linear_in(self.features(x.flatten(1)))
         for block in self.blocks:
             h = block(h, embedding)

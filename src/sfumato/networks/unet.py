@@ -80,8 +80,8 @@ class Up(nn.Module):
 
 
 class UNet(nn.Module):
-    """``y = network(x, label)``: x (B, C, L) or (B, C, H, W), label (B,) any real number, y shaped as x
-    (``outputs`` times its channels).
+    """``y = network(x, label, cond)``: x (B, C, L) or (B, C, H, W), label (B,) any real number, cond (B, conditions) or
+    None for zeros, y shaped as x (``outputs`` times its channels).
 
     Arguments:
         shape: of one sample, (C, L) or (C, H, W).
@@ -98,9 +98,10 @@ class UNet(nn.Module):
         fourier: powers n of the features sin(2^n pi x), cos(2^n pi x) that the first convolution sees beside x, so that
             fine detail of values is plain to it (Kingma et al. 2021, appendix C: n = 7, 8 for 256 levels).
         pad: repeat the last values of each axis until its length divides by 2^(levels - 1), and crop the output.
+        conditions: how many numbers of order one, beside the label, are told of a sample; zeros say nothing.
 
     A fresh network outputs 0. Computes in the type of its weights, which must be that of x. Raises ``InputError`` for
-    arguments that make no network and for an x of another shape.
+    arguments that make no network and for an x or a cond of another shape.
     """
 
     def __init__(
@@ -117,6 +118,7 @@ class UNet(nn.Module):
         pad: bool = False,
         outputs: int = 1,
         fourier: Sequence[int] = (),
+        conditions: int = 0,
     ) -> None:
         super().__init__()
         self.shape = _image_or_signal(shape)
@@ -136,7 +138,7 @@ class UNet(nn.Module):
             residual = ResidualBlock(dimension, inputs, outputs, 4 * width, groups=groups, dropout=dropout)
             return Block(residual, SelfAttention(outputs, heads=heads, groups=groups) if attend else nn.Identity())
 
-        self.embed = LabelEmbedding(embedding, width, 4 * width)
+        self.embed = LabelEmbedding(embedding, width, 4 * width, conditions)
         self.fourier = tuple(fourier)
         self.conv_in = convolution(dimension, self.shape[0] * (1 + 2 * len(self.fourier)), width, 3)
         skips = [width]  # the channels of every skip, in the order in which they are kept
@@ -158,9 +160,14 @@ class UNet(nn.Module):
         self.norm = group_norm(channels[0], groups)
         self.conv_out = zeroed(convolution(dimension, channels[0], outputs * self.shape[0], 3))
 
-    def forward(self, x: Float[Tensor, "b c *s"], label: Float[Tensor, " b"]) -> Float[Tensor, "b d *s"]:
+    def forward(
+        self,
+        x: Float[Tensor, "b c *s"],
+        label: Float[Tensor, " b"],
+        cond: Float[Tensor, "n conditions"] | None = None,
+    ) -> Float[Tensor, "b d *s"]:
         fits(x, self.shape)
-        embedding = self.embed(label)
+        embedding = self.embed(label, cond)
         if any(self.padding):
             # F.pad counts axes from the last, and wants the numbers for both ends of each.
             x = F.pad(x, [n for extra in reversed(self.padding) for n in (0, extra)], mode="replicate")

@@ -22,6 +22,7 @@ from sfumato.numerics.density import variance_surrogate
 
 from .objective import Objective
 from .times import TimeSampler
+from .weights import elbo, simple
 
 
 class BoundLoss(Objective):
@@ -71,6 +72,9 @@ class BoundLoss(Objective):
         losses: Tensor = steps + (prior_term(process, x_0) - decoded) / D
         return losses
 
+    def weight(self, level: Level, rate: Tensor) -> Tensor:
+        return elbo(level, rate)
+
 
 def _noisy(x_0: Tensor, noise: Tensor, level: Level) -> Tensor:
     return expand(level.alpha, x_0) * x_0 + expand(level.sigma, x_0) * noise
@@ -108,16 +112,16 @@ def chain_bound(
 
 
 class HybridLoss(Objective):
-    """``L_simple + weight L_vlb``: the mean learned from the first, the variance of a step from the second alone.
+    """``L_simple + bound_weight L_vlb``: the mean learned from the first, the variance of a step from the second alone.
 
     ``L_simple = |eps - eps-hat|^2 / D``; L_vlb is ``chain_bound`` with the prediction's mean held fixed, in nats per
     dimension (Nichol & Dhariwal 2021, eq. 16, weight 0.001).
     """
 
-    def __init__(self, times: TimeSampler, decoder: Decoder, weight: float = 0.001) -> None:
+    def __init__(self, times: TimeSampler, decoder: Decoder, bound_weight: float = 0.001) -> None:
         super().__init__(times)
         self.decoder = decoder
-        self.weight = weight
+        self.bound_weight = bound_weight
 
     def at(
         self,
@@ -131,7 +135,10 @@ class HybridLoss(Objective):
         t = t.expand(len(x_0))
         z = noise(1, x_0)
         prediction = denoiser(process.perturb(x_0, t, z), t, cond)
-        simple = (z - prediction.eps).square().flatten(1).mean(1)
+        errors = (z - prediction.eps).square().flatten(1).mean(1)
         held = Prediction(prediction.x_0.detach(), prediction.eps.detach(), prediction.variance)
-        losses: Tensor = simple + self.weight * chain_bound(held, process, self.decoder, x_0, t, z).to(simple)
+        losses: Tensor = errors + self.bound_weight * chain_bound(held, process, self.decoder, x_0, t, z).to(errors)
         return losses
+
+    def weight(self, level: Level, rate: Tensor) -> Tensor:
+        return simple(level, rate)  # the bound's part teaches the variance alone

@@ -6,25 +6,35 @@ Two predictions with the same x_t differ by ``y - y_hat = (det / alpha) (eps - e
 same loss is ``w (alpha / det)^2 |y - y_hat|^2``: well-conditioned wherever the network's own target is.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 from jaxtyping import Float
 from torch import Tensor
 
-from sfumato.core import NoiseSource
+from sfumato.core import Level, NoiseSource
 from sfumato.denoisers import NetworkDenoiser
 
 from .objective import Objective
 from .times import TimeSampler
-from .weights import Weight
+from .weights import Weight, simple
 
 
 class DenoisingLoss(Objective):
-    """The loss of a network denoiser: means over the D numbers of a sample."""
+    """The loss of a network denoiser: means over the D numbers of a sample. ``pairing`` deals out the noises."""
 
-    def __init__(self, times: TimeSampler, weight: Weight) -> None:
+    def __init__(
+        self,
+        times: TimeSampler,
+        weight: Weight = simple,
+        pairing: Callable[[NoiseSource], NoiseSource] = lambda noise: noise,
+    ) -> None:
         super().__init__(times)
-        self.weight = weight
+        self._weight = weight
+        self._pairing = pairing
+
+    def weight(self, level: Level, rate: Tensor) -> Tensor:
+        return self._weight(level, rate)
 
     def at(
         self,
@@ -34,8 +44,9 @@ class DenoisingLoss(Objective):
         noise: NoiseSource,
         cond: Any = None,
     ) -> Float[Tensor, "b"]:
-        level, z = denoiser.process.level(t), noise(1, x_0)
-        x_t = denoiser.process.perturb(x_0, t, z)
+        process = denoiser.process
+        level, z = process.level(t), self._pairing(noise)(1, x_0)
+        x_t = process.perturb(x_0, t, z)
         error = denoiser.target.encode(x_0, z, level) - denoiser.output(x_t, t, cond)
-        weight = self.weight(level) * (level.alpha / denoiser.target.det(level)) ** 2
+        weight = self.weight(level, self.times.rate(process, t)) * (level.alpha / denoiser.target.det(level)) ** 2
         return weight.to(error) * error.square().flatten(1).mean(1)

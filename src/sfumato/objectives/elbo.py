@@ -43,3 +43,6 @@ class NegativeELBO(Loss[LatentModel]):
 
     def levels(self, module: LatentModel, uniform: Float[Tensor, "b"], even: bool = False) -> None:
         return None
+
+    def emphasis(self, module: LatentModel, uniform: Float[Tensor, "b"]) -> None:
+        return None

@@ -6,7 +6,7 @@ from typing import Any, Generic, TypeVar
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from sfumato.core import NoiseSource
+from sfumato.core import Level, NoiseSource
 from sfumato.denoisers import Denoiser
 from sfumato.numerics.density import variance_surrogate
 
@@ -48,6 +48,13 @@ class Loss(nn.Module, ABC, Generic[M]):
         self, module: M, uniform: Float[Tensor, "b"], even: bool = False
     ) -> tuple[Float[Tensor, "b"], Float[Tensor, "b"]] | None:
         """(t, log-SNR) where these numbers lead ``forward``, or ``evenly``; None for a loss without levels."""
+
+    @abstractmethod
+    def emphasis(self, module: M, uniform: Float[Tensor, "b"]) -> Float[Tensor, "b"] | None:
+        """The weight relative to the ELBO at the levels where ``evenly`` looks; None for a loss without levels.
+
+        With a weight w on ``|eps - eps_hat|^2`` and log-SNRs of density p it is ``2 w p`` (Kingma & Gao 2023).
+        """
 
 
 class Objective(Loss[Denoiser]):
@@ -93,6 +100,15 @@ class Objective(Loss[Denoiser]):
     ) -> tuple[Float[Tensor, "b"], Float[Tensor, "b"]]:
         t = self.times.even(uniform) if even else self.times(uniform)
         return t, module.process.level(t).logsnr.detach()
+
+    def emphasis(self, module: Denoiser, uniform: Float[Tensor, "b"]) -> Float[Tensor, "b"]:
+        t = self.times.even(uniform)
+        rate = self.times.rate(module.process, t)
+        return (2 * self.weight(module.process.level(t), rate) / rate).detach()
+
+    @abstractmethod
+    def weight(self, level: Level, rate: Tensor) -> Tensor:
+        """The weight on ``|eps - eps_hat|^2 / D``, as ``weights.Weight``."""
 
     @abstractmethod
     def at(

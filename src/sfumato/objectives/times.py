@@ -5,12 +5,16 @@ likely as before, and the loss of a batch varies less (Kingma et al. 2021, appen
 integers: a floating-point ``arange(0, 1, 1 / B)`` has B + 1 values for some B.
 """
 
+import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
+import torch
 from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
+from sfumato.core import Process
+from sfumato.errors import InputError
 from sfumato.numerics.density import Density
 
 
@@ -25,6 +29,10 @@ class TimeSampler(ABC):
     @abstractmethod
     def __call__(self, uniform: Float[Tensor, "b"]) -> Float[Tensor, "b"]:
         """The times at these quantiles, float64."""
+
+    def rate(self, process: Process, t: Float[Tensor, "*b"]) -> Float[Tensor, "*b"]:
+        """``-d logsnr / du`` where the quantile u of the even distribution is at ``t``: of the process itself here."""
+        return process.rate(t)
 
     def weight(self, t: Float[Tensor, "b"]) -> Float[Tensor, "b"] | None:
         """What a loss at ``t`` counts for, so that the mean stays that over even times; None for 1."""
@@ -41,10 +49,65 @@ class TimeSampler(ABC):
 
 @dataclass(frozen=True)
 class UniformTimes(TimeSampler):
-    """t uniform on (0, 1)."""
+    """t uniform on (``first``, 1)."""
+
+    first: float = 0.0
 
     def __call__(self, uniform: Float[Tensor, "b"]) -> Float[Tensor, "b"]:
-        return uniform
+        return self.first + (1 - self.first) * uniform
+
+    def rate(self, process: Process, t: Float[Tensor, "*b"]) -> Float[Tensor, "*b"]:
+        return (1 - self.first) * process.rate(t)
+
+
+@dataclass(frozen=True)
+class OneTime(TimeSampler):
+    """Always ``t``: a single level."""
+
+    t: float
+
+    def __call__(self, uniform: Float[Tensor, "b"]) -> Float[Tensor, "b"]:
+        return torch.full_like(uniform, self.t)
+
+
+@dataclass(frozen=True)
+class LogNormalTimes(TimeSampler):
+    """Times at which ``log(sigma / alpha)`` is normal of ``mean`` and ``std``, within the levels of ``process``.
+
+    EDM's training noise (Karras et al. 2022, table 1: -1.2, 1.2). On a straight path with its own clock this is the
+    logit-normal t of rectified flow (Esser et al. 2024, section 3.1). Levels outside the process, and finer than time
+    ``first``, are left out, the rest keep their ratio. Raises InputError where next to nothing is left.
+    """
+
+    process: Process
+    mean: float = -1.2
+    std: float = 1.2
+    first: float = 0.0
+
+    def __post_init__(self) -> None:
+        low, high = self._quantiles()
+        if not high - low > 1e-6:
+            raise InputError(
+                f"times: of the ratios sigma / alpha with log {self.mean:g} +- {self.std:g} hardly one in a million is "
+                "a level of this process; change the mean, the std, or the schedule"
+            )
+
+    def _quantiles(self) -> tuple[float, float]:
+        """Of the untruncated distribution, at the ends."""
+        ends = self.process.level(torch.tensor([self.first, 1.0])).logsnr.detach()
+        low, high = torch.special.ndtr((-ends / 2 - self.mean) / self.std).tolist()
+        return low, high
+
+    def __call__(self, uniform: Float[Tensor, "b"]) -> Float[Tensor, "b"]:
+        low, high = self._quantiles()
+        z = torch.special.ndtri(low + (high - low) * uniform.double())
+        t = self.process.schedule.time(-2 * (self.mean + self.std * z))
+        return t.clamp(self.first, 1)
+
+    def rate(self, process: Process, t: Float[Tensor, "*b"]) -> Float[Tensor, "*b"]:
+        low, high = self._quantiles()
+        z = (-process.level(t).logsnr / 2 - self.mean) / self.std
+        return 2 * self.std * (high - low) * math.sqrt(2 * math.pi) * torch.exp(z**2 / 2)
 
 
 @dataclass(frozen=True)
@@ -85,3 +148,6 @@ class LossAware(nn.Module, TimeSampler):
 
     def even(self, uniform: Float[Tensor, "b"]) -> Float[Tensor, "b"]:
         return self.base(uniform)
+
+    def rate(self, process: Process, t: Float[Tensor, "*b"]) -> Float[Tensor, "*b"]:
+        return self.base.rate(process, t)

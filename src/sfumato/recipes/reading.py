@@ -131,7 +131,7 @@ def _overridden(data: dict[str, Any], overrides: Iterable[str]) -> dict[str, Any
 
 def _shorthand(key: str, value: Any) -> Any:
     """What people type: a bare kind for a section that has one (``process.schedule=cosine``), a size as 32x48."""
-    if key in ("process.schedule", "target", "network") and isinstance(value, str):
+    if key in ("process.schedule", "target", "network", "objective.weight") and isinstance(value, str):
         return {"kind": value}
     if key == "data.size":
         sides = re.fullmatch(r"(\d+)(?:x(\d+))?", str(value))

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Annotated, Any, Literal
+from functools import partial
+from typing import Annotated, Any, Literal, TypeVar
 
 import torch
 from pydantic import (
@@ -23,10 +24,12 @@ from pydantic import (
 from torch import nn
 
 from sfumato import core, networks, objectives
-from sfumato.data import DataOptions, DataSpec
+from sfumato.core.terms import finest
+from sfumato.data import AUGMENTATION_LABELS, DataOptions, DataSpec
 from sfumato.denoisers import NetworkDenoiser
 from sfumato.errors import InputError
 from sfumato.hierarchical import MarkovianHVAE, Restrictions
+from sfumato.objectives import weights
 from sfumato.sampling.methods import ADAPTIVE, NAMES
 
 PositiveInt = Annotated[int, Field(ge=1)]
@@ -142,6 +145,15 @@ class ContinuousBeta(Section):
         return core.LinearBeta(self.beta_min, self.beta_max)
 
 
+class SubVPContinuousBeta(ContinuousBeta):
+    """The sub-VP SDE's clock: the same alpha for sigma = 1 - alpha^2."""
+
+    kind: Literal["subvp-beta"]  # type: ignore[assignment]
+
+    def build(self) -> core.Schedule:
+        return core.SubVPBeta(core.LinearBeta(self.beta_min, self.beta_max))
+
+
 class CosineSchedule(Section):
     """The cosine clock in continuous time."""
 
@@ -154,14 +166,55 @@ class CosineSchedule(Section):
 
 
 class GeometricSchedule(Section):
-    """sigma in geometric progression."""
+    """sigma in geometric progression. A ``sigma_max`` of null is the largest distance between two samples."""
 
     kind: Literal["geometric"]
     sigma_min: PositiveFloat = 0.01
-    sigma_max: PositiveFloat = 50.0
+    sigma_max: PositiveFloat | None = 50.0
+
+    def resolved(self, spec: DataSpec) -> GeometricSchedule:
+        return self.model_copy(update={"sigma_max": _sigma_max(self.sigma_max, self.sigma_min, spec)})
 
     def build(self) -> core.Schedule:
-        return core.geometric(self.sigma_min, self.sigma_max)
+        return core.geometric(self.sigma_min, _known(self.sigma_max, "sigma_max"))
+
+
+class GeometricSigmas(Section):
+    """NCSN's chain: ``levels`` sigmas in geometric progression, by the techniques of NCSNv2 where they are null.
+
+    ``sigma_max`` is then the largest distance between two samples of the data, and so many ``levels`` that the noise
+    of one reaches the next (Song & Ermon 2020, techniques 1 and 2).
+    """
+
+    kind: Literal["geometric-sigmas"]
+    sigma_min: PositiveFloat = 0.01
+    sigma_max: PositiveFloat | None = None
+    levels: Annotated[int, Field(ge=2)] | None = None
+
+    def resolved(self, spec: DataSpec) -> GeometricSigmas:
+        sigma_max = _sigma_max(self.sigma_max, self.sigma_min, spec)
+        ratio = core.geometric_ratio(math.prod(spec.shape))
+        levels = self.levels or 1 + max(1, math.ceil(math.log(sigma_max / self.sigma_min) / math.log(ratio)))
+        return self.model_copy(update={"sigma_max": sigma_max, "levels": levels})
+
+    def build(self) -> core.Schedule:
+        sigma_max, levels = _known(self.sigma_max, "sigma_max"), _known(self.levels, "levels")
+        return core.Tabulated(core.geometric_betas(levels, self.sigma_min, sigma_max))
+
+
+def _sigma_max(given: float | None, sigma_min: float, spec: DataSpec) -> float:
+    return max(round(spec.diameter, 3), 2 * sigma_min) if given is None else given
+
+
+Number = TypeVar("Number", int, float)
+
+
+def _known(value: Number | None, name: str) -> Number:
+    if value is None:
+        raise InputError(
+            f"process.schedule.{name}: null is for 'sfumato train' to fill in from the data; give a number"
+        )
+    return value
 
 
 class LinearLogSNRSchedule(Section):
@@ -194,8 +247,10 @@ ScheduleSection = Annotated[
     | SigmoidBetas
     | CosineBetas
     | ContinuousBeta
+    | SubVPContinuousBeta
     | CosineSchedule
     | GeometricSchedule
+    | GeometricSigmas
     | LinearLogSNRSchedule
     | LogisticSchedule
     | LearnedBetasSchedule
@@ -204,59 +259,122 @@ ScheduleSection = Annotated[
 ]
 
 
+OF_THE_DATA = (LearnedLogSNRSchedule, GeometricSchedule, GeometricSigmas)
+
+
 class ProcessSection(Section):
     """Scaling x schedule."""
 
-    scaling: Literal["vp", "ve", "straight"] = "vp"
+    scaling: Literal["vp", "ve", "straight", "subvp"] = "vp"
     schedule: ScheduleSection = LinearBetas()
 
+    def resolved(self, spec: DataSpec) -> ProcessSection:
+        if isinstance(self.schedule, OF_THE_DATA):
+            return self.model_copy(update={"schedule": self.schedule.resolved(spec)})
+        return self
+
     def build(self) -> core.Process:
-        scaling = {"vp": core.VP(), "ve": core.VE(), "straight": core.Straight()}[self.scaling]
-        return core.Process(scaling, self.schedule.build())
+        scalings = {"vp": core.VP(), "ve": core.VE(), "straight": core.Straight(), "subvp": core.SubVP()}
+        return core.Process(scalings[self.scaling], self.schedule.build())
 
 
 # --- target and objective --------------------------------------------------------------------------------------------
 
 
-class PlainTarget(Section):
-    """A target without settings."""
+class TargetSection(Section):
+    """What the network outputs."""
 
-    kind: Literal["x_0", "noise", "score", "v", "velocity"] = "noise"
+    kind: Literal["x_0", "noise", "score", "v", "velocity", "edm"] = "noise"
 
-    def build(self, process: core.Process) -> core.Target:
+    def build(self, process: core.Process, sigma_data: float) -> core.Target:
         targets: dict[str, core.Target] = {
             "x_0": core.X0(),
             "noise": core.Noise(),
             "score": core.Score(),
             "v": core.V(),
             "velocity": core.Velocity(process.scaling),
+            "edm": core.EDM(sigma_data),
         }
         return targets[self.kind]
 
 
-class EDMTarget(Section):
-    """EDM's preconditioned output."""
+class PlainWeight(Section):
+    """A weight without settings; ``edm`` takes the recipe's sigma_data."""
 
-    kind: Literal["edm"]
-    sigma_data: PositiveFloat = 0.5
+    kind: Literal["simple", "elbo", "likelihood", "edm", "flow"] = "simple"
 
-    def build(self, process: core.Process) -> core.Target:
-        return core.EDM(self.sigma_data)
+    def build(self, sigma_data: float) -> objectives.Weight:
+        known: dict[str, objectives.Weight] = {
+            "simple": weights.simple,
+            "elbo": weights.elbo,
+            "likelihood": weights.likelihood,
+            "edm": partial(weights.edm, sigma_data=sigma_data),
+            "flow": weights.flow,
+        }
+        return known[self.kind]
+
+
+class MinSNRWeight(Section):
+    """The error of x_0 weighted by the SNR, at ``most`` so much."""
+
+    kind: Literal["min-snr"]
+    most: PositiveFloat = 5.0
+
+    def build(self, sigma_data: float) -> objectives.Weight:
+        return partial(weights.min_snr, most=self.most)
+
+
+class SigmoidWeight(Section):
+    """A sigmoid of the log-SNR relative to the bound."""
+
+    kind: Literal["sigmoid"]
+    bias: float = 2.0
+
+    def build(self, sigma_data: float) -> objectives.Weight:
+        return partial(weights.sigmoid, bias=self.bias)
+
+
+class P2Weight(Section):
+    """Less weight where only imperceptible detail is left."""
+
+    kind: Literal["p2"]
+    offset: PositiveFloat = 1.0
+    power: Annotated[float, Field(ge=0)] = 1.0
+
+    def build(self, sigma_data: float) -> objectives.Weight:
+        return partial(weights.p2, offset=self.offset, power=self.power)
+
+
+EDM_MEAN, EDM_STD = -1.2, 1.2  # of log(sigma / alpha): Karras et al. 2022, table 1
+EXACT_TRACE = 16  # dimensions; above, a pass backwards for each costs more than it saves
 
 
 class ObjectiveSection(Section):
     """What is minimised, at which times.
 
     ``denoising`` is the weighted error of the noise; ``bound`` the negative ELBO, its errors read in a ``form``;
-    ``hybrid`` L_simple + ``bound_weight`` L_vlb, for a learned variance. ``auto`` times are the levels of a chain where
-    the schedule is one, uniform elsewhere; ``loss-aware`` ones are drawn more often where the loss is large.
+    ``hybrid`` L_simple + ``bound_weight`` L_vlb, for a learned variance. ``implicit`` and ``sliced`` learn the score of
+    noisy data without ever seeing which noise it was, from ``probes`` random directions a sample; null is one, and
+    for ``implicit`` in up to 16 dimensions the exact trace.
+
+    ``auto`` times are the levels of a chain where the schedule is one, uniform elsewhere; ``loss-aware`` ones are drawn
+    more often where the loss is large; ``log-normal`` ones have a normal log(sigma / alpha), with its mean and std.
+    The ``weight`` is that of ``denoising``, which can also learn the ``uncertainty`` of each level, and have the noises
+    of a batch dealt out so that each is near its sample, ``pairing``.
     """
 
-    kind: Literal["denoising", "hybrid", "bound"] = "denoising"
-    times: Literal["auto", "uniform", "loss-aware"] = "auto"
-    weight: Literal["simple"] = "simple"
+    kind: Literal["denoising", "hybrid", "bound", "implicit", "sliced"] = "denoising"
+    times: Literal["auto", "uniform", "log-normal", "loss-aware"] = "auto"
+    log_ratio_mean: float | None = None
+    log_ratio_std: PositiveFloat | None = None
+    weight: Annotated[PlainWeight | MinSNRWeight | SigmoidWeight | P2Weight, Field(discriminator="kind")] = (
+        PlainWeight()
+    )
+    uncertainty: Literal["none", "learned"] = "none"
+    pairing: Literal["independent", "optimal-transport"] = "independent"
     form: Literal["noise", "x_0", "score"] | None = None
     bound_weight: PositiveFloat = 0.001
+    probes: PositiveInt | None = None
 
 
 # --- network ---------------------------------------------------------------------------------------------------------
@@ -268,11 +386,14 @@ class AutoNetwork(Section):
     kind: Literal["auto"] = "auto"
     width: PositiveInt | None = None
     dropout: Fraction = 0.0
+    embedding: Literal["sinusoidal", "fourier"] | None = None
     fourier: bool = False  # features of the values' fine detail, where a UNet sees data with levels
 
-    def resolved(self, spec: DataSpec) -> MLPNetwork | UNetNetwork:
+    def resolved(self, spec: DataSpec, label: str) -> MLPNetwork | UNetNetwork:
+        # Sinusoids resolve labels that count to a thousand; the log of a ratio is of order one.
+        embedding = self.embedding or ("fourier" if label == "log-ratio" else "sinusoidal")
         if spec.layout == "vector":
-            return MLPNetwork(kind="mlp", width=self.width or 256, dropout=self.dropout)
+            return MLPNetwork(kind="mlp", width=self.width or 256, dropout=self.dropout, embedding=embedding)
         # Halve until the longest side is at most 8 (16 for signals): deeper levels would see little but padding.
         smallest = 8 if spec.layout == "image" else 16
         side, levels = max(spec.shape[1:]), 1
@@ -295,6 +416,7 @@ class AutoNetwork(Section):
             multipliers=[1] + [2] * (levels - 1),
             attention=attention,
             dropout=self.dropout,
+            embedding=embedding,
             pad=True,
             fourier=[finest - 1, finest] if self.fourier and spec.levels else [],
         )
@@ -309,11 +431,11 @@ class MLPNetwork(Section):
     dropout: Fraction = 0.0
     embedding: Literal["sinusoidal", "fourier"] = "sinusoidal"
 
-    def resolved(self, spec: DataSpec) -> MLPNetwork:
+    def resolved(self, spec: DataSpec, label: str) -> MLPNetwork:
         return self
 
-    def build(self, shape: tuple[int, ...], outputs: int = 1) -> nn.Module:
-        return networks.MLP(shape, **self.model_dump(exclude={"kind"}), outputs=outputs)
+    def build(self, shape: tuple[int, ...], outputs: int = 1, conditions: int = 0) -> nn.Module:
+        return networks.MLP(shape, **self.model_dump(exclude={"kind"}), outputs=outputs, conditions=conditions)
 
 
 class UNetNetwork(Section):
@@ -331,11 +453,11 @@ class UNetNetwork(Section):
     pad: bool = False
     fourier: list[Annotated[int, Field(ge=0, le=20)]] = []
 
-    def resolved(self, spec: DataSpec) -> UNetNetwork:
+    def resolved(self, spec: DataSpec, label: str) -> UNetNetwork:
         return self
 
-    def build(self, shape: tuple[int, ...], outputs: int = 1) -> nn.Module:
-        return networks.UNet(shape, **self.model_dump(exclude={"kind"}), outputs=outputs)
+    def build(self, shape: tuple[int, ...], outputs: int = 1, conditions: int = 0) -> nn.Module:
+        return networks.UNet(shape, **self.model_dump(exclude={"kind"}), outputs=outputs, conditions=conditions)
 
 
 # --- hierarchy -------------------------------------------------------------------------------------------------------
@@ -423,6 +545,7 @@ class DataSection(Section):
     layout: Literal["auto", "vector", "signal", "image"] = "auto"
     key: str | None = None
     labels: str | None = None
+    noise: str | None = None
     size: Annotated[list[PositiveInt], Field(min_length=2, max_length=2)] | None = None
     unreadable: Literal["skip", "stop"] = "skip"
     low: float | None = None
@@ -451,7 +574,12 @@ class TrainingSection(Section):
     ema_half_life: PositiveInt = 250_000
     ema_ramp: PositiveFloat = 0.1
     held_out: OpenFraction = 0.1
+    augment: Annotated[float, Field(ge=0, le=1)] = 0.0  # of images: the share that each of EDM's operations falls on
     seed: int = 0
+
+    def resolved(self, spec: DataSpec) -> TrainingSection:
+        """Nothing else than images is augmented."""
+        return self if spec.layout == "image" else self.model_copy(update={"augment": 0.0})
 
 
 def _sampler(name: str) -> str:
@@ -481,10 +609,10 @@ class Recipe(Section):
     name: Annotated[str, Field(pattern=r"^\w[\w.+-]*$")] = "custom"  # it becomes part of a folder's name
     hierarchy: HierarchySection | None = None
     process: ProcessSection = ProcessSection()
-    target: Annotated[PlainTarget | EDMTarget, Field(discriminator="kind")] = PlainTarget()
+    target: TargetSection = TargetSection()
     objective: ObjectiveSection = ObjectiveSection()
     label: Literal["index", "logsnr", "log-ratio"] = "index"
-    sigma_data: PositiveFloat = 1.0
+    sigma_data: PositiveFloat | None = 1.0  # null: the data's own, the root of its second moment
     variance: Literal["fixed", "learned"] = "fixed"
     network: Annotated[AutoNetwork | MLPNetwork | UNetNetwork, Field(discriminator="kind")] = AutoNetwork()
     data: DataSection = DataSection()
@@ -504,18 +632,36 @@ class Recipe(Section):
         unused = ("hierarchy",) if self.hierarchy is None else OF_DIFFUSION
         return {key: value for key, value in data.items() if key not in unused}
 
+    @property
+    def paired(self) -> bool:
+        """Whether noise is paired with data, so that what is learned is a flow, and no score."""
+        return self.objective.pairing != "independent" or self.data.noise is not None
+
     def resolved(self, spec: DataSpec) -> Recipe:
         """This recipe with everything that depends on the data written out."""
         if self.hierarchy is not None:
             return self.model_copy(update={"hierarchy": self.hierarchy.resolved(spec)})
-        process = self.process
-        if isinstance(process.schedule, LearnedLogSNRSchedule):
-            process = process.model_copy(update={"schedule": process.schedule.resolved(spec)})
-        return self.model_copy(update={"network": self.network.resolved(spec), "process": process})
+        return self.model_copy(
+            update={
+                "training": self.training.resolved(spec),
+                "network": self.network.resolved(spec, self.label),
+                "process": self.process.resolved(spec),
+                "sigma_data": self._sigma_data(spec),
+            }
+        )
+
+    def _sigma_data(self, spec: DataSpec) -> float:
+        if self.sigma_data is not None:
+            return self.sigma_data
+        return round(max(math.sqrt(spec.second_moment), 0.001), 4)  # data that is all the same has none
 
     def build(self, spec: DataSpec) -> NetworkDenoiser | MarkovianHVAE:
         """The model's fresh weights for data of this contract. Raises InputError for what cannot be built."""
-        return self.build_denoiser(spec) if self.hierarchy is None else self.hierarchy.build(spec)
+        if self.hierarchy is None:
+            return self.build_denoiser(spec)
+        if self.training.augment or self.data.noise is not None:
+            raise InputError("training.augment, data.noise: a hierarchical VAE has a use for neither; leave them out")
+        return self.hierarchy.build(spec)
 
     def build_process(self) -> core.Process:
         """The process. Raises InputError for a schedule that cannot be."""
@@ -525,20 +671,43 @@ class Recipe(Section):
         """What is minimised. Raises InputError for an objective that does not go with the rest of the recipe."""
         if self.hierarchy is not None:
             return objectives.NegativeELBO()
-        self._check()
-        objective = self.objective
-        schedule = self.process.schedule.build()
-        chain = schedule.steps if isinstance(schedule, core.Chain) and objective.times != "uniform" else None
-        even = objectives.UniformTimes() if chain is None else objectives.ChainTimes(chain)
-        times = objectives.LossAware(even) if objective.times == "loss-aware" else even
+        recipe = self.resolved(spec)
+        recipe._check()
+        return recipe._build_objective(spec)
+
+    def _build_objective(self, spec: DataSpec) -> objectives.Loss[Any]:
+        objective, times = self.objective, self._times(spec)
         if objective.kind == "denoising":
-            return objectives.DenoisingLoss(times, objectives.WEIGHTS[objective.weight])
+            paired = objective.pairing == "optimal-transport"
+            loss = objectives.DenoisingLoss(
+                times,
+                objective.weight.build(self._sigma_data(spec)),
+                *([objectives.optimal_transport] if paired else []),
+            )
+            return objectives.UncertaintyWeighted(loss) if objective.uncertainty == "learned" else loss
+        if objective.kind == "implicit":
+            exact = objective.probes is None and math.prod(spec.shape) <= EXACT_TRACE
+            return objectives.ImplicitScoreMatching(times, None if exact else objective.probes or 1)
+        if objective.kind == "sliced":
+            return objectives.SlicedScoreMatching(times, objective.probes or 1)
         decoder = self.build_decoder(spec)
         if objective.kind == "hybrid":
             return objectives.HybridLoss(times, decoder, objective.bound_weight)
-        if chain is None and decoder.asks:
+        if decoder.asks and not isinstance(self.process.schedule.build(), core.Chain):
             decoder = core.ContinuousGaussian(asks=False)
         return objectives.BoundLoss(times, decoder, objective.form)
+
+    def _times(self, spec: DataSpec) -> objectives.TimeSampler:
+        objective, process = self.objective, self.build_process()
+        # A clock that begins at data itself is entered where data begins to show, or a loss could have no end.
+        first = 0.0 if objective.kind == "bound" else finest(process, spec.grid)
+        if objective.times == "log-normal":
+            mean = EDM_MEAN if objective.log_ratio_mean is None else objective.log_ratio_mean
+            return objectives.LogNormalTimes(process, mean, objective.log_ratio_std or EDM_STD, first)
+        even: objectives.UniformTimes | objectives.ChainTimes = objectives.UniformTimes(first)
+        if isinstance(process.schedule, core.Chain) and objective.times != "uniform":
+            even = objectives.ChainTimes(process.schedule.steps)
+        return objectives.LossAware(even) if objective.times == "loss-aware" else even
 
     def build_decoder(self, spec: DataSpec) -> core.Decoder:
         """p(x_0 | x_t) at the finest level: DDPM's on a chain, VDM's elsewhere, a density for data without levels."""
@@ -558,19 +727,50 @@ class Recipe(Section):
             )
         if kind == "hybrid" and self.variance != "learned":
             raise InputError("objective.kind: hybrid is for a variance that is learned; give variance=learned")
-        if self.variance == "learned" and (kind == "denoising" or not chain):
+        if self.variance == "learned" and (kind not in ("hybrid", "bound") or not chain):
             raise InputError(
                 "variance: one that is learned is a chain's, and learns from objective.kind=hybrid or bound; give one "
                 "of them and a chain, or variance=fixed"
             )
-        if kind != "denoising" and chain and self.objective.times == "uniform":
+        if kind in ("hybrid", "bound") and chain and self.objective.times == "uniform":
             raise InputError(f"objective.times: {kind} is a sum over the levels of the chain; give auto or loss-aware")
-        if kind != "bound" and self.objective.form is not None:
-            raise InputError("objective.form: this is how a bound reads its errors; give objective.kind=bound with it")
+        if kind in ("hybrid", "bound") and self.objective.times == "log-normal":
+            raise InputError(f"objective.times: {kind} is a sum over all levels alike; give auto or loss-aware")
+        if self.objective.pairing != "independent" and self.data.noise is not None:
+            raise InputError(
+                "objective.pairing: the data brings the noise of each sample along (data.noise); leave one"
+            )
+        if self.training.augment and (kind != "denoising" or self.data.noise is not None):
+            raise InputError(
+                "training.augment: moved images are for objective.kind=denoising, and without data.noise; give "
+                "training.augment=0"
+            )
+        for key, holds, remedy in (
+            ("form", kind == "bound", "this is how a bound reads its errors; give objective.kind=bound with it"),
+            (
+                "weight",
+                kind == "denoising",
+                f"{kind} has none to choose; leave it out, or give objective.kind=denoising",
+            ),
+            ("uncertainty", kind == "denoising", "only objective.kind=denoising can learn it; leave it out"),
+            ("pairing", kind == "denoising", "only objective.kind=denoising takes pairs; leave it out"),
+            (
+                "probes",
+                kind in ("implicit", "sliced"),
+                "give objective.kind=implicit or sliced with it, or leave it out",
+            ),
+            ("log_ratio_mean", self.objective.times == "log-normal", "give objective.times=log-normal with it"),
+            ("log_ratio_std", self.objective.times == "log-normal", "give objective.times=log-normal with it"),
+        ):
+            if not holds and getattr(self.objective, key) != ObjectiveSection.model_fields[key].default:
+                raise InputError(f"objective.{key}: {remedy}")
 
     def build_denoiser(self, spec: DataSpec) -> NetworkDenoiser:
         """The denoiser with a fresh network for data of this shape. Raises InputError for what cannot be built."""
-        process = self.build_process()
+        recipe = self.resolved(spec)
+        process, sigma_data = recipe.build_process(), recipe._sigma_data(spec)
         learned = self.variance == "learned"
-        network = self.network.resolved(spec).build(spec.shape, 2 if learned else 1)
-        return NetworkDenoiser(network, process, self.target.build(process), self.label, self.sigma_data, learned)
+        conditions = AUGMENTATION_LABELS if recipe.training.augment else 0
+        network = recipe.network.resolved(spec, self.label).build(spec.shape, 2 if learned else 1, conditions)
+        target = self.target.build(process, sigma_data)
+        return NetworkDenoiser(network, process, target, self.label, sigma_data, learned)

@@ -8,10 +8,12 @@ from .ddim import ddim as ddim
 from .ddim import ddim_inversion as ddim_inversion
 from .euler import euler as euler
 from .euler import euler_maruyama as euler_maruyama
+from .euler import reverse_diffusion as reverse_diffusion
 from .grids import chain as chain
 from .grids import uniform as uniform
 from .heun import heun as heun
 from .langevin import annealed_langevin as annealed_langevin
+from .langevin import best_step as best_step
 from .langevin import corrected as corrected
 from .langevin import langevin as langevin
 from .multistep import adams as adams

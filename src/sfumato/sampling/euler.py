@@ -1,10 +1,11 @@
-"""Euler steps in the process's own time t: of the probability-flow ODE, and of the reverse SDE (Song et al. 2021)."""
+"""Song et al. 2021: Euler steps of the probability-flow ODE and of the reverse SDE, and reverse-diffusion steps."""
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from sfumato.core import Process
+from sfumato.core.process import added_share
 
 from .grids import adjacent
 from .tableau import Tableau, constant
@@ -25,6 +26,22 @@ def euler_maruyama(process: Process, times: Float[Tensor, "n"]) -> Tableau:
     Of weak order 1. A step that ends at data hands over x_0-hat, without noise. Raises as ``euler``.
     """
     return _euler(process, times, 1.0, stochastic=True)
+
+
+def reverse_diffusion(process: Process, times: Float[Tensor, "n"]) -> Tableau:
+    """``x_s = (2 - alpha_t / alpha_s) x_t + g^2 score + g z``: the forward step turned round (their eq. 46).
+
+    The forward step over the same levels is ``x_t = (alpha_t / alpha_s) x_s + g z`` with ``g^2 = sigma_t^2 c``, exactly
+    as the process has it; in VE ``g^2 = sigma_t^2 - sigma_s^2`` (their eq. 47), on a chain beta_t. A step that ends at
+    data hands over x_0-hat, without noise. Raises InputError for a bad grid.
+    """
+    at_t, at_s = adjacent(process, times)
+    data = at_s.sigma == 0
+    pull = added_share(at_t, at_s)  # g^2 / sigma_t^2
+    from_x_t = torch.where(data, 0.0, 2 - at_t.alpha / at_s.alpha - pull)
+    from_x_0 = torch.where(data, 1.0, pull * at_t.alpha)
+    std = torch.where(data, 0.0, at_t.sigma * pull.sqrt())
+    return Tableau(times[:-1].double(), from_x_t.diag(), from_x_0.diag(), constant(std), "reverse_diffusion")
 
 
 def _euler(process: Process, times: Float[Tensor, "n"], share: float, stochastic: bool) -> Tableau:

@@ -19,7 +19,7 @@ from sfumato.errors import InputError
 from . import grids
 from .ancestral import ancestral
 from .ddim import ddim
-from .euler import euler, euler_maruyama
+from .euler import euler, euler_maruyama, reverse_diffusion
 from .heun import heun
 from .langevin import annealed_langevin, corrected
 from .multistep import adams, dpm_solver_pp, unipc
@@ -54,8 +54,10 @@ METHODS: dict[str, Method] = {
     "ddim": Method(ddim, in_time, 1, "Song, Meng & Ermon 2021"),
     "euler": Method(euler, in_time, 1, "Song et al. 2021"),
     "euler-maruyama": Method(euler_maruyama, in_time, None, "Song et al. 2021"),
-    "pc": Method(corrected, in_time, None, "Song et al. 2021"),
-    "langevin": Method(partial(annealed_langevin, repeats=5), grids.uniform_logsnr, None, "Song & Ermon 2019"),
+    "reverse-diffusion": Method(reverse_diffusion, in_time, None, "Song et al. 2021"),
+    "pc": Method(partial(corrected, predictor=reverse_diffusion), in_time, None, "Song et al. 2021"),
+    "pc-ddim": Method(corrected, in_time, None, "Langevin moves around DDIM"),
+    "langevin": Method(annealed_langevin, grids.uniform_logsnr, None, "Song & Ermon 2019, 2020"),
     "heun": Method(heun, grids.rho, 2, "Karras et al. 2022"),
     "edm-churn": Method(partial(heun, churn=40.0), grids.rho, None, "Karras et al. 2022"),
     "dpm2": Method(partial(dpm_solver_singlestep, along="eps"), grids.uniform_logsnr, 2, "Lu et al. 2022a"),

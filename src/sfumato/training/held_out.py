@@ -6,13 +6,31 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from sfumato.core import SeededNoise
+from sfumato.core import NoiseSource, SeededNoise
 from sfumato.data.order import permutation
 from sfumato.numerics import random
-from sfumato.objectives import Loss
+from sfumato.objectives import Loss, given
 
 LEVELS = 8
 SAMPLES = 128
+PLACES = 64  # where the emphasis is recorded
+
+
+@dataclass(frozen=True, eq=False)
+class Part:
+    """Samples (N, *) in model units, and the noise (N, *) that each is paired with, if it is."""
+
+    values: Tensor
+    noise: Tensor | None = None
+
+    def pick(self, indices: Tensor) -> "Part":
+        """Those of these indices."""
+        indices = indices.to(self.values.device)
+        return Part(self.values[indices], None if self.noise is None else self.noise[indices])
+
+    def noises(self, noise: NoiseSource) -> NoiseSource:
+        """``noise``, with what the samples bring along in its place."""
+        return noise if self.noise is None else given(self.noise, noise)
 
 
 @dataclass(frozen=True, eq=False)
@@ -20,16 +38,16 @@ class HeldOut:
     """Measures the loss on ``held_out`` and, in the same way, on as many ``training`` samples (over-fitting shows)."""
 
     loss: Loss[Any]
-    held_out: Tensor
-    training: Tensor
+    held_out: Part
+    training: Part
     seed: int
 
     @classmethod
-    def of(cls, loss: Loss[Any], held_out: Tensor, training: Tensor, seed: int) -> "HeldOut":
+    def of(cls, loss: Loss[Any], held_out: Part, training: Part, seed: int) -> "HeldOut":
         """With a fixed random choice from each part."""
-        count = min(SAMPLES, len(held_out), len(training))
-        chosen = [permutation(len(part), seed, "measured")[:count].to(part.device) for part in (held_out, training)]
-        return cls(loss, held_out[chosen[0]], training[chosen[1]], seed)
+        count = min(SAMPLES, len(held_out.values), len(training.values))
+        chosen = [p.pick(permutation(len(p.values), seed, "measured")[:count]) for p in (held_out, training)]
+        return cls(loss, chosen[0], chosen[1], seed)
 
     @torch.no_grad()
     def measure(self, module: nn.Module) -> dict[str, Any]:
@@ -37,7 +55,8 @@ class HeldOut:
 
         The samples of an eighth divide its times evenly among them, so that a chain's first level, where a bound has
         its decoder, is not passed over; ``t`` and ``logsnr`` are those of its middle. A loss without levels is
-        measured as often, with other noise each time, and has one row.
+        measured as often, with other noise each time, and has one row. ``emphasis`` are pairs (log-SNR, weight
+        relative to the ELBO) over the levels.
         """
         held_out = torch.stack([self._losses(module, self.held_out, i, "held-out") for i in range(LEVELS)])
         training = torch.stack([self._losses(module, self.training, i, "training") for i in range(LEVELS)])
@@ -54,10 +73,19 @@ class HeldOut:
             "loss": sum(row["loss"] for row in rows) / len(rows),
             "train_loss": sum(row["train_loss"] for row in rows) / len(rows),
             "levels": rows,
+            **self._emphasis(module),
         }
 
-    def _losses(self, module: nn.Module, x_0: Tensor, draw: int, name: str) -> Tensor:
-        noise = SeededNoise(random.keys(random.derive(self.seed, name, draw), torch.arange(len(x_0))))
+    def _emphasis(self, module: nn.Module) -> dict[str, Any]:
+        places = (torch.arange(PLACES, dtype=torch.float64) + 0.5) / PLACES
+        levels, weights = self.loss.levels(module, places, even=True), self.loss.emphasis(module, places)
+        if levels is None or weights is None:
+            return {}
+        return {"emphasis": list(zip(levels[1].tolist(), weights.tolist(), strict=True))}
+
+    def _losses(self, module: nn.Module, part: Part, draw: int, name: str) -> Tensor:
+        x_0 = part.values
+        noise = part.noises(SeededNoise(random.keys(random.derive(self.seed, name, draw), torch.arange(len(x_0)))))
         place = (torch.arange(len(x_0), dtype=torch.float64, device=x_0.device) + 0.5) / len(x_0)
         losses: Tensor = self.loss.evenly(module, x_0, (draw + place) / LEVELS, noise)
         return losses

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from sfumato.core import SeededNoise
-from sfumato.data import Dataset, Order, split
+from sfumato.data import AUGMENTATION_NUMBERS, Dataset, Order, augment, split
 from sfumato.denoisers import NetworkDenoiser
 from sfumato.errors import InputError
 from sfumato.model import Model, fill, save_weights
@@ -23,7 +23,7 @@ from sfumato.objectives.times import stratify
 
 from . import checkpoint, guards
 from .ema import EMA
-from .held_out import HeldOut
+from .held_out import HeldOut, Part
 from .record import Record
 from .threads import Threads
 
@@ -68,10 +68,12 @@ class Trainer:
         self.module = model.module.to(device).train()
         self.loss = model.recipe.build_loss(model.spec).to(device)
         train, held_out = split(len(dataset.values), settings.held_out, settings.seed)
-        values = model.spec.encode(dataset.values).to(device)
-        self.values = values[train.to(device)]
+        everything = Part(
+            model.spec.encode(dataset.values).to(device), None if dataset.noise is None else dataset.noise.to(device)
+        )
+        self.data = everything.pick(train)
         self.order = Order(len(train), settings.seed)
-        self.held_out = HeldOut.of(self.loss, values[held_out.to(device)], self.values, settings.seed)
+        self.held_out = HeldOut.of(self.loss, everything.pick(held_out), self.data, settings.seed)
         self.ema = EMA(self.module, settings.ema_half_life, settings.ema_ramp)
         self.weights = list(self._network.parameters())
         held = {id(p) for p in self.weights}
@@ -89,6 +91,11 @@ class Trainer:
     def averaged(self) -> Model:
         """The model with the averaged weights."""
         return Model(self.ema.module, self.model.spec, self.model.recipe)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the data is, and the module."""
+        return self.data.values.device
 
     @property
     def _network(self) -> nn.Module:
@@ -144,7 +151,7 @@ class Trainer:
         window: list[tuple[float, float]] = []  # (loss, seconds) of the steps since the last row
         if self.images == 0:
             self.save()
-        threads = Threads(self._trial) if self.values.device.type == "cpu" else None
+        threads = Threads(self._trial) if self.device.type == "cpu" else None
         if threads is not None:
             threads.choose()
         now = time.monotonic()
@@ -190,18 +197,19 @@ class Trainer:
 
     def step(self) -> tuple[float, float]:
         """One update. Returns (loss, norm of the gradient before clipping)."""
-        settings, device = self.settings, self.values.device
+        settings, device = self.settings, self.device
         indices = torch.arange(settings.batch, device=device)
-        x_0 = self.values[self.order.indices(self.images, settings.batch).to(device)]
+        batch = self.data.pick(self.order.indices(self.images, settings.batch))
         keys = random.keys(random.derive(settings.seed, "training"), self.images + indices)
         uniform = stratify(random.uniform(keys, 0, 1)[:, 0], indices, settings.batch)
-        noise = SeededNoise(keys)
+        noise = batch.noises(SeededNoise(keys))
+        x_0, cond = self._augmented(batch.values)
 
         def forward() -> Tensor:
             # Dropout draws from torch's own generator, so that is seeded for this step and put back afterwards.
             with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
                 torch.manual_seed(random.derive(settings.seed, "dropout", self.images))
-                losses: Tensor = self.loss(self.module, x_0, uniform, noise)
+                losses: Tensor = self.loss(self.module, x_0, uniform, noise, cond)
                 return losses
 
         losses = forward()
@@ -223,6 +231,14 @@ class Trainer:
         self.optimizer.step()
         self.ema.update(list(self.module.parameters()), self.images, settings.batch)
         return value, norm
+
+    def _augmented(self, x_0: Tensor) -> tuple[Tensor, Tensor | None]:
+        """The samples moved at random, and what tells the network how; as they are where none are to be."""
+        if not self.settings.augment:
+            return x_0, None
+        places = self.images + torch.arange(len(x_0), device=x_0.device)
+        keys = random.keys(random.derive(self.settings.seed, "augmentation"), places)
+        return augment(x_0, random.uniform(keys, 0, AUGMENTATION_NUMBERS), self.settings.augment)
 
     def learning_rate(self, images: int) -> float:
         """The rate of the step that brings the count to ``images``, whatever the length of the run.
@@ -262,7 +278,7 @@ class Trainer:
 
     def _trial(self) -> None:
         """What a step computes, without its effect."""
-        x_0 = self.values[self.order.indices(0, self.settings.batch).to(self.values.device)]
+        x_0 = self.data.pick(self.order.indices(0, self.settings.batch)).values
         uniform = torch.full((len(x_0),), 0.5, dtype=torch.float64, device=x_0.device)
         torch.autograd.backward(self.loss(self.module, x_0, uniform, lambda draw, like: torch.ones_like(like)).mean())
         self.optimizer.zero_grad(set_to_none=True)

@@ -1,0 +1,173 @@
+"""Score matching by its definition, without the clean pair: what the denoising loss took the place of.
+
+With s = -eps_hat / sigma the score believed at x_t, of D numbers, and v a random direction with E[v v'] = I,
+
+    explicit     sigma^2 E |s - grad log p_t|^2 / 2D                         needs to know p_t    (Hyvarinen 2005)
+    implicit     sigma^2 E [tr(grad s) + |s|^2 / 2] / D                      D passes backwards   (Hyvarinen 2005)
+                 or with v' (grad s) v in the place of the trace             one for each v       (Hutchinson 1990)
+    sliced       sigma^2 E [v' (grad s) v + (v's)^2 / 2] / D                 one for each v       (Song et al. 2019)
+    denoising    sigma^2 E |s + eps / sigma|^2 / 2D                          none                 (Vincent 2011)
+
+The half belongs to the norm alone. The last is half the ``DenoisingLoss`` of weight ``simple``. All have the same
+gradient: implicit and sliced are the explicit less a constant, and ``denoising = implicit + 1/2`` (Stein's identity).
+
+In what a network predicts ``sigma^2 tr(grad s) = -sigma tr(grad eps_hat)``: there is no division by sigma, and values
+of different levels compare. The derivative is by x_t, a noisy sample that is taken as data; where sigma is next to
+nothing these are the objectives on clean data.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from sfumato.core import Level, NoiseSource, Prediction
+from sfumato.denoisers import Denoiser
+from sfumato.errors import InputError
+
+from .objective import Objective
+from .times import TimeSampler
+from .weights import simple
+
+DIRECTIONS = ("rademacher", "gaussian")
+"""How a direction can be drawn: each number +-1, by which a trace's estimate varies least, or standard normal."""
+
+
+class ExplicitScoreMatching(Objective):
+    """``|eps_hat - eps_true|^2 / 2D``, the error of the score itself, where ``truth(x_t, level)`` knows the beliefs.
+
+    Such as ``GaussianMixture.predict``. It is asked at the level of the denoiser's own process.
+    """
+
+    def __init__(self, times: TimeSampler, truth: Callable[[Tensor, Level], Prediction]) -> None:
+        super().__init__(times)
+        self.truth = truth
+
+    def weight(self, level: Level, rate: Tensor) -> Tensor:
+        return 0.5 * simple(level, rate)
+
+    def at(
+        self,
+        denoiser: Denoiser,
+        x_0: Float[Tensor, "b *s"],
+        t: Float[Tensor, "*b"],
+        noise: NoiseSource,
+        cond: Any = None,
+    ) -> Float[Tensor, "b"]:
+        x_t = denoiser.process.perturb(x_0, t, noise(1, x_0))
+        error = denoiser(x_t, t, cond).eps - self.truth(x_t, denoiser.process.level(t)).eps
+        losses: Tensor = 0.5 * error.square().flatten(1).mean(1)
+        return losses
+
+
+class ImplicitScoreMatching(Objective):
+    """``(-sigma tr(grad eps_hat) + |eps_hat|^2 / 2) / D`` (Hyvarinen 2005, theorem 1).
+
+    With ``probes=None`` the trace is exact, by D passes backwards; otherwise it is the mean of ``v' (grad eps_hat) v``
+    over as many random directions, draws 2, 3, ... of the noise: sliced score matching in its form of reduced variance
+    (Song, Garg, Shi & Ermon 2019, section 3). Learning differentiates twice, through the network. Raises InputError for
+    fewer than one probe, and for ``directions`` that are unknown or without effect.
+    """
+
+    def __init__(self, times: TimeSampler, probes: int | None = None, directions: str = "rademacher") -> None:
+        super().__init__(times)
+        if probes is not None:
+            _check("probes", probes, directions, ", or None for the exact trace")
+        elif directions != "rademacher":
+            raise InputError(
+                f"directions: '{directions}' has no effect on an exact trace; give probes, or leave it out"
+            )
+        self.probes = probes
+        self.directions = directions
+
+    def weight(self, level: Level, rate: Tensor) -> Tensor:
+        return 0.5 * simple(level, rate)
+
+    def at(
+        self,
+        denoiser: Denoiser,
+        x_0: Float[Tensor, "b *s"],
+        t: Float[Tensor, "*b"],
+        noise: NoiseSource,
+        cond: Any = None,
+    ) -> Float[Tensor, "b"]:
+        if self.probes is None:
+            axes = torch.eye(x_0[0].numel(), dtype=x_0.dtype, device=x_0.device)
+            directions = axes[:, None].expand(-1, len(x_0), -1)
+        else:
+            directions = _draw(self.directions, self.probes, noise, x_0)
+        eps, curvature = _curvature(denoiser, x_0, t, noise, cond, directions)
+        # Of the axes the sum is the trace; of random directions, the mean.
+        trace = curvature.sum(0) if self.probes is None else curvature.mean(0)
+        return (0.5 * eps.square().sum(1) - trace) / eps.shape[1]
+
+
+class SlicedScoreMatching(Objective):
+    """``(-sigma v' (grad eps_hat) v + (v' eps_hat)^2 / 2) / D``, the mean over ``projections`` directions v.
+
+    The form for any law of v with E[v v'] = I (Song, Garg, Shi & Ermon 2019, section 3). The one of reduced variance,
+    with |eps_hat|^2 in the place of (v' eps_hat)^2, is ``ImplicitScoreMatching(times, probes)``. Directions are draws
+    2, 3, ... of the noise. Raises InputError for fewer than one projection and for unknown ``directions``.
+    """
+
+    def __init__(self, times: TimeSampler, projections: int = 1, directions: str = "rademacher") -> None:
+        super().__init__(times)
+        _check("projections", projections, directions, "")
+        self.projections = projections
+        self.directions = directions
+
+    def weight(self, level: Level, rate: Tensor) -> Tensor:
+        return 0.5 * simple(level, rate)
+
+    def at(
+        self,
+        denoiser: Denoiser,
+        x_0: Float[Tensor, "b *s"],
+        t: Float[Tensor, "*b"],
+        noise: NoiseSource,
+        cond: Any = None,
+    ) -> Float[Tensor, "b"]:
+        directions = _draw(self.directions, self.projections, noise, x_0)
+        eps, curvature = _curvature(denoiser, x_0, t, noise, cond, directions)
+        projected = (directions * eps).sum(2)
+        return (0.5 * projected.square() - curvature).mean(0) / eps.shape[1]
+
+
+def _check(name: str, count: int, directions: str, otherwise: str) -> None:
+    if count < 1:
+        raise InputError(f"{name}: {count} directions give no estimate; give at least 1{otherwise}")
+    if directions not in DIRECTIONS:
+        raise InputError(f"directions: '{directions}' is not known; choose one of {', '.join(DIRECTIONS)}")
+
+
+def _draw(directions: str, count: int, noise: NoiseSource, x_0: Tensor) -> Float[Tensor, "p b d"]:
+    """Random directions with E[v v'] = I, each sample's of its own noise."""
+    normal = torch.stack([noise(2 + i, x_0).flatten(1) for i in range(count)])
+    if directions == "gaussian":
+        return normal
+    return torch.ones_like(normal).copysign(normal)  # not sign(), which has a third value
+
+
+def _curvature(
+    denoiser: Denoiser,
+    x_0: Tensor,
+    t: Tensor,
+    noise: NoiseSource,
+    cond: Any,
+    directions: Float[Tensor, "p b d"],
+) -> tuple[Float[Tensor, "b d"], Float[Tensor, "p b"]]:
+    """``eps_hat`` and ``sigma v' (grad eps_hat) v`` of each direction, with a graph where gradients are being recorded.
+
+    Passes backwards give all samples at once, as a prediction depends on its own sample alone.
+    """
+    learning = torch.is_grad_enabled()
+    process = denoiser.process
+    with torch.enable_grad():
+        x_t = process.perturb(x_0, t, noise(1, x_0)).detach().flatten(1).requires_grad_()
+        eps = denoiser(x_t.reshape(x_0.shape), t, cond).eps.flatten(1)
+        products = [torch.autograd.grad(eps, x_t, v, retain_graph=True, create_graph=learning)[0] for v in directions]
+    sigma = process.level(t, like=x_0).sigma.detach().flatten()
+    curvature = sigma * torch.stack([(product * v).sum(1) for product, v in zip(products, directions, strict=True)])
+    return (eps if learning else eps.detach()), curvature
