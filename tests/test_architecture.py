@@ -58,7 +58,7 @@ class Weight(NamedTuple):
 WEIGHTS: dict[str, Weight] = {
     **dict.fromkeys(GROUND, Weight(set(), set())),
     **dict.fromkeys(L0 | L1 | L2, Weight(LIGHT, set())),
-    "numerics": Weight(LIGHT, {"torchode"}),  # ODEs with steps of each sample's own
+    "numerics": Weight(LIGHT, {"torchode", "scipy"}),  # ODEs with steps of each sample's own; assignments
     "data": Weight(LIGHT | {"numpy"}, HEAVY),
     **dict.fromkeys(L3 | L4, Weight(LIGHT | LIBRARY, HEAVY | {"tensorboardX"})),
     "interop": Weight(LIGHT | LIBRARY, INTERCHANGE),

@@ -1,13 +1,30 @@
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 
 from sfumato import Model, recipes
+from sfumato.core import (
+    VE,
+    VP,
+    Cosine,
+    Cut,
+    LinearLogSNR,
+    Logistic,
+    Process,
+    Straight,
+    SubVP,
+    SubVPBeta,
+    Tabulated,
+    geometric_betas,
+    linear_betas,
+)
 from sfumato.data import DataSpec
+from sfumato.denoisers import ExactDenoiser, GaussianMixture, Reprocessed
 from sfumato.errors import InputError
-from sfumato.sampling import methods
+from sfumato.sampling import methods, solve
 
 
 def spec(**changes: object) -> DataSpec:
@@ -303,3 +320,165 @@ def test_a_learned_schedule_is_frozen_once_loaded_and_every_sampler_takes_it(sch
     torch.testing.assert_close(loaded.denoiser.process.level(t).logsnr, learned)
     for name in methods.METHODS:
         assert not methods.tableau(loaded.denoiser.process, name, 12).times.requires_grad
+
+
+# --- under another process -------------------------------------------------------------------------------------------
+
+
+PROCESSES = {
+    "VP": Process(VP(), LinearLogSNR(-12.0, 12.0)),
+    "VE": Process(VE(), LinearLogSNR(-12.0, 12.0)),
+    "straight": Process(Straight(), Logistic()),
+    "sub-VP": Process(SubVP(), SubVPBeta()),
+    "chain": Process(VP(), Tabulated(linear_betas(1000))),
+    "NCSN's chain": Process(VE(), Tabulated(geometric_betas(50, 0.05, 60.0))),
+}
+
+
+@pytest.fixture(scope="module")
+def cosine() -> Model:
+    """In continuous time, from -9 to 9, of unbounded data: nothing is clamped."""
+    settings = ["network.width=8", "sampling.steps=5", "target=v", "label=logsnr", "process.schedule=cosine"]
+    settings += ["process.schedule.logsnr_min=-9", "process.schedule.logsnr_max=9"]
+    pairs = {"layout": "vector", "shape": (2,), "channels": (), "shift": (0.0, 0.0), "scale": (1.0, 1.0)}
+    free = spec(low=None, high=None, levels=None, dtype="float32", **pairs)
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        made = Model.fresh(recipes.read("ddpm", settings), free)
+        shaken(made.denoiser.network)
+    return made
+
+
+def ends(process: Process) -> list[float]:
+    return process.level(torch.tensor([1.0, 0.0], dtype=torch.float64)).logsnr.tolist()
+
+
+@pytest.mark.parametrize("name", PROCESSES)
+def test_the_ode_leads_from_a_start_to_the_same_sample_under_any_process(cosine: Model, name: str) -> None:
+    process = PROCESSES[name]
+    other = cosine.under(process)
+    assert other.denoiser.process.scaling == process.scaling
+    low = max(-9.0, ends(process)[0])
+    assert ends(other.denoiser.process) == pytest.approx([low, 9], rel=1e-6)
+    # Both begin at the same noise in units of their own width, and at the same level: the noisiest that both have.
+    part = cosine.under(Process(VP(), Cut(Cosine(-9.0, 9.0), low, 9.0)))
+    z = torch.randn(6, 2, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    with torch.no_grad():
+        theirs, ours = (
+            solve(m.beliefs(), m.denoiser.process.prior().variance.sqrt() * z, tolerance=1e-6) for m in (other, part)
+        )
+    assert ours.std() > 0.5
+    # The network and its label are float32; at log-SNR -9 x_0 is its error enlarged by e^4.5.
+    torch.testing.assert_close(theirs, ours, rtol=0, atol=1e-3)
+
+
+def test_samples_under_another_process_are_the_same_ones(cosine: Model) -> None:
+    theirs, ours = (m.sample(8, seed=1, tolerance=1e-4) for m in (cosine.under(PROCESSES["straight"]), cosine))
+    torch.testing.assert_close(theirs, ours, rtol=0, atol=0.01)
+
+
+MIXTURE = GaussianMixture.isotropic(torch.tensor([[1.2, -0.4], [-1.0, 0.8], [0.1, 1.9]], dtype=torch.float64), 0.35)
+
+
+@pytest.mark.parametrize("name", ["VE", "straight", "sub-VP"])
+def test_the_exact_ode_of_a_mixture_ends_at_the_same_points_under_any_process(name: str) -> None:
+    own = Process(VP(), Cosine(-9.0, 11.0))
+    process = PROCESSES[name]
+    low = max(-9.0, ends(process)[0])
+    process = Process(process.scaling, Cut(process.schedule, low, 11.0))
+    z = torch.randn(16, 2, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    ours = ExactDenoiser(Process(VP(), Cut(own.schedule, low, 11.0)), MIXTURE)
+    theirs = Reprocessed(ExactDenoiser(own, MIXTURE), process)
+    samples = [
+        solve(denoiser, denoiser.process.prior().variance.sqrt() * z, tolerance=1e-8) for denoiser in (ours, theirs)
+    ]
+    torch.testing.assert_close(samples[1], samples[0], rtol=0, atol=1e-5)
+
+
+def test_infinite_ends_are_cut_and_finite_ones_inside_are_kept(cosine: Model, model: Model) -> None:
+    flow = cosine.under(Process(Straight(), Logistic())).denoiser.process
+    assert ends(flow) == pytest.approx([-9, 9], rel=1e-9)
+    assert isinstance(flow.schedule, Cut)
+    inside = Process(VE(), LinearLogSNR(-3.0, 4.0))
+    assert cosine.under(inside).denoiser.process == inside
+    # A chain was never trained below its first level, though its clock goes on to data.
+    levels = model.denoiser.process.level(torch.tensor([1.0, 0.001], dtype=torch.float64)).logsnr.tolist()
+    assert ends(model.under(Process(VE(), LinearLogSNR(-20.0, 20.0))).denoiser.process) == pytest.approx(levels)
+
+
+def test_under_starts_from_the_models_own_process_however_often(cosine: Model) -> None:
+    once = cosine.under(PROCESSES["VE"])
+    again = cosine.under(Process(VP(), LinearLogSNR(-1.0, 1.0))).under(PROCESSES["VE"])
+    assert again.process == once.process
+    assert isinstance(once.denoiser, Reprocessed)
+    assert once.denoiser.denoiser is cosine.module
+    assert once.module is cosine.module
+
+
+def test_tables_are_those_of_the_other_process(cosine: Model) -> None:
+    process = Process(Straight(), Logistic(-8.0, 8.0))
+    other = cosine.under(process)
+    for sampler in ("euler", "heun", "auto", "ancestral"):
+        got, expected = other.tableau(sampler, 8), methods.tableau(process, sampler, 8)
+        assert got.name == expected.name
+        torch.testing.assert_close(got.states, expected.states, rtol=0, atol=0)
+        assert other.sample(2, sampler=sampler, steps=8).isfinite().all()
+
+
+def test_a_table_fitted_under_one_process_is_not_used_under_another(cosine: Model) -> None:
+    table = methods.tableau(cosine.denoiser.process, "euler", 5)
+    fitted = replace(cosine, fitted={5: table})
+    assert fitted.tableau("auto", 5) is table
+    assert fitted.under(PROCESSES["VE"]).tableau("auto", 5).name != table.name
+
+
+def test_a_schedule_without_the_models_levels_is_refused(cosine: Model) -> None:
+    with pytest.raises(InputError, match=r"^process: its log-SNRs, 9.5 to 12, are none of the model's, -9 to 9$"):
+        cosine.under(Process(VP(), LinearLogSNR(9.5, 12.0)))
+    with pytest.raises(InputError, match=r"^process: .*-20 to -10"):
+        cosine.under(Process(VE(), LinearLogSNR(-20.0, -10.0)))
+
+
+def test_a_model_under_another_process_is_not_saved(cosine: Model, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"^save_pretrained: .*save the one that it was made from") as caught:
+        cosine.under(PROCESSES["VE"]).save_pretrained(tmp_path / "m")
+    assert "\n" not in str(caught.value)
+    assert not (tmp_path / "m").exists()
+
+
+def test_a_hierarchy_is_under_no_process(vae: Model) -> None:
+    with pytest.raises(InputError, match=r"^mhvae: .* has no denoiser"):
+        vae.under(PROCESSES["VE"])
+
+
+def test_a_learned_schedule_can_be_left() -> None:
+    learned = Model.fresh(recipes.read("vdm", ["network.width=8"]), spec())
+    shaken(learned.module.network)  # type: ignore[union-attr]
+    other = learned.under(Process(Straight(), Logistic()))
+    own = ends(replace(learned, process=None).denoiser.process)
+    assert ends(other.denoiser.process) == pytest.approx(own, rel=1e-6)
+    assert other.sample(2, steps=4).isfinite().all()
+
+
+# --- flows that were learned from pairs ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("sampler", ["ancestral", "euler-maruyama", "pc", "langevin", "reverse-diffusion", "edm-churn"])
+def test_a_flow_of_pairs_takes_no_sampler_that_adds_noise(sampler: str) -> None:
+    settings = ["network.width=8", "objective.pairing=optimal-transport", f"sampling.sampler={sampler}"]
+    paired = Model.fresh(recipes.read("flow", settings), spec())
+    for ask in (lambda: paired.sample(1, steps=10), lambda: paired.tableau(sampler, 10)):
+        with pytest.raises(InputError, match=rf"^sampler: {sampler} adds noise.*choose auto, euler, heun") as caught:
+            ask()
+        assert "\n" not in str(caught.value)
+    with pytest.raises(InputError, match=r"^sampler: ddim adds noise"):
+        paired.tableau("ddim", 10, eta=1.0)
+    for deterministic in ("auto", "euler", "heun", "ddim"):
+        assert not paired.tableau(deterministic, 10).stochastic
+    with pytest.raises(InputError, match=r"^sampler: ancestral adds noise"):  # under another process as well
+        paired.under(PROCESSES["VE"]).tableau("ancestral", 10)
+
+
+def test_a_flow_of_independent_noise_takes_any_sampler() -> None:
+    independent = Model.fresh(recipes.read("flow", ["network.width=8"]), spec())
+    assert independent.tableau("ancestral", 10).stochastic

@@ -20,7 +20,7 @@ from torch import Tensor
 from sfumato import __version__, sampling
 from sfumato.core import Cut, Prediction, Process, SeededNoise
 from sfumato.data import DataSpec
-from sfumato.denoisers import Clamped, Denoiser, NetworkDenoiser, Reprocessed
+from sfumato.denoisers import Clamped, Denoiser, NetworkDenoiser, Reprocessed, Within
 from sfumato.errors import InputError
 from sfumato.files import digest, write_text, write_with
 from sfumato.hierarchical import MarkovianHVAE
@@ -216,9 +216,12 @@ class Model:
         return table
 
     def beliefs(self) -> Denoiser:
-        """The denoiser that sampling asks: x_0 clamped to the data's range where the data is bounded."""
+        """The denoiser that sampling asks: x_0 clamped to the data's range where the data is bounded.
+
+        Elsewhere x_0 is kept within the largest distance between two samples of the mean: ``denoisers.Within``.
+        """
         if self.spec.low is None or self.spec.high is None:
-            return self.denoiser
+            return Within(self.denoiser, self.spec.diameter) if self.spec.diameter > 0 else self.denoiser
         # Bounded data has one shift and one scale, so any value of a sample tells where the ends are.
         ends = (self.spec.low, self.spec.high)
         low, high = (float(self.spec.encode(torch.full(self.spec.shape, end)).amin()) for end in ends)

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from sfumato.data import DataOptions, Dataset, load
-from sfumato.data.contract import fingerprint
+from sfumato.data.contract import diameter, fingerprint
 from sfumato.errors import InputError
 
 RNG = np.random.default_rng(0)
@@ -185,3 +185,79 @@ def test_a_limit_takes_labels_along(tmp_path: Path) -> None:
     # The contract is of the samples that are used.
     assert data.spec.shift[0] == pytest.approx(used.double().mean().item(), rel=1e-12)
     assert torch.equal(load(str(tmp_path / "a.npz"), DataOptions(limit=20)).values, data.values)
+
+
+# --- the diameter ----------------------------------------------------------------------------------------------------
+
+
+def brute_force(values: np.ndarray, scale: np.ndarray) -> float:
+    table = (values.reshape(len(values), *np.shape(values)[1:]) / scale).reshape(len(values), -1).astype(np.float64)
+    return max(math.sqrt(((a - b) ** 2).sum()) for a in table for b in table)
+
+
+def triangle(side: float) -> np.ndarray:
+    """Equal distances all round: each start is farthest from all the others alike."""
+    return np.array([[0, 0], [side, 0], [side / 2, side * math.sqrt(3) / 2]])
+
+
+SETS = {
+    "one": np.ones((1, 3)),
+    "two": np.array([[0.0, 0], [3, 4]]),
+    "all the same": np.full((7, 2), 2.5),
+    "line": np.arange(11.0)[:, None],
+    "triangle": triangle(2.0),
+    "tetrahedron": np.eye(4),
+    "circle": np.stack((np.cos(np.arange(9) * 2 * np.pi / 9), np.sin(np.arange(9) * 2 * np.pi / 9)), 1),
+    "hypercube": np.array(np.meshgrid(*[[0, 1]] * 6)).reshape(6, -1).T.astype(float),
+    # From the origin the farthest is one far alone, and the longest way is between two others.
+    "misleading": np.array([[0, 0], [0, 10.1], [10, 0], [-10, 0], [0.0, 1]]),
+    "cross-polytope": np.concatenate((np.eye(5), -np.eye(5))) + 0.3,
+    "outlier": np.concatenate((np.random.default_rng(1).normal(size=(60, 3)), [[40, 1, 2]])),
+}
+
+
+@pytest.mark.parametrize("name", SETS)
+def test_the_diameter_is_never_below_half_nor_above_the_truth(name: str) -> None:
+    values = SETS[name]
+    truth = brute_force(values, np.ones(1))
+    for order in range(4):
+        shuffled = np.random.default_rng(order).permutation(values)
+        assert truth / 2 * (1 - 1e-12) <= diameter(shuffled, np.ones(1)) <= truth * (1 + 1e-12)
+
+
+@pytest.mark.parametrize("dimensions", [1, 2, 5, 40])
+def test_the_diameter_is_nearly_always_that_of_all_pairs(dimensions: int) -> None:
+    found = []
+    for seed in range(25):
+        generator = np.random.default_rng(seed)
+        values = generator.normal(size=(60, dimensions)) * generator.uniform(0.2, 3, dimensions)
+        truth = brute_force(values, np.ones(1))
+        got = diameter(values, np.ones(1))
+        assert truth / 2 <= got <= truth * (1 + 1e-12)
+        found.append(got / truth)
+    assert sum(share > 1 - 1e-12 for share in found) >= 13
+    assert min(found) > 0.8
+
+
+@pytest.mark.parametrize("shape", [(30, 2, 9), (30, 3, 5, 4)])
+def test_the_diameter_is_in_model_units(shape: tuple[int, ...], tmp_path: Path) -> None:
+    data = read(RNG.normal(4, 3, shape).astype(np.float32), tmp_path)
+    encoded = data.spec.encode(data.values.double()).numpy()
+    assert data.spec.diameter == pytest.approx(brute_force(encoded, np.ones(1)), rel=0.1)
+    assert data.spec.diameter <= brute_force(encoded, np.ones(1)) * (1 + 1e-9)
+
+
+def test_the_diameter_of_vectors_is_in_units_of_each_feature(tmp_path: Path) -> None:
+    values = np.array([[0.0, 0], [1, 0], [0, 5000], [1, 5000], [0.5, 100]])
+    data = read(values, tmp_path)
+    encoded = data.spec.encode(data.values.double()).numpy()
+    assert data.spec.diameter == pytest.approx(brute_force(encoded, np.ones(1)), rel=1e-9)
+    scale = np.array([0.5, 2.0])
+    assert diameter(values, scale) == pytest.approx(math.hypot(1 / 0.5, 5000 / 2), rel=1e-12)
+
+
+def test_the_diameter_of_whole_numbers_does_not_wrap() -> None:
+    values = np.array([[0, 255], [255, 0], [3, 3]], np.uint8)
+    assert diameter(values, np.ones(1)) == pytest.approx(255 * math.sqrt(2), rel=1e-12)
+    wide = np.array([[-(2**62)], [2**62]], np.int64)
+    assert diameter(wide, np.ones(1)) == pytest.approx(2.0**63, rel=1e-12)

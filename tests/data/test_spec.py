@@ -183,6 +183,8 @@ def test_the_contract_survives_json(contract: DataSpec) -> None:
         ("scale", [0.0], "scale must be finite and positive"),
         ("scale", [-1.0], "scale must be finite and positive"),
         ("second_moment", -1.0, "second_moment must be finite"),
+        ("diameter", -0.1, "diameter must be finite"),
+        ("diameter", "4", "'diameter' must be a number, found '4'"),
         ("second_moment", "1", "'second_moment' must be a number, found '1'"),
         ("class_names", ["cat"], "class_names and class_counts must be equally long"),
         ("class_counts", [3, 5], "class_counts must add up to count"),

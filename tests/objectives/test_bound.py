@@ -265,7 +265,7 @@ def test_the_hybrid_learns_the_mean_from_the_simple_loss_and_the_variance_from_t
         grads = torch.autograd.grad(value, [network.mean, network.logit], allow_unused=True)
         return value.detach(), *grads
 
-    hybrid = gradients(HybridLoss(times, decoder, weight=0.25))
+    hybrid = gradients(HybridLoss(times, decoder, bound_weight=0.25))
     plain = gradients(DenoisingLoss(times))
     bound = gradients(BoundLoss(times, decoder))
     torch.testing.assert_close(hybrid[0], plain[0] + 0.25 * bound[0], rtol=1e-10, atol=0)

@@ -64,7 +64,7 @@ def test_what_is_measured_is_the_bound(tmp_path: Path, dataset: Dataset) -> None
     # Another estimate of the same: the definition of the bound, one path a sample, on all that is held out.
     module = t.averaged.module
     assert isinstance(module, MarkovianHVAE)
-    x = t.held_out.held_out.repeat(50, 1)
+    x = t.held_out.held_out.values.repeat(50, 1)
     with torch.no_grad():
         nats = module.log_ratio(x, SeededNoise.samples(1, len(x))).view(50, -1).mean(0) / 2
     count, spread = len(nats), float(nats.std())
@@ -103,7 +103,7 @@ def test_a_bad_layer_is_named_without_a_noise_level(tmp_path: Path, dataset: Dat
 
 def test_the_uniform_numbers_choose_nothing(tmp_path: Path, dataset: Dataset) -> None:
     t = trainer(tmp_path, dataset)
-    loss, x, noise = NegativeELBO(), t.values[:5], SeededNoise.samples(0, 5)
+    loss, x, noise = NegativeELBO(), t.data.values[:5], SeededNoise.samples(0, 5)
     expected = t.module.loss(x, noise)  # type: ignore[operator]
     for u in (0.1, 0.9):
         uniform = torch.full((5,), u, dtype=torch.float64)

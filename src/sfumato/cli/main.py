@@ -21,6 +21,7 @@ VERBS = {
     "likelihood": "say how likely data is, in bits per dimension with error bars",
     "tune": "fit samplers of few evaluations to a trained model",
     "certify": "measure the error of every sampler at every budget",
+    "compare": "train several recipes alike, and say which is best on your data",
     "report": "make the report page of a run",
 }
 

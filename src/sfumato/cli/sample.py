@@ -25,6 +25,8 @@ examples:
   sfumato sample runs/demo -n 1000 --sampler ancestral --steps 1000 --out many.npz
   sfumato sample runs/demo --sampler adaptive --tolerance 1e-6
   sfumato sample runs/demo -n 16 --seed 7 --out forming.gif
+  sfumato sample runs/photos-ddpm --under edm --sampler edm-churn --steps 80
+  sfumato sample runs/moons-flow -n 20000 --pairs --out pairs.npz     for reflow, see docs/flow.md
 """
 
 FRAMES = 40  # of a movie, at most
@@ -42,6 +44,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--steps", type=common.positive, help="evaluations of the network (default: the recipe's)")
     parser.add_argument("--tolerance", type=float, help="of the adaptive sampler, which takes the steps it needs")
     parser.add_argument("--eta", type=float, help="ddim's share of noise: 0 deterministic (default), 1 ancestral")
+    parser.add_argument(
+        "--under", metavar="RECIPE", help="the same beliefs under the process of another preset or YAML file"
+    )
+    parser.add_argument("--pairs", action="store_true", help="write into the .npz the noise each sample was made from")
     parser.add_argument("--seed", type=int, default=0, help="which samples (default: 0)")
     parser.add_argument("--batch", type=common.positive, default=256, help="how many at once (default: 256)")
     parser.add_argument(
@@ -60,12 +66,17 @@ def run(args: argparse.Namespace) -> int:
         raise InputError(f"--out {args.out}: the folder {args.out.parent} cannot be written to; choose another")
     if args.out is not None and not args.out.parent.is_dir():
         raise InputError(f"--out {args.out}: the folder {args.out.parent} does not exist; make it first")
+    if args.pairs and (args.out is None or args.out.suffix.lower() != ".npz"):
+        raise InputError("--pairs: noise is written into an .npz; give --out FILE.npz with it")
+    from sfumato import recipes
     from sfumato.model import TOLERANCE, Model
     from sfumato.sampling.methods import ADAPTIVE
 
     out = common.Output(args)
     model = Model.from_pretrained(args.run_folder, common.pick_device(args.device))
     film = args.out is not None and args.out.suffix.lower() in (".gif", ".webp")
+    if args.under is not None:
+        model = model.under(recipes.read(args.under).resolved(model.spec).build_process())
     if model.recipe.hierarchy is not None:
         return _through_latents(args, model, out, film)
     sampler = model.sampler(args.sampler, args.eta, args.tolerance)
@@ -78,7 +89,12 @@ def run(args: argparse.Namespace) -> int:
     else:
         tableau = model.tableau(sampler, args.steps, args.eta)
         planned, name = tableau.evaluations, tableau.name if sampler == "auto" else sampler
-        _warn_of_unused(out, args, model, sampler)
+        if args.pairs and tableau.stochastic:
+            raise InputError(
+                f"--pairs: {name} adds noise on the way, so that no sample belongs to one noise; choose auto or heun"
+            )
+        if args.under is None:
+            _warn_of_unused(out, args, model, sampler)
     batches = -(-args.count // args.batch)
     every = max(1, -(-planned // FRAMES))
     taken = 0
@@ -152,6 +168,7 @@ def _through_latents(args: argparse.Namespace, model: "Model", out: common.Outpu
     """Sample a hierarchical VAE, which has no sampler."""
     assert model.recipe.hierarchy is not None
     settings = {"sampler": args.sampler, "steps": args.steps, "eta": args.eta, "tolerance": args.tolerance}
+    settings["pairs"] = args.pairs or None
     model.check_settings(**{f"--{name}": value for name, value in settings.items()})
     if film:
         raise InputError(
@@ -196,20 +213,27 @@ def _write(
         stem = folder / f"{how}-n{args.count}-seed{args.seed}"
         paths = [stem.with_name(stem.name + suffix) for suffix in (".png", ".npz")]
     for path in paths:
-        write_with(path, lambda beside: _write_one(beside, model, samples, frames))
+        write_with(path, lambda beside: _write_one(beside, args, model, samples, frames))
     return paths
 
 
-def _write_one(path: Path, model: "Model", samples: "Tensor", frames: "dict[int, list[Tensor]]") -> None:
+def _write_one(
+    path: Path, args: argparse.Namespace, model: "Model", samples: "Tensor", frames: "dict[int, list[Tensor]]"
+) -> None:
     import numpy as np
     import torch
 
+    from sfumato.core import SeededNoise
     from sfumato.report import movie, picture
 
     spec = model.spec
     if path.suffix.lower() == ".npz":
         with open(path, "wb") as file:  # given a path, numpy would add .npz to .NPZ
-            np.savez_compressed(file, samples=spec.to_array(spec.encode(samples)))
+            arrays = {"samples": spec.to_array(spec.encode(samples))}
+            if args.pairs:
+                like = torch.empty(samples.shape)
+                arrays["noise"] = SeededNoise.samples(args.seed, args.count)(0, like).numpy()
+            np.savez_compressed(file, allow_pickle=False, **arrays)
     elif path.suffix.lower() == ".png":
         picture(samples.numpy(), spec).save(path)
     else:

@@ -150,7 +150,7 @@ def geometric_betas(steps: int, sigma_min: float = 0.01, sigma_max: float = 50.0
 
     A single level is at ``sigma_max`` (Song & Ermon 2019, section 4.2).
     """
-    share = torch.arange(_length(steps), dtype=torch.float64) / max(steps - 1, 1) if steps > 1 else torch.ones(1)
+    share = torch.ones(1) if _length(steps) == 1 else torch.arange(steps, dtype=torch.float64) / (steps - 1)
     return betas_at(geometric(sigma_min, sigma_max).logsnr(share.double()))
 
 
@@ -348,7 +348,8 @@ class Cut(Schedule):
 
     def __post_init__(self) -> None:
         _check_ends(self.logsnr_min, self.logsnr_max)
-        start, end = self.schedule.time(torch.tensor([self.logsnr_max, self.logsnr_min]).double()).tolist()
+        wanted = [self.logsnr_max, self.logsnr_min]
+        start, end = self.schedule.time(torch.tensor(wanted, dtype=torch.float64)).tolist()
         if not (-1e-9 <= start < end <= 1 + 1e-9):  # an end that was computed, not copied
             raise InputError(
                 f"logsnr_min {self.logsnr_min:.6g}, logsnr_max {self.logsnr_max:.6g}: outside the schedule, which goes "

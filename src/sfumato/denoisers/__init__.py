@@ -7,3 +7,4 @@ from .network import LABELS as LABELS
 from .network import NetworkDenoiser as NetworkDenoiser
 from .wrappers import Clamped as Clamped
 from .wrappers import Reprocessed as Reprocessed
+from .wrappers import Within as Within

@@ -31,11 +31,7 @@ class Clamped(Denoiser):
 
     def forward(self, x_t: Tensor, t: Tensor, cond: Any = None) -> Prediction:
         prediction = self.denoiser(x_t, t, cond)
-        level = self.process.level(t, like=x_t)
-        x_0 = prediction.x_0.clamp(self.low, self.high)
-        # Re-derived as a correction of the old eps, exact where nothing was clamped, however small sigma is.
-        eps = prediction.eps + (prediction.x_0 - x_0) * (level.alpha / level.sigma)
-        return Prediction(x_0, eps, prediction.variance)
+        return _agreed(prediction, prediction.x_0.clamp(self.low, self.high), self.process, x_t, t)
 
 
 class Reprocessed(Denoiser):
@@ -65,3 +61,35 @@ class Reprocessed(Denoiser):
         unit = torch.hypot(there.alpha, there.sigma) / torch.hypot(level.alpha, level.sigma)
         prediction: Prediction = self.denoiser(expand(unit, x_t) * x_t, s, cond)
         return prediction
+
+
+class Within(Denoiser):
+    """x_0 no farther than ``radius`` from the origin, and eps made to agree: for data that is not bounded.
+
+    A posterior mean lies in the convex hull of the data. Where little signal is left, x_0 read off a predicted noise is
+    that prediction's error, magnified by sigma / alpha; a single start in the tails then leads a solver without noise
+    far away. In model units, with the largest distance between two samples as the radius, no belief is touched that
+    could be right for the training data. Raises InputError for a radius that is not positive.
+    """
+
+    def __init__(self, denoiser: Denoiser, radius: float) -> None:
+        super().__init__()
+        if not radius > 0:
+            raise InputError(f"radius: {radius} leaves nothing to believe; give more than 0")
+        self.denoiser = denoiser
+        self.process = denoiser.process
+        self.radius = radius
+
+    def forward(self, x_t: Tensor, t: Tensor, cond: Any = None) -> Prediction:
+        prediction = self.denoiser(x_t, t, cond)
+        norm = prediction.x_0.flatten(1).norm(dim=1)
+        share = expand(torch.clamp(self.radius / norm.clamp(min=1e-30), max=1.0), x_t)
+        return _agreed(prediction, torch.where(share < 1, share * prediction.x_0, prediction.x_0), self.process, x_t, t)
+
+
+def _agreed(prediction: Prediction, x_0: Tensor, process: Process, x_t: Tensor, t: Tensor) -> Prediction:
+    """The prediction with another x_0, and the eps that goes with it and x_t."""
+    level = process.level(t, like=x_t)
+    # A correction of the old eps, exact where nothing was changed, however small sigma is.
+    eps = prediction.eps + (prediction.x_0 - x_0) * (level.alpha / level.sigma)
+    return Prediction(x_0, eps, prediction.variance)

@@ -1,4 +1,4 @@
-"""Plain torch networks, ``network(x, label) -> y``, that have never heard of diffusion."""
+"""Plain torch networks, ``network(x, label, cond) -> y``, that have never heard of diffusion."""
 
 from sfumato.networks.embeddings import Fourier as Fourier
 from sfumato.networks.embeddings import Sinusoidal as Sinusoidal

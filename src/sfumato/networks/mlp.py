@@ -4,7 +4,7 @@ With e the embedding of the noise label and n the layer norm,
 
     h_0     = linear([x, sin(2 pi F x), cos(2 pi F x)])
     h_(i+1) = h_i + linear(dropout(silu(linear((1 + scale_i(e)) n(h_i) + shift_i(e)))))        i = 0 .. depth - 1
-    y       = linear(silu(n(h_depth)))
+    y       = linear(silu(n(h_depth))) + gain(e) x
 
 The fixed random frequencies F let a small network draw sharp edges in few dimensions, which it learns slowly from the
 bare coordinates (Tancik et al., 2020, "Fourier features let networks learn high frequency functions in low dimensional
@@ -107,6 +107,7 @@ class MLP(nn.Module):
         self.blocks = nn.ModuleList([ModulatedBlock(width, width // 2, dropout=dropout) for _ in range(depth)])
         self.norm = nn.LayerNorm(width)
         self.linear_out = zeroed(linear(width, outputs * n))
+        self.gain = zeroed(linear(width // 2, outputs))
 
     def forward(
         self,
@@ -120,4 +121,5 @@ class MLP(nn.Module):
         for block in self.blocks:
             h = block(h, embedding)
         y: Tensor = self.linear_out(F.silu(self.norm(h)))
+        y = y + (self.gain(embedding)[:, :, None] * x.flatten(1)[:, None]).flatten(1)
         return y.reshape(len(x), self.outputs * x.shape[1], *x.shape[2:])

@@ -1,10 +1,10 @@
 """Which noise goes with which sample: pairs that shorten the paths of a flow."""
 
-import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from sfumato.core import NoiseSource
+from sfumato.numerics.assignment import assign
 
 
 def optimal_transport(noise: NoiseSource) -> NoiseSource:
@@ -17,7 +17,10 @@ def optimal_transport(noise: NoiseSource) -> NoiseSource:
 
     def paired(draw: int, like: Tensor) -> Tensor:
         z = noise(draw, like)
-        return z[_assignment(like, z)] if draw == 1 else z
+        if draw != 1:
+            return z
+        # |x - z|^2 = |x|^2 + |z|^2 - 2 x.z, of which the pairing decides the last term alone.
+        return z[assign(-(like.flatten(1).double() @ z.flatten(1).double().T))]
 
     return paired
 
@@ -25,13 +28,3 @@ def optimal_transport(noise: NoiseSource) -> NoiseSource:
 def given(z: Float[Tensor, "b *s"], noise: NoiseSource) -> NoiseSource:
     """Draw 1 is ``z``, the other draws are those of ``noise``: for data that brings its noise along."""
     return lambda draw, like: z.to(like) if draw == 1 else noise(draw, like)
-
-
-def _assignment(x: Float[Tensor, "b *s"], z: Float[Tensor, "b *s"]) -> Tensor:
-    """The permutation of z with the least sum of squared distances to x (Kuhn-Munkres, exact)."""
-    from scipy.optimize import linear_sum_assignment
-
-    # |x - z|^2 = |x|^2 + |z|^2 - 2 x.z, of which the pairing decides the last term alone.
-    cost = -(x.flatten(1).double() @ z.flatten(1).double().T)
-    _, chosen = linear_sum_assignment(cost.cpu().numpy())
-    return torch.from_numpy(chosen).to(z.device)

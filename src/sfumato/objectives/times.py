@@ -94,7 +94,7 @@ class LogNormalTimes(TimeSampler):
 
     def _quantiles(self) -> tuple[float, float]:
         """Of the untruncated distribution, at the ends."""
-        ends = self.process.level(torch.tensor([self.first, 1.0])).logsnr.detach()
+        ends = self.process.level(torch.tensor([self.first, 1.0], dtype=torch.float64)).logsnr.detach()
         low, high = torch.special.ndtr((-ends / 2 - self.mean) / self.std).tolist()
         return low, high
 

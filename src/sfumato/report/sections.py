@@ -145,6 +145,14 @@ def process(run: Run) -> str:
     plots = beside(
         (figure(plot, caption) for plot, caption in zip(figures.schedule(run.process), captions, strict=True)), "three"
     )
+    looked = [row for row in run.held_out if _has_emphasis(row)]
+    if looked:
+        plots += figure(
+            figures.emphasis(looked[-1]),
+            "What the loss looks at: its weight at each level times how often the level is drawn, relative to the "
+            "bound (ELBO), which looks at all alike (dotted); the greatest is 1. Where it is low on the right it "
+            "neglects fine detail, on the left what samples have in common.",
+        )
     prior = run.process.check_prior(run.spec.second_moment)
     cost = (
         "Sampling starts from pure noise, while at t = 1 the process has a share of "
@@ -155,6 +163,15 @@ def process(run: Run) -> str:
         return section("The process", f"<p>{cost}, too little to matter.</p>{plots}")
     warning = escape(prior.warning[0].upper() + prior.warning[1:])
     return section("The process", f'<p>{cost}.</p><p class="note">{warning}.</p>{plots}')
+
+
+def _has_emphasis(row: Row) -> bool:
+    pairs = row.get("emphasis")
+    return (
+        isinstance(pairs, list)
+        and len(pairs) > 1
+        and all(isinstance(p, list) and len(p) == 2 and all(isinstance(v, (int, float)) for v in p) for p in pairs)
+    )
 
 
 def details(run: Run) -> str:

@@ -1,0 +1,265 @@
+"""The figure of ``sfumato compare``: a row a recipe, its samples, and beside them what was measured."""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from sfumato.data.spec import DataSpec
+
+from .images import GAP, Values, grid
+from .plots import reach
+from .style import BLUE, GRAY, INK_ON_WHITE, ORANGE, PALE, Axes, Figure, new_figure, styled, to_pixels
+
+_WIDTH = 960
+_MARGIN, _BETWEEN = 14, 34  # beside the columns, and between them
+_TOP, _BOTTOM = 84, 34  # above the rows, and below
+_NAME = 22  # a name's line
+_STRIP = {"image": 48, "signal": 56, "vector": 96}  # the height of samples; a row has a name's line above it
+_NUMBERS = (3.2, 2.4, 1.5)  # how the columns of bits/dim, distance and images/s share what samples leave
+_SQUARES = ((0, 1), (0, 2), (1, 2))  # features of vectors that are drawn against each other
+_CHANNELS = (BLUE, ORANGE, GRAY)
+_ORDER = 12.0  # a range of ratios from which on their scale is logarithmic
+_FAR = 6.0  # times as far from the least value as the median is: beyond, a value is off the scale
+_LETTER = 8.2  # the width of a bold one, or a little more
+_SMALL = 11.5
+_POINTS = 600
+
+
+Number = int | float
+
+
+def comparison_figure(
+    record: Mapping[str, Any], samples: Mapping[str, Values], real: Values | None, spec: DataSpec
+) -> Image.Image:
+    """``record`` (what comparison.json holds) beside ``samples`` by recipe, and ``real`` data on top.
+
+    Bits/dim are two markers with bars of one standard error; the distance of samples is in multiples of what true
+    samples have, the dotted line. A value far beyond the others is an arrow at the edge, with its number.
+    """
+    rows = record["recipes"]
+    height = _STRIP[spec.layout] + _NAME + 10
+    shown = [row["recipe"] for row in rows]
+    first = 0 if real is None else -1  # real data has a row above the recipes
+    total = _TOP + height * (len(rows) - first) + _BOTTOM
+    left = 400
+    if spec.layout == "vector":  # squares, beneath a name that takes some room itself
+        left = 3 * (_STRIP["vector"] + 8) if spec.shape[0] > 2 else 180
+    with styled(INK_ON_WHITE):
+        figure = new_figure(_WIDTH, total)
+        figure.set_layout_engine("none")
+        place = _Places(figure, total, height, first)
+        goal = record["goal"]
+        budget = f"{goal['steps']:,} steps" if "steps" in goal else f"{goal['seconds']:,.0f} s"
+        place.text(
+            f"{record['source']}: {budget} of training each, {record['scored']} held-out samples scored", _MARGIN, 20
+        )
+        strips = ([("real data", real, False)] if real is not None else []) + [
+            (name, samples.get(name), True) for name in shown
+        ]
+        for i, (name, values, made) in enumerate(strips):
+            top = _TOP + i * height
+            if i % 2 == 0:
+                place.shade(top - 3, height)
+            most = int((left + _BETWEEN) / _LETTER)
+            name = name if len(name) <= most else name[: most - 1] + "…"
+            place.text(name, _MARGIN, top + 15, weight="bold" if made else "normal")
+            if values is None:
+                place.text("no samples", _MARGIN, top + _NAME + 20, color=GRAY)
+            else:
+                _draw(place, values, real if made else None, spec, top + _NAME, left)
+        x: Number = _MARGIN + left + _BETWEEN
+        unit = (_WIDTH - _MARGIN - x - 2 * _BETWEEN) / sum(_NUMBERS)
+        columns = []
+        for share in _NUMBERS:
+            columns.append(place.column(x, share * unit))
+            x += share * unit + _BETWEEN
+        _bits(columns[0], rows)
+        _distances(columns[1], rows)
+        _rates(columns[2], rows)
+        return to_pixels(figure)
+
+
+class _Places:
+    """Places on the figure in units from its top left corner; row i of the recipes is at y = i of a column."""
+
+    def __init__(self, figure: Figure, height: int, row: int, first: int) -> None:
+        self.figure = figure
+        self._height, self._row, self._first = height, row, first
+
+    def axes(self, x: Number, y: Number, width: Number, height: Number) -> Axes:
+        """Axes with their top left corner at (x, y)."""
+        down = 1 - (y + height) / self._height
+        return self.figure.add_axes((x / _WIDTH, down, width / _WIDTH, height / self._height))
+
+    def text(self, text: str, x: Number, y: Number, **look: Any) -> None:
+        """A line of text that begins at x on the base line y."""
+        self.figure.text(x / _WIDTH, 1 - y / self._height, text, parse_math=False, **look)
+
+    def shade(self, y: Number, height: Number) -> None:
+        """A band over the whole width."""
+        from matplotlib.patches import Rectangle
+
+        down = 1 - (y + height) / self._height
+        self.figure.add_artist(Rectangle((0, down), 1, height / self._height, color=GRAY, alpha=0.09, linewidth=0))
+
+    def column(self, x: Number, width: Number) -> Axes:
+        """Axes over all rows."""
+        axes = self.axes(x, _TOP - 3, width, self._height - _TOP - _BOTTOM)
+        last = (self._height - _TOP - _BOTTOM) / self._row + self._first
+        axes.set_ylim(last - 0.5, self._first - 0.5)
+        axes.yaxis.set_visible(False)
+        axes.spines["left"].set_visible(False)
+        axes.grid(axis="y", visible=False)
+        return axes
+
+
+def _draw(place: _Places, values: Values, real: Values | None, spec: DataSpec, top: Number, width: Number) -> None:
+    height = _STRIP[spec.layout]
+    like = values if real is None else real
+    if spec.layout == "image":
+        rows, columns = spec.shape[1:]
+        count = max(1, min(len(values), int((width + GAP) / (height * columns / rows + GAP)), 16))
+        axes = place.axes(_MARGIN, top, width, height)
+        scale = max(1, round(1.5 * height / rows))
+        picture = grid(values[:count], spec, count, scale, window_of=like)
+        axes.imshow(np.asarray(picture.convert("RGB")), interpolation="antialiased")
+        axes.set_anchor("W")
+    elif spec.layout == "signal":
+        axes = place.axes(_MARGIN, top, width, height)
+        count, length = min(len(values), 6), spec.shape[1]
+        for k in range(count):
+            at = k * 1.12 * length + np.arange(length)
+            for signal, colour in list(zip(values[k], _CHANNELS, strict=False))[::-1]:
+                axes.plot(at, signal, color=colour, linewidth=1.1)
+        axes.set(xlim=(-0.02 * length, (count * 1.12 - 0.1) * length), ylim=reach(like))
+    elif spec.shape[0] == 1:
+        axes = place.axes(_MARGIN, top, width, height)
+        low, high = reach(like[:, 0])
+        bins = list(np.linspace(low, high, 41))
+        for shown, colour in ((real, GRAY), (values, BLUE)):
+            if shown is not None:
+                axes.hist(shown[:, 0], bins, density=True, color=colour, alpha=0.5)
+    else:
+        pairs = _SQUARES if spec.shape[0] > 2 else _SQUARES[:1]
+        for k, (i, j) in enumerate(pairs):
+            axes = place.axes(_MARGIN + k * (height + 8), top, height, height)
+            if real is not None:
+                _points(axes, real[:, i], real[:, j], GRAY, PALE)
+            _points(axes, values[:, i], values[:, j], BLUE if real is not None else GRAY, 0.7)
+            axes.set(xlim=reach(like[:, i]), ylim=reach(like[:, j]))
+            axes.set_axis_off()
+    axes.set_axis_off()
+
+
+def _points(axes: Axes, x: Values, y: Values, colour: str, opacity: float) -> None:
+    axes.scatter(x[:_POINTS], y[:_POINTS], s=4, color=colour, alpha=opacity, linewidths=0)
+
+
+def _bits(axes: Axes, rows: Sequence[Mapping[str, Any]]) -> None:
+    kinds = (("bound", BLUE, "o", -0.1), ("flow", ORANGE, "D", 0.1))
+    cells = {(i, part): row[part] for i, row in enumerate(rows) for part, *_ in kinds if row[part] is not None}
+    far = _limits(axes, [cell["bits_per_dim"] for cell in cells.values()])
+    best = {part: min((c["bits_per_dim"] for (_, p), c in cells.items() if p == part), default=0) for part, *_ in kinds}
+    for part, colour, marker, shift in kinds:
+        for i in range(len(rows)):
+            if (cell := cells.get((i, part))) is not None:
+                value, error = cell["bits_per_dim"], cell["standard_error"]
+                _mark(axes, value, i + shift, error, colour, marker, shift < 0, far, value == best[part])
+    _title(axes, "bits/dim")
+    for (_, colour, marker, _), label in zip(kinds, ("bound", "along the flow"), strict=True):
+        axes.plot([], [], linestyle="", marker=marker, color=colour, label=label)
+    if cells:
+        axes.legend(loc="lower left", bbox_to_anchor=(0, 1.0), ncols=2, handletextpad=0.1, columnspacing=0.8)
+
+
+def _distances(axes: Axes, rows: Sequence[Mapping[str, Any]]) -> None:
+    cells = {i: row["samples"] for i, row in enumerate(rows) if row["samples"] and row["samples"]["ratio"] is not None}
+    far = _limits(axes, [1.0, *(max(cell["ratio"], 1e-3) for cell in cells.values())], orders=True)
+    axes.axvline(1, color=INK_ON_WHITE, linestyle=(0, (2, 3)), linewidth=1.4)
+    least = min((cell["ratio"] for cell in cells.values()), default=0)
+    for i, cell in cells.items():
+        _mark(axes, cell["ratio"], i, cell["ratio_error"], BLUE, "o", True, far, cell["ratio"] == least, 2)
+    _title(axes, "distance of samples", "over that of true ones")
+
+
+def _rates(axes: Axes, rows: Sequence[Mapping[str, Any]]) -> None:
+    rates = [row["training"]["images_per_second"] for row in rows]
+    axes.hlines(range(len(rows)), 0, rates, color=BLUE, alpha=0.7, linewidth=7, capstyle="butt")
+    for i, rate in enumerate(rates):
+        axes.annotate(
+            f"{rate:,.0f}", (0, i), (0, 9), textcoords="offset points", fontsize=_SMALL, annotation_clip=False
+        )
+    axes.set_xlim(0, max([*rates, 1e-9]))
+    axes.xaxis.set_visible(False)
+    axes.spines["bottom"].set_visible(False)
+    axes.grid(visible=False)
+    _title(axes, "images/s")
+
+
+def _title(axes: Axes, *words: str) -> None:
+    """Two lines above the column, the second one free for a legend."""
+    for k, text in enumerate(words):
+        axes.annotate(
+            text, (0, 1), (0, 24 - 16 * k), xycoords="axes fraction", textcoords="offset points", annotation_clip=False
+        )
+
+
+def _limits(axes: Axes, values: Sequence[Number], orders: bool = False) -> float:
+    """Limits that show what the values have in common; above the returned one a value is off the scale.
+
+    Of ``orders`` of magnitude, where there are any, the scale is logarithmic, and shows all.
+    """
+    from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
+
+    if orders and max(values) > _ORDER * min(values):
+        margin = (max(values) / min(values)) ** 0.1
+        axes.set_xscale("log")
+        axes.set_xlim(min(values) / margin, max(values) * margin)
+        axes.xaxis.set_major_locator(LogLocator(numticks=5))
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,g}"))
+        axes.xaxis.set_minor_locator(NullLocator())
+        return math.inf
+    ordered = np.sort(values) if len(values) else np.zeros(1)
+    low, middle = float(ordered[0]), float(np.median(ordered))
+    far = low + _FAR * max(middle - low, 0.01 * abs(low), 1e-3)
+    high = float(ordered[ordered <= far][-1])
+    spread = max(high - low, 0.02 * max(abs(low), abs(high)), 1e-6)
+    axes.set_xlim(low - 0.12 * spread, high + (0.3 if ordered[-1] > far else 0.12) * spread)
+    axes.xaxis.set_major_locator(MaxNLocator(3, steps=[1, 2, 2.5, 5, 10]))
+    return far
+
+
+def _mark(
+    axes: Axes,
+    value: Number,
+    y: Number,
+    error: float | None,
+    colour: str,
+    marker: str,
+    above: bool,
+    far: float,
+    best: bool,
+    places: int = 3,
+) -> None:
+    """A marker with its error and, above or below it, its number; an arrow at the right edge where it is off."""
+    low, high = axes.get_xlim()
+    off = value > far
+    x = high if off else value
+    if not off and error is not None and math.isfinite(error):
+        axes.hlines(y, max(value - error, low), value + error, color=colour, linewidth=1.8)
+    axes.plot([x], [y], marker=">" if off else marker, color=colour, markersize=7 if off else 6, clip_on=False)
+    share = float(axes.transAxes.inverted().transform(axes.transData.transform((x, y)))[0])
+    axes.annotate(
+        f"{value:.{places}f}" if abs(value) < 100 else f"{value:,.0f}",
+        (x, y),
+        (0, 6 if above else -6),
+        textcoords="offset points",
+        ha="left" if share < 0.2 else "right" if share > 0.8 else "center",
+        va="bottom" if above else "top",
+        fontsize=_SMALL,
+        weight="bold" if best else "normal",
+        annotation_clip=False,
+    )
