@@ -17,7 +17,7 @@ from sfumato.cli.compared import verdicts
 from sfumato.cli.main import main
 from sfumato.evaluation import comparison, gallery
 from sfumato.evaluation.comparison import paired
-from sfumato.recipes.recipe import AutoNetwork
+from sfumato.recipes.network import AutoNetwork
 from sfumato.training import NonFiniteError, Trainer
 
 TINY = ["network.kind=mlp", "network.width=8", "network.depth=1", "training.batch=8", "sampling.steps=4"]

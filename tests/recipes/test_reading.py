@@ -6,7 +6,7 @@ from pydantic import ValidationError
 from sfumato import core, data, objectives, recipes
 from sfumato.errors import InputError
 from sfumato.recipes import Recipe
-from sfumato.recipes.recipe import AutoNetwork, MLPNetwork, UNetNetwork
+from sfumato.recipes.network import AutoNetwork, MLPNetwork, UNetNetwork
 
 
 def spec(recipe: Recipe) -> data.DataSpec:

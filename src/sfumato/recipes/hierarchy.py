@@ -1,0 +1,88 @@
+"""The hierarchy section: a hierarchical VAE in the place of a diffusion model."""
+
+from __future__ import annotations
+
+import math
+from typing import Annotated, Literal
+
+import torch
+from pydantic import Field
+
+from sfumato import core
+from sfumato.data import DataSpec
+from sfumato.errors import InputError
+from sfumato.hierarchical import MarkovianHVAE, Restrictions
+
+from .section import PositiveInt, Section
+
+WIDEST = 256  # of an automatic latent, so that large images have a model that fits into memory
+
+
+class HierarchySection(Section):
+    """A Markovian hierarchical VAE of ``levels`` latents (3, or as many as ``widths``), in a diffusion model's place.
+
+    ``widths`` are the dimensions of z_1 .. z_T; null is the number of the data's values, at most 256, falling evenly
+    to the top. ``hidden`` and ``depth`` are those of the networks, one for each learned Gaussian. The restrictions are
+    those of ``hierarchical.Restrictions``; ``betas`` are a linear encoder's: ``even``, whose log-SNR falls evenly from
+    7 to -7, or ``cosine``.
+
+    Raises InputError when built with settings that contradict each other.
+    """
+
+    levels: PositiveInt | None = None
+    widths: Annotated[list[PositiveInt], Field(min_length=1)] | None = None
+    hidden: PositiveInt = 256
+    depth: PositiveInt = 2
+    same_dimension: bool = False
+    linear_encoder: bool = False
+    standard_end: bool = False
+    betas: Literal["even", "cosine"] | None = None
+
+    def resolved(self, spec: DataSpec) -> HierarchySection:
+        numbers = math.prod(spec.shape)
+        levels = self.levels or (3 if self.widths is None else len(self.widths))
+        widths = self.widths
+        if widths is None and self.same_dimension:
+            widths = [numbers] * levels
+        elif widths is None:
+            widths = [math.ceil(min(numbers, WIDEST) * (levels - t) / (levels + 1)) for t in range(levels)]
+        betas = self.betas or ("even" if self.linear_encoder else None)
+        return self.model_copy(update={"levels": levels, "widths": widths, "betas": betas})
+
+    def build(self, spec: DataSpec) -> MarkovianHVAE:
+        section = self.resolved(spec)
+        assert section.levels is not None
+        assert section.widths is not None
+        numbers = math.prod(spec.shape)
+        if section.levels != len(section.widths):
+            raise InputError(
+                f"hierarchy.levels: {section.levels}, and hierarchy.widths names {len(section.widths)}; give one of "
+                "them, or both alike"
+            )
+        if self.linear_encoder and not self.same_dimension:
+            raise InputError(
+                "hierarchy.linear_encoder: it keeps a latent's dimension; give same_dimension=true with it"
+            )
+        if self.same_dimension and set(section.widths) != {numbers}:
+            raise InputError(
+                f"hierarchy.widths: {section.widths} with same_dimension, data has {numbers} numbers; leave them out"
+            )
+        if section.betas is not None and not self.linear_encoder:
+            raise InputError("hierarchy.betas: a learned encoder has none; leave them out, or give linear_encoder=true")
+        return MarkovianHVAE(
+            spec.shape,
+            section.widths,
+            section.hidden,
+            section.depth,
+            spec.grid,
+            Restrictions(section.same_dimension, section.linear_encoder, section.standard_end),
+            None if section.betas is None else _betas(section.betas, section.levels),
+        )
+
+
+def _betas(kind: Literal["even", "cosine"], steps: int) -> torch.Tensor:
+    if kind == "cosine":
+        return core.cosine_betas(steps)
+    logsnr = torch.linspace(7, -7, steps, dtype=torch.float64) if steps > 1 else torch.zeros(1, dtype=torch.float64)
+    kept = torch.cat((torch.ones(1, dtype=torch.float64), torch.sigmoid(logsnr)))  # alpha^2, and 1 before the first
+    return 1 - kept[1:] / kept[:-1]
