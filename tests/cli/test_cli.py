@@ -305,7 +305,10 @@ def test_the_surface_of_the_command_line_is_frozen() -> None:
         "demo": sorted([*common, "--budget", "--out"]),
         "train": sorted([*common, "--budget", "--out", "--recipe", "--resume", "--steps"]),
         "sample": sorted(
-            [*common, "--batch", "--count", "--eta", "--out", "--sampler", "--seed", "--steps", "--tolerance"]
+            [
+                *(*common, "--batch", "--count", "--eta", "--out", "--pairs", "--sampler", "--seed", "--steps"),
+                *("--tolerance", "--under"),
+            ]
         ),
         "likelihood": sorted(
             [

@@ -50,7 +50,7 @@ def test_is_the_written_formula():
         scale, shift = affine(f"blocks.{i}.modulation", e).split(8)
         z = affine(f"blocks.{i}.linear1", (1 + scale) * standardised(h) + shift)
         h = h + affine(f"blocks.{i}.linear2", silu(z))
-    y = affine("linear_out", silu(standardised(h) * p["norm.weight"] + p["norm.bias"]))
+    y = affine("linear_out", silu(standardised(h) * p["norm.weight"] + p["norm.bias"])) + affine("gain", e) * x
     assert torch.allclose(network(x[None], label)[0], y, rtol=0, atol=1e-12)
 
 
@@ -156,10 +156,11 @@ def test_zeros_hide_parameters_for_three_steps_only():
         reached.append({name.rsplit(".", 1)[0] for name, size in gradients(network).items() if size > 0})
         optimiser.step()
     # Each is behind one more layer of zeros: the output's, a block's second layer's, its modulation's.
-    assert reached[0] == {"linear_out"}
-    assert reached[1] - reached[0] == {"linear_in", "norm", "blocks.0.linear2", "blocks.1.linear2"}
+    assert reached[0] == {"linear_out", "gain"}
+    hidden = {"linear_in", "norm", "blocks.0.linear2", "blocks.1.linear2"}
+    assert reached[1] - reached[0] == hidden | {"embed.linear1", "embed.linear2"}  # the gain lets these be seen at once
     assert reached[2] - reached[1] == {f"blocks.{i}.{name}" for i in (0, 1) for name in ("linear1", "modulation")}
-    assert reached[3] - reached[2] == {"embed.linear1", "embed.linear2"}
+    assert reached[3] - reached[2] == set()
 
 
 def test_dropout_is_random_in_training_only():

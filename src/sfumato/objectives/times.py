@@ -119,6 +119,9 @@ class ChainTimes(TimeSampler):
     def __call__(self, uniform: Float[Tensor, "b"]) -> Float[Tensor, "b"]:
         return ((uniform * self.steps).floor() + 1).clamp(max=self.steps) / self.steps
 
+    def rate(self, process: Process, t: Float[Tensor, "*b"]) -> Float[Tensor, "*b"]:
+        return process.rate(t * (1 - 1e-9))  # a level is a kink of the rate: that of the step which leads to it
+
 
 class LossAware(nn.Module, TimeSampler):
     """Times drawn where the loss is large: after Nichol & Dhariwal 2021, eq. 18, p ~ sqrt(E[loss^2]).

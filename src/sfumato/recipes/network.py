@@ -77,15 +77,15 @@ class UNetNetwork(Section):
 
     kind: Literal["unet"]
     width: PositiveInt = 128
-    multipliers: list[PositiveInt] = [1, 2, 2, 2]
+    multipliers: list[PositiveInt] = Field(default=[1, 2, 2, 2])
     blocks: PositiveInt = 2
-    attention: list[PositiveInt] = [16]
+    attention: list[PositiveInt] = Field(default=[16])
     heads: PositiveInt = 1
     dropout: Fraction = 0.0
     embedding: Literal["sinusoidal", "fourier"] = "sinusoidal"
     groups: PositiveInt = 32
     pad: bool = False
-    fourier: list[Annotated[int, Field(ge=0, le=20)]] = []
+    fourier: list[Annotated[int, Field(ge=0, le=20)]] = Field(default=[])
 
     def resolved(self, spec: DataSpec, label: str) -> UNetNetwork:
         return self

@@ -158,7 +158,9 @@ class Recipe(Section):
         return self.hierarchy.build(spec)
 
     def build_process(self) -> core.Process:
-        """The process. Raises InputError for a schedule that cannot be."""
+        """The process. Raises InputError for a schedule that cannot be, and for a hierarchical VAE, which has none."""
+        if self.hierarchy is not None:
+            raise InputError(f"{self.name}: a hierarchical VAE has no process; name a diffusion model")
         return self.process.build()
 
     def build_loss(self, spec: DataSpec) -> objectives.Loss[Any]:
@@ -234,6 +236,8 @@ class Recipe(Section):
             raise InputError(
                 "objective.pairing: the data brings the noise of each sample along (data.noise); leave one"
             )
+        if self.objective.uncertainty == "learned" and self.objective.times == "loss-aware":
+            raise InputError("objective.uncertainty: loss-aware times undo it; give other times, or leave it out")
         if self.training.augment and (kind != "denoising" or self.data.noise is not None):
             raise InputError(
                 "training.augment: moved images are for objective.kind=denoising, and without data.noise; give "

@@ -120,11 +120,20 @@ def tableau(process: Process, name: str, evaluations: int) -> Tableau:
     if name not in METHODS:
         raise InputError(f"sampler: '{name}' is not known; choose one of {', '.join(NAMES)}")
     method = METHODS[name]
-    steps, table = evaluations, method.table(process, method.times(process, evaluations))
+    levels = evaluations  # steps that there are levels for: a grid in time has those of a chain alone
+    if method.times is in_time and isinstance(process.schedule, Chain):
+        levels = process.schedule.steps
+    steps = min(evaluations, levels)
+    table = method.table(process, method.times(process, steps))
+    if table.evaluations == steps:  # one a step: a chain may have too few
+        return method.table(process, method.times(process, evaluations))
     if table.evaluations > evaluations:  # several a step: as many steps as fit
         steps = max(1, steps * evaluations // table.evaluations)
         table = method.table(process, method.times(process, steps))
-        while (more := method.table(process, method.times(process, steps + 1))).evaluations <= evaluations:
+        while steps < levels:
+            more = method.table(process, method.times(process, steps + 1))
+            if more.evaluations > evaluations:
+                break
             steps, table = steps + 1, more
     if table.evaluations > evaluations:
         raise InputError(f"steps: {name} takes more than {evaluations} evaluations; give it more")
