@@ -82,5 +82,4 @@ def test_other_data_is_left_alone(tmp_path: Path) -> None:
 def test_where_moved_images_have_no_place_they_are_refused(settings: tuple[str, list[str]], dataset: Dataset) -> None:
     recipe = recipes.read(settings[0], [*settings[1], "training.augment=0.1"])
     with pytest.raises(InputError, match=r"^training.augment"):
-        model = Model.fresh(recipe, dataset.spec)
-        model.recipe.build_loss(dataset.spec)
+        Model.fresh(recipe, dataset.spec).recipe.build_loss(dataset.spec)

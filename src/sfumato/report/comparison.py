@@ -12,6 +12,7 @@ from sfumato.data.spec import DataSpec
 from .images import GAP, Values, grid
 from .plots import reach
 from .style import BLUE, GRAY, INK_ON_WHITE, ORANGE, PALE, Axes, Figure, new_figure, styled, to_pixels
+from .text import duration
 
 _WIDTH = 960
 _MARGIN, _BETWEEN = 14, 34  # beside the columns, and between them
@@ -52,7 +53,7 @@ def comparison_figure(
         figure.set_layout_engine("none")
         place = _Places(figure, total, height, first)
         goal = record["goal"]
-        budget = f"{goal['steps']:,} steps" if "steps" in goal else f"{goal['seconds']:,.0f} s"
+        budget = f"{goal['steps']:,} steps" if "steps" in goal else duration(goal["seconds"])
         place.text(
             f"{record['source']}: {budget} of training each, {record['scored']} held-out samples scored", _MARGIN, 20
         )
@@ -177,7 +178,8 @@ def _bits(axes: Axes, rows: Sequence[Mapping[str, Any]]) -> None:
 
 def _distances(axes: Axes, rows: Sequence[Mapping[str, Any]]) -> None:
     cells = {i: row["samples"] for i, row in enumerate(rows) if row["samples"] and row["samples"]["ratio"] is not None}
-    far = _limits(axes, [1.0, *(max(cell["ratio"], 1e-3) for cell in cells.values())], orders=True)
+    ends = [cell["ratio"] + side * (cell["ratio_error"] or 0) for cell in cells.values() for side in (-1, 1)]
+    far = _limits(axes, [1.0, *(max(end, 1e-3) for end in ends)], orders=True)
     axes.axvline(1, color=INK_ON_WHITE, linestyle=(0, (2, 3)), linewidth=1.4)
     least = min((cell["ratio"] for cell in cells.values()), default=0)
     for i, cell in cells.items():

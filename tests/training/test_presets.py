@@ -1,0 +1,50 @@
+"""Every preset on images, on vectors and on signals, by the same trainer."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from sfumato import recipes
+from sfumato.data import DataOptions, Dataset, load
+from sfumato.model import Model
+from sfumato.training import Trainer
+
+SMALL = ["network.kind=auto", "network.width=8"]
+
+
+@pytest.fixture(scope="module", params=["digits", "moons", "signals"])
+def dataset(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Dataset:
+    if request.param != "signals":
+        return load(request.param, DataOptions(count=200, limit=200))
+    phase = np.random.default_rng(0).uniform(0, 2 * np.pi, (200, 1, 1))
+    path = tmp_path_factory.mktemp("signals") / "waves.npy"
+    np.save(path, np.sin(phase + np.linspace(0, 6, 24)).astype(np.float32))
+    return load(str(path))
+
+
+@pytest.mark.parametrize("preset", recipes.presets())
+def test_it_trains_is_measured_and_sampled(preset: str, dataset: Dataset, tmp_path: Path) -> None:
+    plain = recipes.read(preset)
+    small = SMALL if plain.hierarchy is None else ["hierarchy.hidden=8", "hierarchy.depth=1"]
+    torch.manual_seed(0)
+    model = Model.fresh(recipes.override(plain, [*small, "training.batch=8"]), dataset.spec)
+    trainer = Trainer(model, dataset, tmp_path, torch.device("cpu"))
+    before = {name: p.clone() for name, p in trainer.module.named_parameters()}
+    trainer.train(steps=3)
+    assert any(not torch.equal(before[name], p) for name, p in trainer.module.named_parameters())
+    rows = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    measured = next(row for row in rows if row["kind"] == "held_out")
+    if plain.hierarchy is None:
+        logsnr, weights = np.array(measured["emphasis"]).T
+        assert (np.diff(logsnr) <= 0).all()  # a short chain has fewer levels than places
+        assert (weights > 0).all()
+    # As it is read back from the folder, with the sampler that the preset names.
+    saved = tmp_path / "model"
+    trainer.averaged.save_pretrained(saved)
+    steps = None if plain.hierarchy is not None else 12
+    samples = Model.from_pretrained(saved).sample(2, steps=steps)
+    assert samples.shape == (2, *dataset.spec.shape)
+    assert samples.isfinite().all()
