@@ -17,7 +17,7 @@ from sfumato.denoisers import NetworkDenoiser
 
 from .objective import Objective
 from .times import TimeSampler
-from .weights import Weight, simple
+from .weights import LEVEL_ALONE, Weight, simple
 
 
 class DenoisingLoss(Objective):
@@ -32,6 +32,7 @@ class DenoisingLoss(Objective):
         super().__init__(times)
         self._weight = weight
         self._pairing = pairing
+        self._level_alone = getattr(weight, "func", weight) in LEVEL_ALONE  # of a partial, the function
 
     def weight(self, level: Level, rate: Tensor) -> Tensor:
         return self._weight(level, rate)
@@ -48,5 +49,6 @@ class DenoisingLoss(Objective):
         level, z = process.level(t), self._pairing(noise)(1, x_0)
         x_t = process.perturb(x_0, t, z)
         error = denoiser.target.encode(x_0, z, level) - denoiser.output(x_t, t, cond)
-        weight = self.weight(level, self.times.rate(process, t)) * (level.alpha / denoiser.target.det(level)) ** 2
+        rate = level.alpha if self._level_alone else self.times.rate(process, t)
+        weight = self.weight(level, rate) * (level.alpha / denoiser.target.det(level)) ** 2
         return weight.to(error) * error.square().flatten(1).mean(1)

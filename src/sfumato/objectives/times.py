@@ -8,6 +8,7 @@ integers: a floating-point ``arange(0, 1, 1 / B)`` has B + 1 values for some B.
 import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from jaxtyping import Float, Int64
@@ -85,13 +86,14 @@ class LogNormalTimes(TimeSampler):
     first: float = 0.0
 
     def __post_init__(self) -> None:
-        low, high = self._quantiles()
+        low, high = self._quantiles
         if not high - low > 1e-6:
             raise InputError(
                 f"times: of the ratios sigma / alpha with log {self.mean:g} +- {self.std:g} hardly one in a million is "
                 "a level of this process; change the mean, the std, or the schedule"
             )
 
+    @cached_property
     def _quantiles(self) -> tuple[float, float]:
         """Of the untruncated distribution, at the ends."""
         ends = self.process.level(torch.tensor([self.first, 1.0], dtype=torch.float64)).logsnr.detach()
@@ -99,13 +101,13 @@ class LogNormalTimes(TimeSampler):
         return low, high
 
     def __call__(self, uniform: Float[Tensor, "b"]) -> Float[Tensor, "b"]:
-        low, high = self._quantiles()
+        low, high = self._quantiles
         z = torch.special.ndtri(low + (high - low) * uniform.double())
         t = self.process.schedule.time(-2 * (self.mean + self.std * z))
         return t.clamp(self.first, 1)
 
     def rate(self, process: Process, t: Float[Tensor, "*b"]) -> Float[Tensor, "*b"]:
-        low, high = self._quantiles()
+        low, high = self._quantiles
         z = (-process.level(t).logsnr / 2 - self.mean) / self.std
         return 2 * self.std * (high - low) * math.sqrt(2 * math.pi) * torch.exp(z**2 / 2)
 

@@ -58,3 +58,7 @@ def flow(level: Level, rate: Tensor) -> Tensor:
 def p2(level: Level, rate: Tensor, offset: float = 1.0, power: float = 1.0) -> Tensor:
     """``w = (offset + SNR)^-power``: less where only imperceptible detail is left (Choi et al. 2022, eq. 8)."""
     return torch.exp(-power * torch.logaddexp(torch.full_like(level.logsnr, offset).log(), level.logsnr))
+
+
+LEVEL_ALONE = frozenset((simple, min_snr, edm, flow, p2))
+"""Those that do not look at the rate, which by automatic differentiation takes a good part of a millisecond."""
