@@ -147,12 +147,13 @@ def process(run: Run) -> str:
     )
     looked = [row for row in run.held_out if _has_emphasis(row)]
     if looked:
-        plots += figure(
+        seen = figure(
             figures.emphasis(looked[-1]),
             "What the loss looks at: its weight at each level times how often the level is drawn, relative to the "
             "bound (ELBO), which looks at all alike (dotted); the greatest is 1. Where it is low on the right it "
             "neglects fine detail, on the left what samples have in common.",
         )
+        plots += beside([seen])
     prior = run.process.check_prior(run.spec.second_moment)
     cost = (
         "Sampling starts from pure noise, while at t = 1 the process has a share of "
