@@ -257,7 +257,7 @@ def test_a_chains_levels_below_the_first_are_left_out():
     ],
 )
 def test_a_law_outside_the_process_is_refused_in_one_line(process, settings):
-    with pytest.raises(InputError, match=r"^times: .*hardly one in a million.*change the mean") as caught:
+    with pytest.raises(InputError, match=r"^log_ratio_mean: .*hardly one in a million.*change them") as caught:
         LogNormalTimes(process, **settings)
     assert "\n" not in str(caught.value)
 

@@ -70,7 +70,8 @@ HYBRID = ["variance=learned", "objective.kind=hybrid"]
         ("ddpm", ["objective.probes=2"], "objective.probes", ["implicit or sliced"]),
         ("ddpm", ["objective.log_ratio_mean=0.3"], "objective.log_ratio_mean", ["objective.times=log-normal"]),
         ("ddpm", ["objective.log_ratio_std=0.3"], "objective.log_ratio_std", ["objective.times=log-normal"]),
-        ("edm", ["objective.log_ratio_mean=40"], "times", ["hardly one in a million"]),
+        ("vdm", ["data.noise=z"], "data.noise", ["bound", "denoising"]),
+        ("edm", ["objective.log_ratio_mean=40"], "log_ratio_mean", ["hardly one in a million"]),
     ],
 )
 def test_what_does_not_go_together_is_one_line_that_names_the_key(

@@ -108,6 +108,8 @@ def _compare(
     place = args.out or Path("runs") / f"compare-{stem}"
     if place.exists() and not place.is_dir():
         raise InputError(f"--out {place}: is a file; give a folder, or a name that is not taken")
+    if (place / "config.json").exists():
+        raise InputError(f"--out {place}: is a run or model itself; give another folder, for the runs of a comparison")
     entries = [Entry(name, place / name, recipe) for name, recipe in recipes.items()]
     for entry in entries:  # all is refused that can be, before anything is trained
         _check(entry, args.source, dataset, goal)

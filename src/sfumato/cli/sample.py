@@ -26,7 +26,7 @@ examples:
   sfumato sample runs/demo --sampler adaptive --tolerance 1e-6
   sfumato sample runs/demo -n 16 --seed 7 --out forming.gif
   sfumato sample runs/photos-ddpm --under edm --sampler edm-churn --steps 80
-  sfumato sample runs/moons-flow -n 20000 --pairs --out pairs.npz     for reflow, see docs/flow.md
+  sfumato sample runs/moons-flow -n 20000 --pairs --out pairs.npz     for reflow
 """
 
 FRAMES = 40  # of a movie, at most

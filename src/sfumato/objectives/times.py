@@ -89,8 +89,8 @@ class LogNormalTimes(TimeSampler):
         low, high = self._quantiles
         if not high - low > 1e-6:
             raise InputError(
-                f"times: of the ratios sigma / alpha with log {self.mean:g} +- {self.std:g} hardly one in a million is "
-                "a level of this process; change the mean, the std, or the schedule"
+                f"log_ratio_mean: with {self.mean:g} and log_ratio_std {self.std:g} hardly one in a million ratios "
+                "sigma / alpha is a level of this process; change them, or the schedule"
             )
 
     @cached_property

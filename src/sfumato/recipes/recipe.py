@@ -153,8 +153,9 @@ class Recipe(Section):
         """The model's fresh weights for data of this contract. Raises InputError for what cannot be built."""
         if self.hierarchy is None:
             return self.build_denoiser(spec)
-        if self.training.augment or self.data.noise is not None:
-            raise InputError("training.augment, data.noise: a hierarchical VAE has a use for neither; leave them out")
+        for key, given in (("training.augment", self.training.augment), ("data.noise", self.data.noise)):
+            if given:
+                raise InputError(f"{key}: a hierarchical VAE has no use for it; leave it out")
         return self.hierarchy.build(spec)
 
     def build_process(self) -> core.Process:
@@ -236,6 +237,8 @@ class Recipe(Section):
             raise InputError(
                 "objective.pairing: the data brings the noise of each sample along (data.noise); leave one"
             )
+        if self.data.noise is not None and kind != "denoising":
+            raise InputError(f"data.noise: {kind} has no use for pairs; give objective.kind=denoising, or leave it out")
         if self.objective.uncertainty == "learned" and self.objective.times == "loss-aware":
             raise InputError("objective.uncertainty: loss-aware times undo it; give other times, or leave it out")
         if self.training.augment and (kind != "denoising" or self.data.noise is not None):
