@@ -138,7 +138,7 @@ def test_every_formulation_samples_and_trains_a_loss(settings: list[str], sample
 
 
 def test_a_target_without_a_solution_is_refused_before_training() -> None:
-    recipe = recipes.read("ddpm", ["process.scaling=straight", "process.schedule=logistic"])
+    recipe = recipes.read("ddpm", ["target=noise", "process.scaling=straight", "process.schedule=logistic"])
     with pytest.raises(InputError, match="does not determine x_0 at t = 1"):
         Model.fresh(recipe, spec())
 

@@ -91,7 +91,7 @@ def test_training_learns(tmp_path: Path, dataset: Dataset) -> None:
 
 
 def test_the_held_out_measurement_moves_only_with_the_model(tmp_path: Path, dataset: Dataset) -> None:
-    t = trainer(tmp_path, dataset)
+    t = trainer(tmp_path, dataset, "target=noise")
     first = t.held_out.measure(t.module)
     torch.manual_seed(99)
     assert t.held_out.measure(t.module) == first
