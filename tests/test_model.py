@@ -22,7 +22,7 @@ from sfumato.core import (
     linear_betas,
 )
 from sfumato.data import DataSpec
-from sfumato.denoisers import ExactDenoiser, GaussianMixture, Reprocessed
+from sfumato.denoisers import ExactDenoiser, GaussianMixture, Reprocessed, Within
 from sfumato.errors import InputError
 from sfumato.sampling import methods, solve
 
@@ -482,3 +482,20 @@ def test_a_flow_of_pairs_takes_no_sampler_that_adds_noise(sampler: str) -> None:
 def test_a_flow_of_independent_noise_takes_any_sampler() -> None:
     independent = Model.fresh(recipes.read("flow", ["network.width=8"]), spec())
     assert independent.tableau("ancestral", 10).stochastic
+
+
+def test_beliefs_about_signals_of_one_shape_are_left_alone(tmp_path: Path) -> None:
+    """Centred by one number, they lie farther from the origin than from each other: no true one may be cut."""
+    import numpy as np
+
+    from sfumato.data import load
+
+    shape = 3 * np.sin(np.linspace(0, 6, 50))
+    np.save(tmp_path / "a.npy", (shape + 0.01 * np.random.default_rng(0).normal(size=(40, 1, 50))).astype(np.float32))
+    dataset = load(str(tmp_path / "a.npy"))
+    x = dataset.spec.encode(dataset.values)
+    assert float(x.flatten(1).norm(dim=1).min()) > 5 * dataset.spec.diameter
+    model = Model.fresh(recipes.read("flow", ["network.kind=mlp", "network.width=8"]), dataset.spec)
+    beliefs = model.beliefs()
+    assert isinstance(beliefs, Within)
+    assert float(x.flatten(1).norm(dim=1).max()) < beliefs.radius

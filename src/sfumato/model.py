@@ -6,6 +6,7 @@ that a table was fitted for (``sfumato tune``). Nothing in it is ever run.
 """
 
 import json
+import math
 import struct
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
@@ -218,10 +219,13 @@ class Model:
     def beliefs(self) -> Denoiser:
         """The denoiser that sampling asks: x_0 clamped to the data's range where the data is bounded.
 
-        Elsewhere x_0 is kept within the largest distance between two samples of the mean: ``denoisers.Within``.
+        Elsewhere x_0 is kept within ``sqrt(D E[x^2]) + 2 diameter`` of the origin (``denoisers.Within``). No training
+        sample, and no mean of any, lies beyond: the mean's norm is at most the root of D second moments, and the
+        diameter of the contract is at least half of the true one.
         """
         if self.spec.low is None or self.spec.high is None:
-            return Within(self.denoiser, self.spec.diameter) if self.spec.diameter > 0 else self.denoiser
+            radius = math.sqrt(math.prod(self.spec.shape) * self.spec.second_moment) + 2 * self.spec.diameter
+            return Within(self.denoiser, radius) if radius > 0 else self.denoiser
         # Bounded data has one shift and one scale, so any value of a sample tells where the ends are.
         ends = (self.spec.low, self.spec.high)
         low, high = (float(self.spec.encode(torch.full(self.spec.shape, end)).amin()) for end in ends)

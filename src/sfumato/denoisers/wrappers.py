@@ -68,8 +68,7 @@ class Within(Denoiser):
 
     A posterior mean lies in the convex hull of the data. Where little signal is left, x_0 read off a predicted noise is
     that prediction's error, magnified by sigma / alpha; a single start in the tails then leads a solver without noise
-    far away. In model units, with the largest distance between two samples as the radius, no belief is touched that
-    could be right for the training data. Raises InputError for a radius that is not positive.
+    far away. With a radius beyond all of the data, in model units, no belief is touched that could be right. Raises InputError for a radius that is not positive.
     """
 
     def __init__(self, denoiser: Denoiser, radius: float) -> None:
