@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from sfumato.core import VE, VP, Cosine, LinearLogSNR, Logistic, Process, Straight
-from sfumato.denoisers import Clamped, ExactDenoiser, GaussianMixture
+from sfumato.core import VE, VP, Cosine, LinearLogSNR, Logistic, Prediction, Process, Straight
+from sfumato.denoisers import Clamped, Denoiser, ExactDenoiser, GaussianMixture, Within
 from sfumato.errors import InputError
 
 PROCESSES = [Process(VP(), Cosine()), Process(VE(), LinearLogSNR(-8.0, 8.0)), Process(Straight(), Logistic())]
@@ -65,3 +65,27 @@ def test_a_time_for_each_sample():
 def test_empty_bounds_are_refused(low, high):
     with pytest.raises(InputError, match=f"low {low}, high {high}"):
         Clamped(wide(PROCESSES[0]), low, high)
+
+
+def test_within_moves_only_what_lies_beyond_and_keeps_x_t():
+    process = Process(VP(), Cosine())
+    far = torch.tensor([[[3.0, 4.0]], [[0.3, 0.4]]], dtype=torch.float64)
+    x_t = torch.tensor([[[0.5, -1.0]], [[1.0, 2.0]]], dtype=torch.float64)
+    t = torch.tensor([0.9, 0.4], dtype=torch.float64)
+
+    class Believes(Denoiser):
+        def __init__(self):
+            super().__init__()
+            self.process = process
+
+        def forward(self, x_t, t, cond=None):
+            level = process.level(t, like=x_t)
+            return Prediction(far, (x_t - level.alpha * far) / level.sigma)
+
+    found, plain, level = Within(Believes(), 2.0)(x_t, t), Believes()(x_t, t), process.level(t, like=x_t)
+    torch.testing.assert_close(found.x_0[0], far[0] * 2 / 5, rtol=1e-14, atol=0)  # |(3, 4)| = 5
+    torch.testing.assert_close(level.alpha * found.x_0 + level.sigma * found.eps, x_t, rtol=0, atol=1e-12)
+    assert torch.equal(found.x_0[1], plain.x_0[1])
+    assert torch.equal(found.eps[1], plain.eps[1])
+    with pytest.raises(InputError, match="^radius: 0"):
+        Within(Believes(), 0.0)

@@ -66,9 +66,10 @@ class Reprocessed(Denoiser):
 class Within(Denoiser):
     """x_0 no farther than ``radius`` from the origin, and eps made to agree: for data that is not bounded.
 
-    A posterior mean lies in the convex hull of the data. Where little signal is left, x_0 read off a predicted noise is
-    that prediction's error, magnified by sigma / alpha; a single start in the tails then leads a solver without noise
-    far away. With a radius beyond all of the data, in model units, no belief is touched that could be right. Raises InputError for a radius that is not positive.
+    A posterior mean lies in the convex hull of the data. Where little signal is left, x_0 read off a predicted noise
+    is that prediction's error, magnified by sigma / alpha; a single start in the tails then leads a solver without
+    noise far away. With a radius beyond all of the data, in model units, no belief is touched that could be right.
+    Raises InputError for a radius that is not positive.
     """
 
     def __init__(self, denoiser: Denoiser, radius: float) -> None:
