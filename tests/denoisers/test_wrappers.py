@@ -87,5 +87,5 @@ def test_within_moves_only_what_lies_beyond_and_keeps_x_t():
     torch.testing.assert_close(level.alpha * found.x_0 + level.sigma * found.eps, x_t, rtol=0, atol=1e-12)
     assert torch.equal(found.x_0[1], plain.x_0[1])
     assert torch.equal(found.eps[1], plain.eps[1])
-    with pytest.raises(InputError, match="^radius: 0"):
+    with pytest.raises(InputError, match=r"^radius: 0"):
         Within(Believes(), 0.0)
