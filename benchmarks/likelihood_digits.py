@@ -32,7 +32,7 @@ UNET = [
     "network.attention=[]",
     "network.dropout=0.1",
 ]
-TRAINING = ["training.learning_rate=3e-3", "training.decay_after=50_000", "training.ema_ramp=0.15"]
+TRAINING = ["training.learning_rate=3e-3", "training.decay_after=50_000"]
 
 MODELS: dict[str, tuple[str, list[str]]] = {
     "ddpm": ("ddpm", UNET),

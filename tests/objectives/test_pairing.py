@@ -77,7 +77,9 @@ def test_the_loss_learns_from_the_pairs():
     noise = draws(3, 6, 2)
     x_0 = torch.randn(6, 2, generator=torch.Generator().manual_seed(4), dtype=torch.float64)
     t = torch.tensor([0.1, 0.3, 0.4, 0.6, 0.8, 0.9], dtype=torch.float64)
-    got = DenoisingLoss(UniformTimes(), flow, optimal_transport)(denoiser, x_0, t, noise)
+    loss = DenoisingLoss(UniformTimes(), flow, optimal_transport)
+    assert loss.pairing is not None
+    got = loss(denoiser, x_0, t, loss.pairing(noise))
     z = optimal_transport(noise)(1, x_0)
     x_t = (1 - t)[:, None] * x_0 + t[:, None] * z
     v_hat = denoiser.output(x_t, t)

@@ -51,7 +51,7 @@ def test_the_network_is_told_and_the_measurement_sees_images_as_they_are(tmp_pat
     t.step()
     x_0, cond = seen[0]
     assert cond.shape == (16, AUGMENTATION_LABELS)
-    plain = t.data.pick(t.order.indices(0, 16)).values
+    plain = t.data.pick(t.draws.order.indices(0, 16)).values
     alone = (cond == 0).all(1)
     # Each of six operations falls on half of the images: one in 64 is left as it was.
     assert int(alone.sum()) <= 4

@@ -1,39 +1,143 @@
+"""Averages over several horizons, against their integrals and against an average that was really followed."""
+
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
 import torch
 from torch import nn
 
-from sfumato.training.ema import EMA
+from sfumato.errors import InputError
+from sfumato.networks import MLP
+from sfumato.training.ema import CANDIDATES, EMA, KEPT, WIDTHS, Profile, coefficients, combine
 
 
-def test_the_average_is_the_weighted_sum_written_out() -> None:
+@pytest.mark.parametrize("width", [0.01, 0.05, 0.1, 0.2, 0.28])
+def test_the_width_is_the_standard_deviation_of_the_profile(width: float) -> None:
+    gamma = Profile(1, width).gamma
+    tau = (np.arange(200_000) + 0.5) / 200_000
+    p = (gamma + 1) * tau**gamma / len(tau)
+    mean = (p * tau).sum()
+    assert p.sum() == pytest.approx(1, abs=1e-6)
+    assert math.sqrt((p * (tau - mean) ** 2).sum()) == pytest.approx(width, rel=1e-4)
+
+
+def test_overlaps_are_integrals() -> None:
+    a, b = Profile(700, 0.07), Profile(1000, 0.2)
+    tau = (np.arange(400_000) + 0.5) * 1000 / 400_000
+
+    def density(p: Profile) -> np.ndarray:
+        inside = (p.gamma + 1) / p.images * (tau / p.images) ** p.gamma
+        return np.where(tau <= p.images, inside, 0.0)
+
+    assert a.overlap(b) == pytest.approx((density(a) * density(b)).sum() * 1000 / 400_000, rel=1e-4)
+    assert a.overlap(b) == b.overlap(a)
+
+
+def test_an_average_is_its_integral() -> None:
+    """Weights that are a known function of the images seen, in small steps: sum_k p(k) theta(k)."""
+    layer = nn.Linear(1, 1, bias=False).double()
+    ema = EMA(layer, (0.05, 0.2))
+    steps, batch = 4000, 16
+    theta = np.sin(np.arange(1, steps + 1) / 300)
+    for k in range(steps):
+        layer.weight.data.fill_(theta[k])
+        ema.update(list(layer.parameters()), batch * (k + 1), batch)
+    tau = (np.arange(steps) + 0.5) / steps
+    for width, module in zip(ema.widths, ema.modules, strict=True):
+        gamma = Profile(1, width).gamma
+        expected = ((gamma + 1) * tau**gamma * theta).sum() / steps
+        assert float(module.weight) == pytest.approx(expected, abs=2 / steps * gamma)
+
+
+def test_the_first_step_forgets_the_initial_weights() -> None:
+    layer = nn.Linear(3, 2)
+    ema = EMA(layer)
+    layer.weight.data.fill_(7.0)
+    ema.update(list(layer.parameters()), 64, 64)
+    assert all(torch.equal(module.weight, layer.weight) for module in ema.modules)
+
+
+def marks(images: int) -> list[int]:
+    """When a run keeps its averages."""
+    kept = [round(2000 * 1.25**k) for k in range(60)]
+    return [mark for mark in kept if mark < images][-KEPT:]
+
+
+@pytest.mark.parametrize("images", [20_000, 130_000, 159_000, 1_000_000])
+def test_every_candidate_is_near_a_combination_of_what_is_kept(images: int) -> None:
+    known = [Profile(end, width) for end in (images, *marks(images)) for width in WIDTHS]
+    for width in CANDIDATES:
+        c, distance = coefficients(known, Profile(images, width))
+        assert sum(c) == pytest.approx(1, abs=1e-9)
+        assert distance < (1e-6 if width in WIDTHS else 0.05), width
+        assert sum(map(abs, c)) < 4  # no large numbers that cancel, which would amplify the rounding of weights
+
+
+def test_a_rebuilt_average_is_the_one_that_was_followed() -> None:
+    """Weights on a random walk; 0.1 is rebuilt from 0.05 and 0.15 and compared with a true average of width 0.1.
+
+    It is to be ten times nearer than either that was followed: the distance of the profiles is 0.03.
+    """
     torch.manual_seed(0)
-    network = nn.Linear(3, 2).double()
-    ema = EMA(network, half_life=100, ramp=0.5)
-    expected = network.weight.detach().clone()
-    for step in range(1, 30):
-        network.weight.data = torch.randn(2, 3, dtype=torch.float64)
-        ema.update(list(network.parameters()), 10 * step, batch=10)
-        decay = 2 ** (-10 / min(100, 0.5 * 10 * step))
-        expected = decay * expected + (1 - decay) * network.weight
-    torch.testing.assert_close(ema.module.weight, expected.detach(), atol=1e-14, rtol=0)
+    layer = nn.Linear(200, 1, bias=False).double()
+    followed, true = EMA(layer), EMA(layer, (0.1,))
+    images, batch = 100_000, 50
+    walk = torch.zeros(1, 200, dtype=torch.float64)
+    kept: list[tuple[int, dict[str, torch.Tensor]]] = []
+    ends = {-(-mark // batch) * batch for mark in marks(images)}
+    for seen in range(batch, images + 1, batch):
+        walk = walk + 0.03 * torch.randn(1, 200, dtype=torch.float64)
+        layer.weight.data = walk.clone()
+        for ema in (followed, true):
+            ema.update(list(layer.parameters()), seen, batch)
+        if seen in ends:
+            kept.append((seen, {name: value.clone() for name, value in followed.state().items()}))
+    assert len(kept) == KEPT
+    out = nn.Linear(200, 1, bias=False).double()
+    distance = combine(out, [(images, followed.state()), *kept], WIDTHS, Profile(images, 0.1))
+    apart = float((out.weight.detach() - true.modules[0].weight).pow(2).mean().sqrt())
+    others = [float((module.weight - true.modules[0].weight).pow(2).mean().sqrt()) for module in followed.modules]
+    assert distance < 0.05
+    assert apart < 0.1 * min(others)
 
 
-def test_half_is_forgotten_after_half_a_life() -> None:
-    network = nn.Linear(1, 1, bias=False)
-    network.weight.data.fill_(1.0)
-    ema = EMA(network, half_life=1000, ramp=1.0)
-    network.weight.data.fill_(0.0)
-    for step in range(100):  # long after the ramp, 1000 images in all, at one batch size and then another
-        ema.update(list(network.parameters()), 100_000 + 10 * step, batch=10)
-    assert abs(float(ema.module.weight) - 0.5) < 1e-5
+def test_weights_that_do_not_move_stay_as_they_are() -> None:
+    layer = nn.Linear(4, 4)
+    ema = EMA(layer)
+    held = [(images, ema.state()) for images in (5000, 4000, 3200)]
+    out = nn.Linear(4, 4)
+    combine(out, held, WIDTHS, Profile(5000, 0.2))
+    torch.testing.assert_close(out.weight, layer.weight, rtol=1e-5, atol=1e-6)
 
 
-def test_buffers_do_not_move_and_the_network_is_left_alone() -> None:
+def test_buffers_do_not_move_and_the_module_is_left_alone() -> None:
     network = nn.Sequential(nn.Linear(2, 2), nn.BatchNorm1d(2))
-    ema = EMA(network, half_life=10, ramp=1.0)
-    before = {name: value.clone() for name, value in ema.module.named_buffers()}
+    ema = EMA(network, (0.1,))
+    before = {name: value.clone() for name, value in ema.modules[0].named_buffers()}
     network(torch.randn(8, 2))  # moves the network's own running mean
     weights = [p.clone() for p in network.parameters()]
-    ema.update(list(network.parameters()), 10, batch=10)
-    assert all(torch.equal(before[name], value) for name, value in ema.module.named_buffers())
+    ema.update(list(network.parameters()), 20, batch=10)
+    assert all(torch.equal(before[name], value) for name, value in ema.modules[0].named_buffers())
     assert all(torch.equal(a, b) for a, b in zip(weights, network.parameters(), strict=True))
-    assert not any(p.requires_grad for p in ema.module.parameters())
+    assert not any(p.requires_grad for p in ema.modules[0].parameters())
+
+
+def test_what_is_saved_is_loaded_and_another_network_refused() -> None:
+    a, b = EMA(nn.Linear(3, 2)), EMA(nn.Linear(3, 2))
+    b.load({name: value.clone() for name, value in a.state().items()}, nn.Linear(3, 2), Path("averages.safetensors"))
+    assert all(torch.equal(value, b.state()[name]) for name, value in a.state().items())
+    for foreign in (EMA(nn.Linear(2, 2)).state(), EMA(nn.Linear(3, 2, bias=False)).state(), {}):
+        with pytest.raises(InputError, match=r"averages\.safetensors: '0\.\d+/\w+' does not fit"):
+            b.load(foreign, nn.Linear(3, 2), Path("averages.safetensors"))
+
+
+def test_buffers_are_the_modules_after_loading() -> None:
+    """They are drawn once for all, so those of a fresh average are others."""
+    a, b = MLP((2,), width=8), MLP((2,), width=8)
+    ema = EMA(b)
+    ema.load(EMA(a).state(), a, Path("averages.safetensors"))
+    for module in ema.modules:
+        assert [name for name, _ in module.named_buffers()] == ["features.frequencies"]
+        assert all(torch.equal(mine, its) for mine, its in zip(module.buffers(), a.buffers(), strict=True))

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from sfumato import recipes
-from sfumato.data import Dataset, load
+from sfumato.data import Dataset, Order, load
 from sfumato.errors import InputError
 from sfumato.model import Model
 from sfumato.training import NonFiniteError, Progress, Trainer, checkpoint
@@ -41,7 +41,7 @@ def trainer(run: Path, dataset: Dataset, *settings: str) -> Trainer:
 
 def state(t: Trainer) -> dict[str, Tensor]:
     tensors = {f"w.{k}": v.clone() for k, v in t.module.state_dict().items()}
-    tensors |= {f"e.{k}": v.clone() for k, v in t.ema.module.state_dict().items()}
+    tensors |= {f"e.{k}": v.clone() for k, v in t.ema.state().items()}
     return tensors | {f"o.{k}": v.clone() for k, v in checkpoint.optimizer_tensors(t.optimizer).items()}
 
 
@@ -220,15 +220,20 @@ def test_finite_losses_whose_mean_overflows_are_explained() -> None:
     from sfumato.training.guards import explain_loss
 
     losses = torch.full((4,), 3e38)
-    error = explain_loss(7, losses, torch.zeros(4, 2), torch.arange(4.0), nn.Sequential(), lambda: None)
-    assert "step 7 (4 of 4 samples, at log-SNR 0.00 to 3.00)" in str(error)
-    assert "training.learning_rate" in str(error)
+    why = explain_loss(
+        losses, torch.zeros(4, 2), torch.tensor([5, 9, 1000, 2]), torch.arange(4.0), nn.Sequential(), lambda: None
+    )
+    assert why.startswith("samples 5, 9, 1,000, 2 of 4, at log-SNR 0.00 to 3.00; ")
+    assert "training.learning_rate" in why
 
 
 def test_poisoned_data_is_called_that(tmp_path: Path, dataset: Dataset) -> None:
     t = trainer(tmp_path, dataset)
-    t.data.values[int(t.order.indices(40, 1))] = float("nan")
-    with pytest.raises(NonFiniteError, match=r"step 2 \(1 of 32 samples.*the data itself is not finite"):
+    values = t.model.spec.encode(dataset.values)
+    row = int(Order(len(t.data.values), t.settings.seed).indices(40, 1))
+    number = int((values == t.data.values[row]).all(1).nonzero())
+    t.data.values[row] = float("nan")
+    with pytest.raises(NonFiniteError, match=rf"step 2: sample {number} of 32.*the data itself is not finite"):
         t.train(steps=100)
 
 

@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import os
 import re
 import sys
 import time
@@ -13,6 +14,11 @@ if TYPE_CHECKING:
     import torch
 
 
+def leads() -> bool:
+    """Whether this process speaks for all that torchrun started: the others are silent, but for what ends them."""
+    return os.environ.get("RANK", "0") == "0"
+
+
 class Output:
     """Results on standard output, everything else on standard error; with --json one object on standard output."""
 
@@ -21,15 +27,17 @@ class Output:
 
     def say(self, text: str = "") -> None:
         """A line of the result, for a person."""
-        print(text, file=sys.stderr if self._json else sys.stdout, flush=True)
+        if leads():
+            print(text, file=sys.stderr if self._json else sys.stdout, flush=True)
 
     def warn(self, text: str) -> None:
         """A line of warning."""
-        print(f"warning: {text}", file=sys.stderr, flush=True)
+        if leads():
+            print(f"warning: {text}", file=sys.stderr, flush=True)
 
     def result(self, data: dict[str, Any]) -> None:
         """The machine-readable result, printed when --json asked for it."""
-        if self._json:
+        if self._json and leads():
             print(json.dumps(data, ensure_ascii=False))
 
 
@@ -48,7 +56,7 @@ class Bar:
     def update(self, fraction: float, text: str = "", left: float | None = None) -> None:
         """Draw ``fraction`` in [0, 1] done, with ``text`` behind it; ``left`` seconds, or what the pace so far says."""
         now = time.monotonic()
-        if now - self._started < 2 or now - self._last < (0.2 if self._terminal else 5):
+        if not leads() or now - self._started < 2 or now - self._last < (0.2 if self._terminal else 5):
             return
         self._last = now
         if left is None:
@@ -128,9 +136,11 @@ def pick_device(name: str) -> "torch.device":
     # Not mps: float64, in which times and levels are, does not exist there.
     available = {"cpu": True, "cuda": torch.cuda.is_available()}
     if name == "auto":
-        return torch.device("cuda" if available["cuda"] else "cpu")
+        name = "cuda" if available["cuda"] else "cpu"
     kind = name.partition(":")[0]
     if not available.get(kind, False):
         usable = ", ".join(k for k, there in available.items() if there)
         raise InputError(f"--device {name}: not available here; this machine has {usable}")
+    if name == "cuda":  # each of a machine's processes has its own
+        return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
     return torch.device(name)

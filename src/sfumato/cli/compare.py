@@ -325,11 +325,13 @@ def _trainer(
 
 
 def _train(trainer: "Trainer", goal: runs.Goal, device: "torch.device", out: common.Output) -> dict[str, Any]:
+    from sfumato.training import signals
+
     if "seconds" in goal:
         goal = {"seconds": max(goal["seconds"] - trainer.seconds, 0.0)}
     if trainer.images:
         out.say(f"going on with {trainer.run} after {trainer.steps:,} steps")
-    if runs.train(trainer, out, device, goal) == "interrupted":
+    if runs.train(trainer, out, device, goal) in signals.STOPS.values():
         raise _Interrupted
     return _spent(trainer)
 

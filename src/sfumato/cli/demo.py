@@ -39,7 +39,7 @@ def run(args: argparse.Namespace) -> int:
     from sfumato import recipes
     from sfumato.files import write_text
     from sfumato.report import write_report
-    from sfumato.training import Trainer
+    from sfumato.training import Trainer, signals
 
     out = common.Output(args)
     device = common.pick_device(args.device)
@@ -63,10 +63,10 @@ def run(args: argparse.Namespace) -> int:
     out.say()
     for row in rows:
         out.say(f"{row['label'] + ':':<36}{row['value']}")
-    if reason == "interrupted":
-        out.say(f"interrupted; go on with: sfumato train --resume {folder}")
+    if reason != "budget":
+        out.say(f"{reason}; go on with: sfumato train --resume {folder}")
     out.result({**runs.summary(folder, page, trainer, reason), "recognition": vars(recognition)})
-    return 130 if reason == "interrupted" else 0
+    return signals.STATUSES.get(reason, 0)
 
 
 def _recognise(model: "Model", dataset: "Dataset") -> "Recognition":

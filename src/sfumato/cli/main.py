@@ -1,6 +1,7 @@
 """``sfumato VERB``: parsing, errors, exit statuses.
 
 0: done. 1: failed. 2: bad usage or bad input, one line that names the file or key and the mend. 130: interrupted.
+143: a training ended by SIGTERM, with a checkpoint.
 """
 
 import argparse

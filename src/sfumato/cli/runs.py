@@ -47,16 +47,10 @@ def begin(
 
     Everything that can be refused is, before a folder is made.
     """
-    import torch
-
     from sfumato.data import BUILT_IN
     from sfumato.files import write_text
-    from sfumato.model import Model
-    from sfumato.numerics.random import derive
 
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(derive(recipe.training.seed, "weights"))
-        model = Model.fresh(recipe, dataset.spec)
+    model = untrained(recipe, dataset)
     _refuse(model, dataset, source)
     default = f"{dataset.spec.source.removesuffix('.npy').removesuffix('.npz') or 'data'}-{recipe.name}"
     folder = _new_folder(wanted, name or default)
@@ -65,6 +59,18 @@ def begin(
     write_text(folder / "config.json", json.dumps(model.config(), indent=2, ensure_ascii=False) + "\n")
     write_text(folder / "README.md", model.card())
     return folder, model
+
+
+def untrained(recipe: "Recipe", dataset: "Dataset") -> "Model":
+    """The model that training begins with: its weights are a function of the recipe's seed."""
+    import torch
+
+    from sfumato.model import Model
+    from sfumato.numerics.random import derive
+
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(derive(recipe.training.seed, "weights"))
+        return Model.fresh(recipe, dataset.spec)
 
 
 def _refuse(model: "Model", dataset: "Dataset", source: str) -> None:
@@ -150,9 +156,10 @@ def train(trainer: "Trainer", out: Output, device: "torch.device", goal: Goal) -
         if check.warning:
             out.warn(check.warning)
     limit = f"{steps:,} steps" if seconds is None else duration(seconds)
+    processes = f", {trainer.world.size} processes" if trainer.world.size > 1 else ""
     out.say(
         f"training {model.recipe.name} on {model.spec.source}: {model.num_parameters:,} parameters, "
-        f"{len(trainer.data.values):,} samples, {limit}, {device.type}"
+        f"{len(trainer.data.values):,} samples, {limit}, {device.type}{processes}"
     )
     bar = Bar("training")
 

@@ -6,10 +6,17 @@ checkerboard, gaussians. Any setting of the recipe can be changed by key=value.
 
 import argparse
 from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
 
 from sfumato.errors import InputError
 
 from . import common, runs
+
+if TYPE_CHECKING:
+    import torch
+
+    from sfumato.data import Dataset
+    from sfumato.training import Options, Trainer, World
 
 EXAMPLES = """\
 examples:
@@ -17,6 +24,7 @@ examples:
   sfumato train spectra.npy data.layout=signal --steps 5000
   sfumato train digits --recipe ddpm process.schedule=cosine-betas training.batch=64 --out runs/cosine
   sfumato train --resume runs/photos-ddpm --budget 1h
+  torchrun --nproc-per-node 2 -m sfumato train photos/
 """
 
 
@@ -29,47 +37,102 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--steps", type=common.positive, help="train until this many steps in all")
     parser.add_argument("--out", type=Path, metavar="DIR", help="run folder (default: runs/SOURCE-RECIPE)")
     parser.add_argument("--resume", type=Path, metavar="RUN", help="go on with a run from its newest checkpoint")
+    flag = parser.add_argument
+    flag("--checkpoint-every", type=common.seconds, default=60.0, metavar="TIME", help="between checkpoints (1m)")
+    flag("--keep-last", type=common.positive, default=2, metavar="N", help="checkpoints to keep beside the best (2)")
+    flag("--keep-every", type=common.positive, metavar="IMAGES", help="and the first after every so many images")
+    flag("--micro-batch", type=common.positive, metavar="N", help="samples at a time, to save memory (the whole batch)")
+    flag(
+        "--on-nonfinite",
+        choices=("stop", "rewind"),
+        default="stop",
+        help="after a loss that is not finite: stop (the default), or go back a checkpoint and halve the step",
+    )
+    flag(
+        "--timeout", type=common.seconds, default=300.0, metavar="TIME", help="for a silent process of torchrun's (5m)"
+    )
     common.add_device(parser)
 
 
 def run(args: argparse.Namespace) -> int:
-    """Train, sample, write the report."""
+    """Train, sample, write the report; with torchrun as one of several processes."""
     out = common.Output(args)
     _check(args)
-    from sfumato import recipes
     from sfumato.report import write_report
-    from sfumato.training import Trainer
+    from sfumato.training import joined, signals
 
     device = common.pick_device(args.device)
-    if args.resume:
-        folder = args.resume
-        model, dataset = runs.reopen(folder, out)
-    else:
-        recipe = recipes.read(args.recipe or "ddpm", args.overrides)
-        dataset = runs.load(args.source, recipe, out)
-        goal = _goal(args) or {"steps": recipe.training.steps}
-        folder, model = runs.begin(args.source, recipe, dataset, goal, wanted=args.out)
-    trainer = Trainer(model, dataset, folder, device)
-    if args.resume:
-        trainer.resume(out.warn)
-        goal = _goal(args) or runs.goal_of(folder, trainer.seconds)
-        out.say(f"going on with {folder} after {trainer.steps:,} steps")
-        for stale in ("results.json", "gallery.json", "gallery.npz"):  # they tell of the weights before
-            (folder / stale).unlink(missing_ok=True)
-    reason = runs.train(trainer, out, device, goal)
-    runs.finish(folder, trainer.averaged, dataset)
-    runs.write_card(folder, trainer.averaged, trainer, {})
-    page = write_report(folder)
-    verb = "interrupted" if reason == "interrupted" else "done"
-    out.say(
-        f"{verb} after {trainer.steps:,} steps, {trainer.images:,} images, {common.duration(trainer.seconds)} in all"
-    )
+    with joined(device, args.timeout) as world:
+        begun = _resumed(args, out, device, world) if args.resume else _begun(args, out, device, world)
+        trainer, folder = begun.trainer, begun.folder
+        reason = runs.train(trainer, out, device, begun.goal)
+    if not world.leads:
+        return signals.STATUSES.get(reason, 0)
+    page = folder / "report.html"
+    if reason not in signals.AT_ONCE:
+        runs.finish(folder, trainer.averaged, begun.dataset)
+        runs.write_card(folder, trainer.averaged, trainer, {})
+        page = write_report(folder)
+    spent = f"{trainer.steps:,} steps, {trainer.images:,} images, {common.duration(trainer.seconds)} in all"
+    out.say(f"{_ENDS.get(reason, 'done')} after {spent}")
     out.say(f"model   {folder}")
-    out.say(f"report  {page}")
-    if reason == "interrupted":
+    if reason not in signals.AT_ONCE:
+        out.say(f"report  {page}")
+    if reason in _ENDS:
         out.say(f"go on with: sfumato train --resume {folder}")
     out.result(runs.summary(folder, page, trainer, reason))
-    return 130 if reason == "interrupted" else 0
+    return signals.STATUSES.get(reason, 0)
+
+
+_ENDS = {"interrupted": "interrupted", "terminated": "ended by SIGTERM", "asked": "ended by SIGUSR1"}
+
+
+class _Begun(NamedTuple):
+    folder: Path
+    trainer: "Trainer"
+    dataset: "Dataset"
+    goal: runs.Goal
+
+
+def _begun(args: argparse.Namespace, out: common.Output, device: "torch.device", world: "World") -> _Begun:
+    from sfumato import recipes
+    from sfumato.training import Trainer
+
+    recipe = recipes.read(args.recipe or "ddpm", args.overrides)
+    dataset = runs.load(args.source, recipe, out)
+    goal = _goal(args) or {"steps": recipe.training.steps}
+    if world.leads:
+        folder, model = runs.begin(args.source, recipe, dataset, goal, wanted=args.out)
+        world.tell(str(folder))
+    else:
+        folder, model = Path(world.tell("")[0]), runs.untrained(recipe, dataset)
+    return _Begun(folder, Trainer(model, dataset, folder, device, _options(args), world), dataset, goal)
+
+
+def _resumed(args: argparse.Namespace, out: common.Output, device: "torch.device", world: "World") -> _Begun:
+    from sfumato.training import Trainer
+
+    folder = args.resume
+    model, dataset = runs.reopen(folder, out)
+    trainer = Trainer(model, dataset, folder, device, _options(args), world)
+    trainer.resume(out.warn)
+    goal = _goal(args) or runs.goal_of(folder, trainer.seconds)
+    out.say(f"going on with {folder} after {trainer.steps:,} steps")
+    if world.leads:
+        for stale in ("results.json", "gallery.json", "gallery.npz"):  # they tell of the weights before
+            (folder / stale).unlink(missing_ok=True)
+    return _Begun(folder, trainer, dataset, goal)
+
+
+def _options(args: argparse.Namespace) -> "Options":
+    from sfumato.training import Keep, Options
+
+    return Options(
+        checkpoint_every=args.checkpoint_every,
+        keep=Keep(args.keep_last, args.keep_every),
+        micro_batch=args.micro_batch,
+        on_nonfinite=args.on_nonfinite,
+    )
 
 
 def _goal(args: argparse.Namespace) -> runs.Goal | None:

@@ -178,7 +178,7 @@ def expected(model: Model, yardstick: Yardstick, steps: int) -> float:
     numbers = yardstick.ruler.count + gallery.SAMPLES[model.spec.layout]
     evaluations = 1 if model.recipe.hierarchy is not None else model.tableau().evaluations
     scoring = forecast(model, x_0, settings, flow=model.recipe.hierarchy is None)
-    return BESIDE + scoring + one * (numbers * evaluations + STEP * steps * model.recipe.training.batch)
+    return BESIDE + scoring + one * (numbers * evaluations + STEP * steps * model.recipe.training.batch_for(model.spec))
 
 
 @dataclass(frozen=True)

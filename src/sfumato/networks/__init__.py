@@ -1,5 +1,6 @@
 """Plain torch networks, ``network(x, label, cond) -> y``, that have never heard of diffusion."""
 
+from sfumato.networks.dropout import Dropout as Dropout
 from sfumato.networks.embeddings import Fourier as Fourier
 from sfumato.networks.embeddings import Sinusoidal as Sinusoidal
 from sfumato.networks.mlp import MLP as MLP

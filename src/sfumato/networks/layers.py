@@ -17,6 +17,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from sfumato.errors import InputError
+from sfumato.networks.dropout import Dropout
 
 EPSILON = 1e-6  # of the group norms, as in DDPM's network; torch's own 1e-5 would change what its weights compute
 
@@ -87,7 +88,7 @@ class ResidualBlock(nn.Module):
         self.conv1 = convolution(dimension, channels, out_channels, 3)
         self.embed = linear(embedding, out_channels)
         self.norm2 = group_norm(out_channels, groups)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
         self.conv2 = zeroed(convolution(dimension, out_channels, out_channels, 3))
         self.shortcut = nn.Identity() if channels == out_channels else convolution(dimension, channels, out_channels, 1)
 

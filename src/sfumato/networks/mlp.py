@@ -20,6 +20,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from sfumato.networks.arguments import even, fits, positive, positives, probability
+from sfumato.networks.dropout import Dropout
 from sfumato.networks.embeddings import LabelEmbedding, random_frequencies
 from sfumato.networks.layers import linear, zeroed
 
@@ -57,7 +58,7 @@ class ModulatedBlock(nn.Module):
         self.norm = nn.LayerNorm(width, elementwise_affine=False)
         self.modulation = zeroed(linear(embedding, 2 * width))
         self.linear1 = linear(width, width)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
         self.linear2 = zeroed(linear(width, width))
 
     def forward(self, h: Float[Tensor, "b w"], embedding: Float[Tensor, "b e"]) -> Float[Tensor, "b w"]:

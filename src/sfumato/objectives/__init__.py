@@ -7,6 +7,7 @@ from .elbo import LatentModel as LatentModel
 from .elbo import NegativeELBO as NegativeELBO
 from .objective import Loss as Loss
 from .objective import Objective as Objective
+from .objective import Pairing as Pairing
 from .pairing import given as given
 from .pairing import optimal_transport as optimal_transport
 from .score_matching import ExplicitScoreMatching as ExplicitScoreMatching

@@ -6,7 +6,6 @@ Two predictions with the same x_t differ by ``y - y_hat = (det / alpha) (eps - e
 same loss is ``w (alpha / det)^2 |y - y_hat|^2``: well-conditioned wherever the network's own target is.
 """
 
-from collections.abc import Callable
 from typing import Any
 
 from jaxtyping import Float
@@ -15,23 +14,18 @@ from torch import Tensor
 from sfumato.core import Level, NoiseSource
 from sfumato.denoisers import NetworkDenoiser
 
-from .objective import Objective
+from .objective import Objective, Pairing
 from .times import TimeSampler
 from .weights import LEVEL_ALONE, Weight, simple
 
 
 class DenoisingLoss(Objective):
-    """The loss of a network denoiser: means over the D numbers of a sample. ``pairing`` deals out the noises."""
+    """The loss of a network denoiser: means over the D numbers of a sample."""
 
-    def __init__(
-        self,
-        times: TimeSampler,
-        weight: Weight = simple,
-        pairing: Callable[[NoiseSource], NoiseSource] = lambda noise: noise,
-    ) -> None:
+    def __init__(self, times: TimeSampler, weight: Weight = simple, pairing: Pairing | None = None) -> None:
         super().__init__(times)
         self._weight = weight
-        self._pairing = pairing
+        self.pairing = pairing
         self._level_alone = getattr(weight, "func", weight) in LEVEL_ALONE  # of a partial, the function
 
     def weight(self, level: Level, rate: Tensor) -> Tensor:
@@ -46,7 +40,7 @@ class DenoisingLoss(Objective):
         cond: Any = None,
     ) -> Float[Tensor, "b"]:
         process = denoiser.process
-        level, z = process.level(t), self._pairing(noise)(1, x_0)
+        level, z = process.level(t), noise(1, x_0)
         x_t = process.perturb(x_0, t, z)
         error = denoiser.target.encode(x_0, z, level) - denoiser.output(x_t, t, cond)
         rate = level.alpha if self._level_alone else self.times.rate(process, t)

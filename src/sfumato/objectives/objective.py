@@ -1,6 +1,7 @@
 """The contracts of what is minimised: a loss of any model, and an objective, the loss of a denoiser at its times."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from typing import Any, Generic, TypeVar
 
 from jaxtyping import Float
@@ -14,12 +15,17 @@ from .times import TimeSampler
 
 M = TypeVar("M")
 
+Pairing = Callable[[NoiseSource], NoiseSource]
+
 
 class Loss(nn.Module, ABC, Generic[M]):
     """A loss per sample of a model of kind M, from uniform numbers and noise: no randomness inside.
 
-    Parameters, where there are any, are learned beside the model's.
+    Parameters, where there are any, are learned beside the model's. ``pairing``, where there is one, deals out the
+    noise of a whole batch anew, and is for whoever has the whole batch: the losses take the noise as it comes.
     """
+
+    pairing: Pairing | None = None
 
     @abstractmethod
     def forward(

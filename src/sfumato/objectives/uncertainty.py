@@ -27,6 +27,7 @@ class UncertaintyWeighted(Loss[Denoiser]):
     def __init__(self, objective: Objective) -> None:
         super().__init__()
         self.objective = objective
+        self.pairing = objective.pairing
         self.heights = nn.Parameter(torch.zeros(KNOTS))
 
     def uncertainty(self, logsnr: Float[Tensor, "b"]) -> Float[Tensor, "b"]:

@@ -59,21 +59,24 @@ class TrainingSection(Section):
     """The optimisation. Lengths are counted in images seen, so that they mean the same at any batch size."""
 
     steps: PositiveInt = 20_000
-    batch: PositiveInt = 64
+    batch: PositiveInt | None = None  # null: 256 vectors, whose networks are small, or 64 signals or images
     learning_rate: PositiveFloat = 1e-3
     warmup: Annotated[int, Field(ge=0)] = 5_000
     decay_after: PositiveInt = 500_000
     weight_decay: Annotated[float, Field(ge=0)] = 0.0
     clip: PositiveFloat = 1.0
-    ema_half_life: PositiveInt = 250_000
-    ema_ramp: PositiveFloat = 0.1
     held_out: OpenFraction = 0.1
     augment: Annotated[float, Field(ge=0, le=1)] = 0.0  # of images: the share that each of EDM's operations falls on
     seed: int = 0
 
     def resolved(self, spec: DataSpec) -> TrainingSection:
-        """Nothing else than images is augmented."""
-        return self if spec.layout == "image" else self.model_copy(update={"augment": 0.0})
+        """The batch written out; nothing else than images is augmented."""
+        augment = self.augment if spec.layout == "image" else 0.0
+        return self.model_copy(update={"batch": self.batch_for(spec), "augment": augment})
+
+    def batch_for(self, spec: DataSpec) -> int:
+        """Samples to a step."""
+        return self.batch or (256 if spec.layout == "vector" else 64)
 
 
 def _sampler(name: str) -> str:
@@ -134,7 +137,8 @@ class Recipe(Section):
     def resolved(self, spec: DataSpec) -> Recipe:
         """This recipe with everything that depends on the data written out."""
         if self.hierarchy is not None:
-            return self.model_copy(update={"hierarchy": self.hierarchy.resolved(spec)})
+            training = self.training.resolved(spec)
+            return self.model_copy(update={"hierarchy": self.hierarchy.resolved(spec), "training": training})
         return self.model_copy(
             update={
                 "training": self.training.resolved(spec),
@@ -179,7 +183,7 @@ class Recipe(Section):
             loss = objectives.DenoisingLoss(
                 times,
                 objective.weight.build(self._sigma_data(spec)),
-                *([objectives.optimal_transport] if paired else []),
+                objectives.optimal_transport if paired else None,
             )
             return objectives.UncertaintyWeighted(loss) if objective.uncertainty == "learned" else loss
         if objective.kind == "implicit":
@@ -187,12 +191,24 @@ class Recipe(Section):
             return objectives.ImplicitScoreMatching(times, None if exact else objective.probes or 1)
         if objective.kind == "sliced":
             return objectives.SlicedScoreMatching(times, objective.probes or 1)
-        decoder = self.build_decoder(spec)
         if objective.kind == "hybrid":
-            return objectives.HybridLoss(times, decoder, objective.bound_weight)
+            return objectives.HybridLoss(times, self.build_decoder(spec), objective.bound_weight)
+        return objectives.BoundLoss(times, self._bound_decoder(spec), objective.form)
+
+    def build_bound(self, spec: DataSpec) -> objectives.Loss[Any]:
+        """The bound by which trained weights are judged; of a model of pairs, which has none, what it learned from."""
+        if self.hierarchy is not None or self.paired:
+            return self.build_loss(spec)
+        schedule = self.resolved(spec).process.schedule.build()
+        times = objectives.ChainTimes(schedule.steps) if isinstance(schedule, core.Chain) else objectives.UniformTimes()
+        return objectives.BoundLoss(times, self._bound_decoder(spec))
+
+    def _bound_decoder(self, spec: DataSpec) -> core.Decoder:
+        """The decoder, for a loss that does not ask the network a second time."""
+        decoder = self.build_decoder(spec)
         if decoder.asks and not isinstance(self.process.schedule.build(), core.Chain):
-            decoder = core.ContinuousGaussian(asks=False)
-        return objectives.BoundLoss(times, decoder, objective.form)
+            return core.ContinuousGaussian(asks=False)
+        return decoder
 
     def _times(self, spec: DataSpec) -> objectives.TimeSampler:
         objective, process = self.objective, self.build_process()

@@ -4,6 +4,10 @@ Every random draw of a run (data order, time, noise, dropout) is a function of (
 So weights, their average, the optimiser and one integer are the whole state of a run.
 """
 
+from .checkpoint import Keep as Keep
 from .guards import NonFiniteError as NonFiniteError
+from .loop import Options as Options
 from .loop import Progress as Progress
 from .loop import Trainer as Trainer
+from .world import World as World
+from .world import joined as joined

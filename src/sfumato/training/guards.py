@@ -12,23 +12,28 @@ class NonFiniteError(RuntimeError):
 
 
 def explain_loss(
-    step: int, losses: Tensor, x_0: Tensor, logsnr: Tensor | None, network: nn.Module, rerun: Callable[[], object]
-) -> NonFiniteError:
-    """The error for a step whose ``losses`` (B,) are not all finite; ``rerun`` repeats the forward pass.
+    losses: Tensor,
+    x_0: Tensor,
+    samples: Tensor,
+    logsnr: Tensor | None,
+    network: nn.Module,
+    rerun: Callable[[], object],
+) -> str:
+    """Why ``losses`` (B,) are not all finite; ``rerun`` repeats the forward pass.
 
-    ``logsnr`` (B,) are the levels, where the loss has any.
+    ``samples`` (B,) say which of the data ``x_0`` are; ``logsnr`` (B,) are the levels, where the loss has any.
     """
     bad = ~losses.isfinite()
     if not bad.any():  # each is finite, and their mean overflows
         bad = torch.ones_like(bad)
-    where = f"{int(bad.sum())} of {len(losses)} samples"
+    where = f"{_named(samples[bad.cpu()])} of {len(losses)}"
     if logsnr is not None:
         where += f", at log-SNR {_span(logsnr[bad])}"
     if not x_0[bad].isfinite().all():
         cause = "the data itself is not finite"
     else:
         cause = f"first bad layer: {_first_bad_layer(network, rerun)}"
-    return NonFiniteError(f"non-finite loss at step {step} ({where}); {cause}")
+    return f"{where}; {cause}"
 
 
 def explain_gradient(step: int, logsnr: Tensor | None, network: nn.Module) -> NonFiniteError:
@@ -38,6 +43,13 @@ def explain_gradient(step: int, logsnr: Tensor | None, network: nn.Module) -> No
     layer = bad[-1] if bad else "none by itself, the norm overflows; lower training.learning_rate"
     where = "" if logsnr is None else f" (log-SNR {_span(logsnr)})"
     return NonFiniteError(f"non-finite gradient at step {step}{where}; first bad layer: {layer}")
+
+
+def _named(samples: Tensor) -> str:
+    """Which samples of the data, counted from 0; a few of many."""
+    numbers = [f"{int(n):,}" for n in samples[:5]]
+    more = len(samples) - len(numbers)
+    return f"sample{'s' * (len(samples) > 1)} {', '.join(numbers)}{f' and {more} more' if more else ''}"
 
 
 def _span(logsnr: Tensor) -> str:

@@ -6,31 +6,16 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from sfumato.core import NoiseSource, SeededNoise
 from sfumato.data.order import permutation
 from sfumato.numerics import random
-from sfumato.objectives import Loss, given
+from sfumato.objectives import Loss
+
+from .part import Part, source
+from .world import ALONE, World
 
 LEVELS = 8
 SAMPLES = 128
 PLACES = 64  # where the emphasis is recorded
-
-
-@dataclass(frozen=True, eq=False)
-class Part:
-    """Samples (N, *) in model units, and the noise (N, *) that each is paired with, if it is."""
-
-    values: Tensor
-    noise: Tensor | None = None
-
-    def pick(self, indices: Tensor) -> "Part":
-        """Those of these indices."""
-        indices = indices.to(self.values.device)
-        return Part(self.values[indices], None if self.noise is None else self.noise[indices])
-
-    def noises(self, noise: NoiseSource) -> NoiseSource:
-        """``noise``, with what the samples bring along in its place."""
-        return noise if self.noise is None else given(self.noise, noise)
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,13 +26,14 @@ class HeldOut:
     held_out: Part
     training: Part
     seed: int
+    world: World = ALONE
 
     @classmethod
-    def of(cls, loss: Loss[Any], held_out: Part, training: Part, seed: int) -> "HeldOut":
+    def of(cls, loss: Loss[Any], held_out: Part, training: Part, seed: int, world: World = ALONE) -> "HeldOut":
         """With a fixed random choice from each part."""
         count = min(SAMPLES, len(held_out.values), len(training.values))
         chosen = [p.pick(permutation(len(p.values), seed, "measured")[:count]) for p in (held_out, training)]
-        return cls(loss, chosen[0], chosen[1], seed)
+        return cls(loss, chosen[0], chosen[1], seed, world)
 
     @torch.no_grad()
     def measure(self, module: nn.Module) -> dict[str, Any]:
@@ -76,6 +62,11 @@ class HeldOut:
             **self._emphasis(module),
         }
 
+    @torch.no_grad()
+    def value(self, module: nn.Module) -> float:
+        """The held-out loss alone."""
+        return float(torch.stack([self._losses(module, self.held_out, i, "held-out") for i in range(LEVELS)]).mean())
+
     def _emphasis(self, module: nn.Module) -> dict[str, Any]:
         places = (torch.arange(PLACES, dtype=torch.float64) + 0.5) / PLACES
         levels, weights = self.loss.levels(module, places, even=True), self.loss.emphasis(module, places)
@@ -84,11 +75,14 @@ class HeldOut:
         return {"emphasis": list(zip(levels[1].tolist(), weights.tolist(), strict=True))}
 
     def _losses(self, module: nn.Module, part: Part, draw: int, name: str) -> Tensor:
-        x_0 = part.values
-        noise = part.noises(SeededNoise(random.keys(random.derive(self.seed, name, draw), torch.arange(len(x_0)))))
-        place = (torch.arange(len(x_0), dtype=torch.float64, device=x_0.device) + 0.5) / len(x_0)
-        losses: Tensor = self.loss.evenly(module, x_0, (draw + place) / LEVELS, noise)
-        return losses
+        count = len(part.values)
+        keys = random.keys(random.derive(self.seed, name, draw), torch.arange(count))
+        first, last = self.world.rows(count)
+        own = part.dealt(self.loss.pairing, keys).rows(first, last)
+        place = (torch.arange(first, last, dtype=torch.float64, device=own.values.device) + 0.5) / count
+        noise = source(keys[first:last], own.noise)
+        losses: Tensor = self.loss.evenly(module, own.values, (draw + place) / LEVELS, noise)
+        return self.world.gather(losses, count)
 
 
 def _row(held_out: Tensor, training: Tensor) -> dict[str, Any]:

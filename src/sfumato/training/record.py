@@ -10,24 +10,33 @@ from sfumato.files import write_text
 class Record:
     """Writes rows to ``run``/metrics.jsonl, one JSON object a line, and scalars to ``run``/tensorboard.
 
-    Rows beyond ``images``, left by a run that was killed after its last checkpoint, are dropped at the start.
+    Rows beyond ``images``, left by a run that was killed after its last checkpoint, are dropped at the start. Of rows
+    about that very count of images those that are there stay the only ones of their kind.
     """
 
     def __init__(self, run: Path, images: int) -> None:
         from tensorboardX import SummaryWriter
 
         self._path = run / "metrics.jsonl"
-        _drop_after(self._path, images)
+        self._present = _drop_after(self._path, images)
         self._file = open(self._path, "a", encoding="utf-8")  # noqa: SIM115 (closed by close)
         self._events = SummaryWriter(str(run / "tensorboard"), purge_step=images or None, flush_secs=5)
 
     def write(self, kind: str, images: int, **numbers: Any) -> None:
         """One row; plain numbers in it also go to TensorBoard as ``kind/name`` against images seen."""
+        if (kind, images) in self._present and kind != "stop":
+            return
         self._file.write(json.dumps({"kind": kind, "images": images, **numbers}) + "\n")
         self._file.flush()
         for name, value in numbers.items():
             if isinstance(value, (int, float)) and name not in ("step", "seconds"):
                 self._events.add_scalar(f"{kind}/{name}", value, images)
+
+    def rewind(self, images: int) -> None:
+        """Drop the rows beyond ``images``."""
+        self._file.close()
+        self._present = _drop_after(self._path, images)
+        self._file = open(self._path, "a", encoding="utf-8")  # noqa: SIM115
 
     def close(self) -> None:
         """Flush and close both."""
@@ -35,10 +44,12 @@ class Record:
         self._events.close()
 
 
-def _drop_after(path: Path, images: int) -> None:
+def _drop_after(path: Path, images: int) -> set[tuple[str, int]]:
+    """Drop them. Returns what is there of ``images``."""
+    kept: list[str] = []
+    present: set[tuple[str, int]] = set()
     if not path.exists():
-        return
-    kept = []
+        return present
     for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
         try:
             row = json.loads(line)
@@ -46,4 +57,7 @@ def _drop_after(path: Path, images: int) -> None:
             continue
         if isinstance(row, dict) and isinstance(row.get("images"), int) and row["images"] <= images:
             kept.append(line)
+            if row["images"] == images:
+                present.add((str(row.get("kind")), images))
     write_text(path, "".join(line + "\n" for line in kept))
+    return present
