@@ -1,6 +1,7 @@
 import json
 import os
 import signal
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ from torch import Tensor, nn
 from sfumato import recipes
 from sfumato.data import Dataset, Order, load
 from sfumato.errors import InputError
-from sfumato.model import Model
+from sfumato.model import Model, load_weights
 from sfumato.training import NonFiniteError, Progress, Trainer, checkpoint
 from sfumato.training.held_out import HeldOut
 
@@ -257,3 +258,80 @@ def test_the_rate_warms_up_stays_and_falls(tmp_path: Path, dataset: Dataset) -> 
 def test_nothing_to_resume(tmp_path: Path, dataset: Dataset) -> None:
     with pytest.raises(InputError, match="no whole checkpoint"):
         trainer(tmp_path, dataset).resume(pytest.fail)
+
+
+def test_a_run_is_wound_back_and_goes_on_with_half_the_step(tmp_path: Path, dataset: Dataset) -> None:
+    """A network that fails for two steps at the learning rate it was given, and not at half of it."""
+    t = trainer(tmp_path, dataset)
+    t.options = replace(t.options, on_nonfinite="rewind")
+    original = t.loss.forward
+
+    def fragile(*args: object) -> Tensor:
+        losses: Tensor = original(*args)  # type: ignore[arg-type]
+        return losses * (float("nan") if t.steps == 9 and t.rewinds < 2 else 1.0)
+
+    t.loss.forward = fragile  # type: ignore[method-assign, assignment]
+    before = t.learning_rate(10_000)
+    assert t.train(steps=30) == "steps"
+    assert (t.steps, t.rewinds) == (30, 2)
+    assert t.learning_rate(10_000) == before / 4
+    assert [row["rewinds"] for row in rows(tmp_path, "rewind")] == [1, 2]
+    assert "non-finite loss at step 10" in str(rows(tmp_path, "rewind")[0]["reason"])
+    assert all(p.isfinite().all() for p in t.module.parameters())
+    again = trainer(tmp_path, dataset)
+    again.resume(pytest.fail)
+    assert again.learning_rate(10_000) == before / 4
+
+
+def test_what_does_not_mend_ends_after_three_rewinds(tmp_path: Path, dataset: Dataset) -> None:
+    t = trainer(tmp_path, dataset)
+    t.options = replace(t.options, on_nonfinite="rewind")
+    t.data.values[int(t.draws.order.indices(40, 1))] = float("nan")
+    with pytest.raises(NonFiniteError, match=r"the data itself is not finite; rewound 3 times, in vain"):
+        t.train(steps=100)
+
+
+def test_a_rewind_drops_what_was_recorded_and_kept_beyond(tmp_path: Path, dataset: Dataset) -> None:
+    t = trainer(tmp_path, dataset)
+    t.options = replace(t.options, on_nonfinite="rewind")
+    failed = []
+    original = t.loss.forward
+
+    def fails_once(*args: object) -> Tensor:
+        losses: Tensor = original(*args)  # type: ignore[arg-type]
+        if t.steps == 70 and not failed:
+            failed.append(t.steps)
+            return losses * float("nan")
+        return losses
+
+    t.loss.forward = fails_once  # type: ignore[method-assign, assignment]
+    t.train(steps=75)  # the only checkpoint by then is that of the beginning, and 2,016 images were measured and kept
+    steps = [row["step"] for row in rows(tmp_path, "train")]
+    assert steps == [25, 50, 75]
+    measured = [row["images"] for row in rows(tmp_path, "held_out")]
+    assert measured == sorted(set(measured))
+    weights = checkpoint.load(checkpoint.checkpoints(tmp_path / "averages")[0])[0]["averages"]
+    assert all(value.isfinite().all() for value in weights.values())
+
+
+def test_of_several_averages_the_one_with_the_best_bound_is_the_model(tmp_path: Path, dataset: Dataset) -> None:
+    t = trainer(tmp_path, dataset)
+    t.train(steps=120)
+    (row,) = rows(tmp_path, "average")
+    bounds = dict(row["bounds"])  # type: ignore[call-overload]
+    assert bounds[row["width"]] == min(bounds.values())
+    assert len(bounds) > 3
+    assert t._bound.value(t.averaged.module) == pytest.approx(min(bounds.values()), rel=1e-12)
+    saved = Model.fresh(t.model.recipe, dataset.spec)
+    load_weights(saved.module, tmp_path / "model.safetensors")
+    for ours, theirs in zip(saved.module.parameters(), t.averaged.module.parameters(), strict=True):
+        assert torch.equal(ours, theirs)
+
+
+def test_a_batch_in_parts_is_the_batch(tmp_path: Path, dataset: Dataset) -> None:
+    whole, parts = trainer(tmp_path / "a", dataset), trainer(tmp_path / "b", dataset)
+    parts.options = replace(parts.options, micro_batch=7)
+    for _ in range(5):
+        (loss, norm), (other, other_norm) = whole.step(), parts.step()
+        assert other == pytest.approx(loss, rel=1e-5)
+        assert other_norm == pytest.approx(norm, rel=1e-4)

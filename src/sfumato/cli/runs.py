@@ -159,7 +159,7 @@ def train(trainer: "Trainer", out: Output, device: "torch.device", goal: Goal) -
     processes = f", {trainer.world.size} processes" if trainer.world.size > 1 else ""
     out.say(
         f"training {model.recipe.name} on {model.spec.source}: {model.num_parameters:,} parameters, "
-        f"{len(trainer.data.values):,} samples, {limit}, {device.type}{processes}"
+        f"{len(trainer.data.values):,} samples, {limit}, {device.type}{processes}, {trainer.prepare()}"
     )
     bar = Bar("training")
 

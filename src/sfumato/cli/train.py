@@ -41,6 +41,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     flag("--checkpoint-every", type=common.seconds, default=60.0, metavar="TIME", help="between checkpoints (1m)")
     flag("--keep-last", type=common.positive, default=2, metavar="N", help="checkpoints to keep beside the best (2)")
     flag("--keep-every", type=common.positive, metavar="IMAGES", help="and the first after every so many images")
+    flag(
+        "--precision",
+        choices=("auto", "float32", "bfloat16"),
+        default="auto",
+        help="of the network's products (by trial)",
+    )
+    flag("--threads", type=common.positive, metavar="N", help="on a CPU (by trial)")
     flag("--micro-batch", type=common.positive, metavar="N", help="samples at a time, to save memory (the whole batch)")
     flag(
         "--on-nonfinite",
@@ -131,6 +138,8 @@ def _options(args: argparse.Namespace) -> "Options":
         checkpoint_every=args.checkpoint_every,
         keep=Keep(args.keep_last, args.keep_every),
         micro_batch=args.micro_batch,
+        precision=args.precision,
+        threads=args.threads,
         on_nonfinite=args.on_nonfinite,
     )
 

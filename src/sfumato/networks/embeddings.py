@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from sfumato.errors import InputError
 from sfumato.networks.arguments import even, positive_real
-from sfumato.networks.layers import linear
+from sfumato.networks.layers import full_precision, linear
 
 NAMES: Final = ("sinusoidal", "fourier")
 
@@ -101,10 +101,11 @@ class LabelEmbedding(nn.Module):
     def forward(
         self, label: Float[Tensor, " b"], cond: Float[Tensor, "n conditions"] | None = None
     ) -> Float[Tensor, "b dim"]:
-        h = self.features(label).to(self.linear1.weight.dtype)
-        if cond is not None:
-            h = h + self._told(cond, len(label))
-        return F.silu(self.linear2(F.silu(self.linear1(h))))
+        with full_precision(label):  # a label's neighbours differ in its last digits
+            h = self.features(label).to(self.linear1.weight.dtype)
+            if cond is not None:
+                h = h + self._told(cond, len(label))
+            return F.silu(self.linear2(F.silu(self.linear1(h))))
 
     def _told(self, cond: Tensor, batch: int) -> Tensor:
         if self.condition is None:

@@ -66,6 +66,11 @@ def group_norm(channels: int, groups: int) -> nn.Module:
     return nn.GroupNorm(next(g for g in range(most, 0, -1) if channels % g == 0), channels, eps=EPSILON)
 
 
+def full_precision(x: Tensor) -> torch.autocast:
+    """A context in which products keep the type of their factors, on x's device, whatever is automatic around it."""
+    return torch.autocast(x.device.type, enabled=False)
+
+
 class ResidualBlock(nn.Module):
     """Two convolutions with the noise embedding added between them, around a shortcut.
 

@@ -27,6 +27,7 @@ from sfumato.networks.layers import (
     SelfAttention,
     Upsample,
     convolution,
+    full_precision,
     group_norm,
     zeroed,
 )
@@ -172,7 +173,8 @@ class UNet(nn.Module):
             # F.pad counts axes from the last, and wants the numbers for both ends of each.
             x = F.pad(x, [n for extra in reversed(self.padding) for n in (0, extra)], mode="replicate")
         angles = [2**n * torch.pi * x for n in self.fourier]
-        x = self.conv_in(torch.cat([x, *(wave for angle in angles for wave in (angle.sin(), angle.cos()))], dim=1))
+        with full_precision(x):  # where data has its last digits
+            x = self.conv_in(torch.cat([x, *(wave for angle in angles for wave in (angle.sin(), angle.cos()))], dim=1))
         skips = [x]
         for stage in self.down:
             x = stage(x, embedding, skips)
@@ -180,7 +182,9 @@ class UNet(nn.Module):
             x = block(x, embedding)
         for stage in self.up:
             x = stage(x, embedding, skips)
-        x = self.conv_out(F.silu(self.norm(x)))
+        x = F.silu(self.norm(x))
+        with full_precision(x):
+            x = self.conv_out(x.to(self.conv_out.weight.dtype))
         for axis, length in enumerate(self.shape[1:], start=2):
             x = x.narrow(axis, 0, length)
         return x

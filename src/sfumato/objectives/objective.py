@@ -26,6 +26,7 @@ class Loss(nn.Module, ABC, Generic[M]):
     """
 
     pairing: Pairing | None = None
+    differentiates: bool = False  # with respect to x, so that rounding a network's products would be felt
 
     @abstractmethod
     def forward(

@@ -71,6 +71,8 @@ class ImplicitScoreMatching(Objective):
     fewer than one probe, and for ``directions`` that are unknown or without effect.
     """
 
+    differentiates = True
+
     def __init__(self, times: TimeSampler, probes: int | None = None, directions: str = "rademacher") -> None:
         super().__init__(times)
         if probes is not None:
@@ -111,6 +113,8 @@ class SlicedScoreMatching(Objective):
     with |eps_hat|^2 in the place of (v' eps_hat)^2, is ``ImplicitScoreMatching(times, probes)``. Directions are draws
     2, 3, ... of the noise. Raises InputError for fewer than one projection and for unknown ``directions``.
     """
+
+    differentiates = True
 
     def __init__(self, times: TimeSampler, projections: int = 1, directions: str = "rademacher") -> None:
         super().__init__(times)

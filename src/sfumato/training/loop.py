@@ -6,7 +6,7 @@ import json
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from types import NoneType
 from typing import Any, Literal
@@ -19,16 +19,17 @@ from sfumato.data import Dataset, Order, split
 from sfumato.denoisers import NetworkDenoiser
 from sfumato.errors import InputError
 from sfumato.model import Model, fill, save_weights
+from sfumato.networks import UNet
 
 from . import checkpoint, guards, signals
 from .checkpoint import Keep
 from .ema import CANDIDATES, EMA, KEPT, Profile, combine
+from .execution import Execution, Precision, Watch, choose, keep_memory
 from .held_out import HeldOut
 from .lock import Lock
 from .part import Part
 from .record import Record
 from .step import Batch, Draws, Losses
-from .threads import Threads
 from .world import ALONE, World
 
 LOG_EVERY = 25  # steps to a row of the record
@@ -40,16 +41,19 @@ REWINDS = 3  # in a run, each to half of the step
 
 @dataclass(frozen=True)
 class Options:
-    """How a run is carried out; none of it is to change what comes out, but for a rewind.
+    """How a run is carried out; none of it is to change what comes out, but for a rewind and the rounding.
 
     ``checkpoint_every`` is in seconds, and stretched so that checkpoints hold training up for a hundredth of its time
-    at most. ``micro_batch`` is how many samples each process takes at a time, all by default. After a loss or a
-    gradient that is not finite a run stops, or is wound back to its last checkpoint and goes on with half the step.
+    at most. ``micro_batch`` is how many samples each process takes at a time, all by default. ``precision`` and
+    ``threads`` are found by trial unless given. After a loss or a gradient that is not finite a run stops, or is wound
+    back to its last checkpoint and goes on with half the step.
     """
 
     checkpoint_every: float = 60.0
     keep: Keep = field(default_factory=Keep)
     micro_batch: int | None = None
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    threads: int | None = None
     on_nonfinite: Literal["stop", "rewind"] = "stop"
 
 
@@ -127,6 +131,7 @@ class Trainer:
             [group for group in groups if group["params"]], lr=settings.learning_rate, betas=(0.9, 0.99), fused=True
         )
         self._losses = Losses(self.module, self.loss, torch.float32)
+        self.execution: Execution | None = None
         self._shared: nn.Module = self._losses
         if world.size > 1:
             self._shared = DistributedDataParallel(self._losses, gradient_as_bucket_view=True)
@@ -188,6 +193,8 @@ class Trainer:
         self, steps: int | None, seconds: float | None, watch: Callable[[Progress], None], record: Record | None
     ) -> str:
         ends = None if seconds is None else time.monotonic() + seconds
+        self.prepare()
+        keep_memory()
         with signals.heard() as heard:
             while True:
                 try:
@@ -224,9 +231,7 @@ class Trainer:
         self._chosen = None
         if self.images == 0:
             self.save()
-        threads = Threads(self._trial) if self.device.type == "cpu" and self.world.size == 1 else None
-        if threads is not None:
-            threads.choose()
+        pace = Watch()
         now = time.monotonic()
         while True:
             over = ends is not None and now + closing >= ends
@@ -243,8 +248,10 @@ class Trainer:
                 held_up, now = saved - now, saved
             loss, norm = self.step()
             elapsed = time.monotonic() - now
-            if threads is not None:
-                threads.heed(elapsed)
+            if pace.heed(elapsed):
+                self._execute(Execution(1, self.prepare().precision))
+                self._note(record, "threads", step=self.steps, threads=1)
+                pace = Watch()
             now += elapsed
             self.seconds = before + now - started
             window.append((loss, elapsed))
@@ -376,11 +383,39 @@ class Trainer:
         averaged = {name: value.detach().cpu().clone() for name, value in self.ema.modules[-1].state_dict().items()}
         self._writer.save(self.images, parts, state, lambda: save_weights(averaged, self.run / "model.safetensors"))
 
+    def prepare(self) -> Execution:
+        """How steps are computed, found by trial the first time. Costs a few seconds at most."""
+        if self.execution is None:
+            key = _digest([self.model.recipe.model_dump(mode="json"), list(self.model.spec.shape), self.device.type])
+            told = self.world.tell(
+                json.dumps(asdict(choose(self._ways(), self._trial, key))) if self.world.leads else ""
+            )
+            self._execute(Execution(**json.loads(told[0])))
+        assert self.execution is not None
+        return self.execution
+
+    def _ways(self) -> list[Execution]:
+        """What may be chosen from: the single way on a GPU, and that of options that leave no choice."""
+        given, most = self.options, torch.get_num_threads()
+        cpu = self.device.type == "cpu"
+        precisions: list[Precision] = ["float32"]
+        if given.precision != "auto":
+            precisions = [given.precision]
+        elif isinstance(self._network, UNet) and not self.loss.differentiates:
+            precisions = ["float32", "bfloat16"] if cpu else ["bfloat16"]
+        threads = [given.threads] if given.threads else sorted({1, most} if cpu and self.world.size == 1 else {most})
+        return [Execution(count, precision) for count in threads for precision in precisions]
+
+    def _execute(self, way: Execution) -> None:
+        torch.set_num_threads(way.threads)
+        self._losses.precision = way.dtype
+        self.execution = way
+
     def _bits(self) -> dict[str, Any]:
         """What the last bits of a run depend on, beside its recipe and its data."""
         return {
             "torch": torch.__version__,
-            "threads": torch.get_num_threads(),
+            **asdict(self.prepare()),
             "processes": self.world.size,
             "device": self.device.type,
         }
@@ -409,6 +444,7 @@ class Trainer:
                 f"{place}: was made by another recipe than {self.run / 'config.json'} has now; restore that, or train "
                 "afresh with --out"
             )
+        self._execute(self._as_before(state["bits"]))
         for key, value in self._bits().items():
             if (was := state["bits"].get(key)) != value:
                 warn(f"{place}: {key} was {was} and is {value} now; the run goes on, its last bits will differ")
@@ -417,6 +453,15 @@ class Trainer:
             for later in checkpoint.checkpoints(self.run / "averages"):
                 if int(later.name) > self.images:  # of steps that are now made anew, perhaps otherwise
                     checkpoint.delete(later)
+
+    def _as_before(self, bits: dict[str, Any]) -> Execution:
+        """How steps were computed, where nothing else is asked for and this machine can."""
+        given, threads, precision = self.options, bits.get("threads"), bits.get("precision")
+        if given.threads or not isinstance(threads, int) or not 0 < threads <= torch.get_num_threads():
+            threads = given.threads or torch.get_num_threads()
+        if given.precision != "auto" or precision not in ("float32", "bfloat16"):
+            precision = "float32" if given.precision == "auto" else given.precision
+        return Execution(threads, precision)
 
     def _fill(self, parts: dict[str, dict[str, Tensor]], state: dict[str, Any], place: Path) -> None:
         for name, module in {"weights": self.module, "objective": self.loss}.items():
@@ -440,9 +485,11 @@ class Trainer:
             record.rewind(self.images)
         self._note(record, "rewind", step=self.steps, rewinds=rewinds, reason=str(error))
 
-    def _trial(self) -> None:
-        """What a step computes, without its effect."""
-        torch.autograd.backward(self._losses(self.draws.batch(self.images, self.batch, (0, self.batch))).mean())
+    def _trial(self, way: Execution) -> None:
+        """What a step computes of a few samples, without its effect."""
+        self._losses.precision = way.dtype
+        rows = min(self.batch, 8 * max(1, 4096 // self.data.values[0].numel()))
+        torch.autograd.backward(self._losses(self.draws.batch(self.images, self.batch, (0, rows))).mean())
         self.optimizer.zero_grad(set_to_none=True)
 
     def _measure(self, record: Record | None) -> None:

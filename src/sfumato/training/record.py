@@ -6,6 +6,8 @@ from typing import Any
 
 from sfumato.files import write_text
 
+_ONCE = ("train", "held_out", "average")  # at one count of images
+
 
 class Record:
     """Writes rows to ``run``/metrics.jsonl, one JSON object a line, and scalars to ``run``/tensorboard.
@@ -24,7 +26,7 @@ class Record:
 
     def write(self, kind: str, images: int, **numbers: Any) -> None:
         """One row; plain numbers in it also go to TensorBoard as ``kind/name`` against images seen."""
-        if (kind, images) in self._present and kind != "stop":
+        if (kind, images) in self._present and kind in _ONCE:
             return
         self._file.write(json.dumps({"kind": kind, "images": images, **numbers}) + "\n")
         self._file.flush()

@@ -80,6 +80,10 @@ class World:
             dist.barrier()
 
 
+class LostProcessError(ConnectionError):
+    """One of the processes that worked together is gone, and with it what the others were waiting for."""
+
+
 ALONE = World()
 
 
@@ -87,8 +91,8 @@ ALONE = World()
 def joined(device: torch.device, timeout: float = TIMEOUT) -> Iterator[World]:
     """The world of the environment that torchrun made, joined for as long as the context lasts.
 
-    Small numbers travel on the CPU (gloo), gradients on the device (nccl for a GPU). A process that does not answer
-    for ``timeout`` seconds makes the others raise.
+    Small numbers travel on the CPU (gloo), gradients on the device (nccl for a GPU). Raises LostProcessError when
+    another process has ended, or does not answer for ``timeout`` seconds.
     """
     size = int(os.environ.get("WORLD_SIZE", "1"))
     if size == 1:
@@ -100,5 +104,12 @@ def joined(device: torch.device, timeout: float = TIMEOUT) -> Iterator[World]:
     try:
         yield world
         world.wait()  # a group that one process leaves early is torn from under the others
+    except RuntimeError as error:
+        if not isinstance(error, dist.DistError) and "gloo" not in str(error):
+            raise
+        raise LostProcessError(
+            f"process {world.rank} of {size} has lost another, which ended or was silent for {timeout:g} s; the last "
+            f"checkpoint is whole, go on with --resume ({str(error).splitlines()[0]})"
+        ) from error
     finally:
         dist.destroy_process_group()

@@ -1,0 +1,254 @@
+"""Training beside diffusers: images a second of both, in turns in one process, on three U-Nets of equal topology.
+
+    python benchmarks/training.py [--networks small ...] [--threads 1 2] [--rounds 8] [--curves 400] [--save]
+
+Theirs is their own step: `UNet2DModel`, `DDPMScheduler.add_noise`, the mean squared error of the noise, clipping,
+`torch.optim.AdamW`, `EMAModel`. Ours is `Trainer.step` under DDPM's process and loss, with all that a run does at each
+step. Same batch, same data, in memory. Rounds take turns, and ratios are of rounds side by side, so that a busy machine
+is busy for both. `--curves N` trains both for N steps from three seeds each on digits, and compares their last losses.
+`--memory` measures the peak of resident memory of each in a process of its own.
+"""
+
+import argparse
+import datetime
+import importlib.metadata
+import json
+import os
+import platform
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from torch.utils.flop_counter import FlopCounterMode
+
+from sfumato import recipes
+from sfumato.data import DataOptions, Dataset, load
+from sfumato.model import Model
+from sfumato.training import Options, Trainer
+
+RESULTS = Path(__file__).parent / "results" / "training.json"
+CPU = torch.device("cpu")
+# shape, width, multipliers, sides with attention, batch, the ratio to reach
+NETWORKS = {
+    "digits": ((1, 8, 8), 32, [1, 2], [4], 64, 1.5),
+    "small": ((3, 32, 32), 64, [1, 2, 2], [16], 16, 1.9),
+    "cifar": ((3, 32, 32), 128, [1, 2, 2, 2], [16], 4, 2.0),
+}
+
+
+def data(shape: tuple[int, ...], folder: Path) -> Dataset:
+    """Digits for their shape, else smooth random pictures of 8 bits: what is in them costs nothing."""
+    if shape == (1, 8, 8):
+        return load("digits", DataOptions())
+    import numpy as np
+
+    path = folder / "pictures.npy"
+    coarse = torch.rand(256, shape[0], 8, 8, generator=torch.Generator().manual_seed(0))
+    fine = torch.nn.functional.interpolate(coarse, shape[1:], mode="bicubic").clamp(0, 1)
+    np.save(path, (255 * fine).byte().numpy())
+    return load(str(path), DataOptions(layout="image"))
+
+
+def ours(
+    name: str, dataset: Dataset, run: Path, seed: int, precision: str, rate: float = 2e-4, threads: int = 1
+) -> Trainer:
+    """A run of ours, ready to step."""
+    _, width, multipliers, attention, batch, _ = NETWORKS[name]
+    recipe = recipes.read(
+        "ddpm",
+        [
+            "target=noise",
+            *("network.kind=unet", f"network.width={width}", f"network.multipliers={multipliers}"),
+            f"network.attention={attention}",
+            *(
+                f"training.batch={batch}",
+                f"training.learning_rate={rate}",
+                "training.warmup=0",
+                f"training.seed={seed}",
+            ),
+        ],
+    )
+    torch.manual_seed(seed)
+    options = Options(precision=precision, threads=threads)
+    trainer = Trainer(Model.fresh(recipe, dataset.spec), dataset, run, CPU, options)
+    trainer.prepare()
+    return trainer
+
+
+class Theirs:
+    """A run of diffusers, as its own example trains, on data in memory."""
+
+    def __init__(self, name: str, values: Tensor, seed: int, rate: float = 2e-4) -> None:
+        from diffusers import DDPMScheduler, UNet2DModel
+        from diffusers.training_utils import EMAModel
+
+        shape, width, multipliers, attention, self.batch, _ = NETWORKS[name]
+        attends = [shape[-1] >> i in attention for i in range(len(multipliers))]
+        torch.manual_seed(seed)
+        self.network = UNet2DModel(
+            sample_size=shape[-1],
+            in_channels=shape[0],
+            out_channels=shape[0],
+            layers_per_block=2,
+            block_out_channels=tuple(width * m for m in multipliers),
+            down_block_types=tuple("AttnDownBlock2D" if a else "DownBlock2D" for a in attends),
+            up_block_types=tuple("AttnUpBlock2D" if a else "UpBlock2D" for a in reversed(attends)),
+            attention_head_dim=None,
+            norm_num_groups=min(32, width // 2),
+        )
+        self.scheduler = DDPMScheduler(num_train_timesteps=1000)
+        self.optimizer = torch.optim.AdamW(self.network.parameters(), lr=rate, betas=(0.9, 0.99), weight_decay=0.0)
+        self.ema = EMAModel(self.network.parameters(), decay=0.9999, use_ema_warmup=True)
+        self.values = values
+
+    def step(self) -> float:
+        import torch.nn.functional as F
+
+        clean = self.values[torch.randint(len(self.values), (self.batch,))]
+        noise = torch.randn_like(clean)
+        steps = torch.randint(0, 1000, (self.batch,))
+        noisy = self.scheduler.add_noise(clean, noise, steps)
+        loss = F.mse_loss(self.network(noisy, steps).sample, noise)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(self.network.parameters(), 1.0)
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+        self.ema.step(self.network.parameters())
+        return float(loss.detach())
+
+
+def seconds(step: Callable[[], object], repeats: int) -> float:
+    """The median of a few steps."""
+    times = []
+    for _ in range(repeats):
+        started = time.perf_counter()
+        step()
+        times.append(time.perf_counter() - started)
+    return statistics.median(times)
+
+
+def flops(network: torch.nn.Module, shape: tuple[int, ...]) -> int:
+    """Of a forward pass of one image, as torch counts products."""
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        network(torch.zeros(1, *shape), torch.ones(1))
+    return int(counter.get_total_flops())
+
+
+def speed(name: str, threads: int, rounds: int, precision: str) -> dict[str, object]:
+    shape, _, _, _, batch, bar = NETWORKS[name]
+    torch.set_num_threads(threads)
+    with tempfile.TemporaryDirectory() as folder:
+        dataset = data(shape, Path(folder))
+        mine = ours(name, dataset, Path(folder), 0, precision, threads=threads)
+        peer = Theirs(name, mine.data.values, 0)
+        counted = {"sfumato": flops(mine.model.denoiser.network, shape), "diffusers": flops(peer.network, shape)}
+        for _ in range(2):
+            mine.step()
+            peer.step()
+        repeats = 5 if name == "digits" else 1
+        pairs = [(seconds(mine.step, repeats), seconds(peer.step, repeats)) for _ in range(rounds)]
+    ratios = sorted(theirs / own for own, theirs in pairs)
+    medians = [statistics.median(pair[i] for pair in pairs) for i in (0, 1)]
+    row = {
+        "network": name,
+        "threads": threads,
+        "precision": mine.prepare().precision,
+        "batch": batch,
+        "parameters": [sum(p.numel() for p in n.parameters()) for n in (mine.model.denoiser.network, peer.network)],
+        "forward_gflop_per_image": {k: v / 1e9 for k, v in counted.items()},
+        "images_per_second": {"sfumato": batch / medians[0], "diffusers": batch / medians[1]},
+        "gflops": {"sfumato": 3e-9 * counted["sfumato"] * batch / medians[0]},
+        "ratio": statistics.median(ratios),
+        "ratios": ratios,
+        "bar": bar,
+    }
+    print(
+        f"{name:8}{threads} threads  ours {batch / medians[0]:8.1f}  theirs {batch / medians[1]:8.1f} images/s  "
+        f"ratio {row['ratio']:.2f} ({ratios[0]:.2f} to {ratios[-1]:.2f}; bar {bar})  "
+        f"{3e-9 * counted['sfumato'] * batch / medians[0]:.0f} GFLOP/s",
+        flush=True,
+    )
+    return row
+
+
+def curves(steps: int, precision: str) -> dict[str, object]:
+    """The mean loss of the last quarter of `steps` on digits, three seeds each."""
+    found: dict[str, list[float]] = {"sfumato": [], "diffusers": []}
+    for seed in range(3):
+        with tempfile.TemporaryDirectory() as folder:
+            mine = ours("digits", data((1, 8, 8), Path(folder)), Path(folder), seed, precision, 1e-3)
+            peer = Theirs("digits", mine.data.values, seed, 1e-3)
+            found["sfumato"].append(statistics.fmean([mine.step()[0] for _ in range(steps)][-steps // 4 :]))
+            found["diffusers"].append(statistics.fmean([peer.step() for _ in range(steps)][-steps // 4 :]))
+    for label, last in found.items():
+        print(f"loss of the last quarter of {steps} steps, {label}: {', '.join(f'{v:.4f}' for v in last)}", flush=True)
+    return {"steps": steps, "last_quarter": found}
+
+
+def memory(name: str, whose: str, precision: str) -> float:
+    """Peak of resident memory over three steps, less what was there before the model, in MiB."""
+    torch.set_num_threads(1)
+    with tempfile.TemporaryDirectory() as folder:
+        dataset = data(NETWORKS[name][0], Path(folder))
+        values = dataset.spec.encode(dataset.values)
+        if whose == "diffusers":
+            import diffusers.training_utils  # noqa: F401  (what an import takes is nobody's activations)
+            from diffusers import DDPMScheduler, UNet2DModel  # noqa: F401
+        before = resident()
+        run = ours(name, dataset, Path(folder), 0, precision) if whose == "sfumato" else Theirs(name, values, 0)
+        for _ in range(3):
+            run.step()
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024 - before
+
+
+def resident() -> float:
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--networks", nargs="*", choices=NETWORKS, default=list(NETWORKS))
+    parser.add_argument("--threads", nargs="*", type=int, default=[1, 2])
+    parser.add_argument("--rounds", type=int, default=8)
+    parser.add_argument("--curves", type=int, default=0, metavar="STEPS")
+    parser.add_argument("--memory", action="store_true")
+    parser.add_argument("--precision", default="auto", choices=("auto", "float32", "bfloat16"))
+    parser.add_argument("--save", action="store_true")
+    parser.add_argument("--peak", nargs=2, help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    warnings.filterwarnings("ignore")
+    if args.peak:
+        print(memory(*args.peak, args.precision))
+        return
+    pairs = [(name, threads) for name in args.networks for threads in args.threads]
+    results: dict[str, object] = {"speed": [speed(*pair, args.rounds, args.precision) for pair in pairs]}
+    if args.memory:
+        peaks = {n: {w: peak(n, w, args.precision) for w in ("sfumato", "diffusers")} for n in args.networks}
+        results["peak_mib"] = peaks
+        for name, found in peaks.items():
+            mine, theirs = found["sfumato"], found["diffusers"]
+            print(f"{name:8}peak memory {mine:.0f} against {theirs:.0f} MiB, ratio {mine / theirs:.2f}", flush=True)
+    if args.curves:
+        results["curves"] = curves(args.curves, args.precision)
+    if args.save:
+        versions = {name: importlib.metadata.version(name) for name in ("sfumato", "torch", "diffusers")}
+        about = {"date": str(datetime.date.today()), "machine": platform.machine(), "python": sys.version.split()[0]}
+        RESULTS.write_text(json.dumps({**about, "versions": versions, **results}, indent=1) + "\n")
+
+
+def peak(name: str, whose: str, precision: str) -> float:
+    command = [sys.executable, __file__, "--peak", name, whose, "--precision", precision]
+    return float(subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()[-1])
+
+
+if __name__ == "__main__":
+    main()

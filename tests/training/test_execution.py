@@ -1,0 +1,155 @@
+"""How steps are computed: chosen by the clock, remembered, taken up again; what bfloat16 may touch."""
+
+import ctypes
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from sfumato import recipes
+from sfumato.data import DataOptions, Dataset, load
+from sfumato.model import Model
+from sfumato.training import Options, Trainer, execution
+from sfumato.training.execution import PATIENCE, Execution, Watch, choose
+
+DEFAULTS = Options()
+SLOW, FAST = Execution(1, "float32"), Execution(1, "bfloat16")
+
+
+@pytest.fixture(autouse=True)
+def restored(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> object:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    before = torch.get_num_threads()
+    yield
+    torch.set_num_threads(before)
+
+
+def takes(seconds: dict[Execution, float]) -> object:
+    return lambda way: time.sleep(seconds[way])
+
+
+def test_the_faster_way_is_taken_and_remembered() -> None:
+    trial = takes({SLOW: 0.03, FAST: 0.005})
+    assert choose([SLOW, FAST], trial, "net") == FAST  # type: ignore[arg-type]
+    assert choose([SLOW, FAST], lambda way: pytest.fail("tried again"), "net") == FAST
+    # Another network has its own trial; and what is remembered counts only where it may still be chosen.
+    assert choose([SLOW, FAST], takes({SLOW: 0.001, FAST: 0.02}), "other") == SLOW  # type: ignore[arg-type]
+    assert choose([SLOW, Execution(1, "float32")], trial, "net") == SLOW  # type: ignore[arg-type]
+
+
+def test_more_threads_have_to_pay() -> None:
+    one, two = Execution(1, "float32"), Execution(2, "float32")
+    assert choose([one, two], takes({one: 0.030, two: 0.028}), "a") == one  # type: ignore[arg-type]
+    assert choose([one, two], takes({one: 0.030, two: 0.010}), "b") == two  # type: ignore[arg-type]
+
+
+def test_a_trial_runs_on_its_threads_and_leaves_them_as_they_were() -> None:
+    torch.set_num_threads(1)
+    seen = []
+    choose([Execution(1, "float32"), Execution(2, "float32")], lambda way: seen.append(torch.get_num_threads()), "c")
+    assert set(seen) == {1, 2}
+    assert torch.get_num_threads() == 1
+
+
+def test_the_only_way_is_not_tried() -> None:
+    assert choose([SLOW], lambda way: pytest.fail("tried"), "net") == SLOW
+
+
+@pytest.mark.parametrize("text", ["", "no JSON", "[]", '{"x": 3}'])
+def test_a_damaged_memory_is_no_memory(text: str, tmp_path: Path) -> None:
+    place = execution._place()
+    place.parent.mkdir(parents=True)
+    place.write_text(text)
+    assert choose([SLOW, FAST], takes({SLOW: 0.02, FAST: 0.001}), "net") == FAST  # type: ignore[arg-type]
+    assert {"threads": 1, "precision": "bfloat16"} in json.loads(place.read_text()).values()
+
+
+def test_slow_steps_in_a_row_give_threads_up() -> None:
+    torch.set_num_threads(2)
+    pace = Watch()
+    assert not any(pace.heed(0.1) for _ in range(20))
+    assert not any(pace.heed(0.5) for _ in range(PATIENCE - 1))
+    assert not pace.heed(0.1)  # one that is not slow begins the count anew
+    assert [pace.heed(0.5) for _ in range(PATIENCE)] == [False] * (PATIENCE - 1) + [True]
+    torch.set_num_threads(1)
+    assert not any(pace.heed(5.0) for _ in range(3 * PATIENCE))
+
+
+def test_memory_that_is_freed_is_kept() -> None:
+    """Page faults of the second hundred blocks of 64 MiB: 16,384 pages each where they are handed back."""
+    if not hasattr(ctypes.CDLL(None), "mallopt"):
+        pytest.skip("not glibc")
+    script = (
+        "import resource, torch\n"
+        "from sfumato.training.execution import keep_memory\n"
+        "keep_memory()\n"
+        "for _ in range(3): torch.ones(1 << 24)\n"
+        "before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt\n"
+        "for _ in range(10): torch.ones(1 << 24)\n"
+        "print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert int(done.stdout) < 16_384
+
+
+@pytest.fixture(scope="module")
+def digits() -> Dataset:
+    return load("digits", DataOptions(limit=200))
+
+
+def trainer(run: Path, dataset: Dataset, *settings: str, options: Options = DEFAULTS) -> Trainer:
+    run.mkdir(exist_ok=True)
+    recipe = recipes.read("ddpm", [*settings, "training.batch=8"])
+    torch.manual_seed(0)
+    return Trainer(Model.fresh(recipe, dataset.spec), dataset, run, torch.device("cpu"), options)
+
+
+def test_points_are_never_rounded_nor_networks_that_are_differentiated(digits: Dataset, tmp_path: Path) -> None:
+    moons = load("moons", DataOptions(count=100))
+
+    def precisions(t: Trainer) -> set[str]:
+        return {way.precision for way in t._ways()}
+
+    assert precisions(trainer(tmp_path / "a", moons, "network.width=8")) == {"float32"}
+    sliced = ("objective.kind=sliced", "network.width=8")
+    assert precisions(trainer(tmp_path / "b", digits, *sliced)) == {"float32"}
+    assert precisions(trainer(tmp_path / "c", digits, "network.width=8")) == {"float32", "bfloat16"}
+    asked = Options(precision="bfloat16", threads=1)
+    assert trainer(tmp_path / "d", moons, "network.width=8", options=asked)._ways() == [Execution(1, "bfloat16")]
+
+
+def test_bfloat16_keeps_weights_and_the_answer_in_float32_and_the_loss_near(digits: Dataset, tmp_path: Path) -> None:
+    losses = {}
+    for precision in ("float32", "bfloat16"):
+        options = Options(precision=precision, threads=1)  # type: ignore[arg-type]
+        t = trainer(tmp_path / precision, digits, "network.width=16", options=options)
+        t.prepare()
+        seen: dict[str, torch.dtype] = {}
+        for name, module in t.module.named_modules():
+            module.register_forward_hook(lambda module, args, y, name=name, seen=seen: seen.update({name: y.dtype}))
+        losses[precision] = [t.step()[0] for _ in range(30)]
+        middle = torch.bfloat16 if precision == "bfloat16" else torch.float32
+        assert seen["network.middle.0.residual.conv1"] == middle
+        assert seen["network.conv_in"] == seen["network.conv_out"] == seen["network.embed"] == torch.float32
+        assert {p.dtype for p in t.module.parameters()} == {torch.float32}
+    # The same noises at the same levels: apart by rounding alone, which is 2^-9 in each product.
+    assert losses["bfloat16"] == pytest.approx(losses["float32"], rel=0.03)
+    assert losses["bfloat16"] != losses["float32"]
+
+
+def test_a_run_goes_on_as_it_was_computed(digits: Dataset, tmp_path: Path) -> None:
+    options = Options(precision="bfloat16", threads=1)
+    trainer(tmp_path, digits, "network.width=8", options=options).train(steps=2)
+    again = trainer(tmp_path, digits, "network.width=8")
+    again.resume(pytest.fail)
+    assert again.execution == Execution(1, "bfloat16")
+    said: list[str] = []
+    other = trainer(tmp_path, digits, "network.width=8", options=Options(precision="float32"))
+    other.resume(said.append)
+    assert other.execution == Execution(1, "float32")
+    assert len(said) == 1
+    assert "precision was bfloat16 and is float32 now" in said[0]
