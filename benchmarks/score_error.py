@@ -80,7 +80,7 @@ def train(objective: Objective, truth: GaussianMixture, steps: int, seed: int, r
     denoiser = fresh_denoiser(truth, seed)
     parameters = list(denoiser.parameters())
     optimiser = torch.optim.Adam(parameters, betas=(0.9, 0.99))
-    ema = EMA(denoiser, half_life=steps * BATCH, ramp=0.1)
+    ema = EMA(denoiser, (0.1,))
     generator = torch.Generator().manual_seed(random.derive(seed, "data"))
     index = torch.arange(BATCH)
     for step in range(1, steps + 1):
@@ -92,7 +92,7 @@ def train(objective: Objective, truth: GaussianMixture, steps: int, seed: int, r
         objective(denoiser, x_0, t, SeededNoise(keys)).mean().backward()
         optimiser.step()
         ema.update(parameters, step * BATCH, BATCH)
-    return ema.module
+    return ema.modules[0]
 
 
 @torch.no_grad()

@@ -3,7 +3,7 @@
     python benchmarks/training.py [--networks small ...] [--threads 1 2] [--rounds 8] [--curves 400] [--save]
 
 Theirs is their own step: `UNet2DModel`, `DDPMScheduler.add_noise`, the mean squared error of the noise, clipping,
-`torch.optim.AdamW`, `EMAModel`. Ours is `Trainer.step` under DDPM's process and loss, with all that a run does at each
+`torch.optim.AdamW`, `EMAModel`. Ours is `Engine.step` under DDPM's process and loss, with all that a run does at each
 step. Same batch, same data, in memory. Rounds take turns, and ratios are of rounds side by side, so that a busy machine
 is busy for both. `--curves N` trains both for N steps from three seeds each on digits, and compares their last losses.
 `--memory` measures the peak of resident memory of each in a process of its own.
@@ -32,7 +32,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from sfumato import recipes
 from sfumato.data import DataOptions, Dataset, load
 from sfumato.model import Model
-from sfumato.training import Options, Trainer
+from sfumato.training import Compute, Engine, Options, Trainer
 
 RESULTS = Path(__file__).parent / "results" / "training.json"
 CPU = torch.device("cpu")
@@ -59,7 +59,7 @@ def data(shape: tuple[int, ...], folder: Path) -> Dataset:
 
 def ours(
     name: str, dataset: Dataset, run: Path, seed: int, precision: str, rate: float = 2e-4, threads: int = 1
-) -> Trainer:
+) -> Engine:
     """A run of ours, ready to step."""
     _, width, multipliers, attention, batch, _ = NETWORKS[name]
     recipe = recipes.read(
@@ -77,10 +77,10 @@ def ours(
         ],
     )
     torch.manual_seed(seed)
-    options = Options(precision=precision, threads=threads)
-    trainer = Trainer(Model.fresh(recipe, dataset.spec), dataset, run, CPU, options)
-    trainer.prepare()
-    return trainer
+    options = Options(compute=Compute(precision=precision, threads=threads))
+    engine = Trainer(Model.fresh(recipe, dataset.spec), dataset, run, CPU, options).engine
+    engine.prepare()
+    return engine
 
 
 class Theirs:

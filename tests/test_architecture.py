@@ -19,6 +19,7 @@ PACKAGE = ROOT / "src" / "sfumato"
 # ------------------------------------------------------------------------------------------------ the table
 
 GROUND = {"errors", "files"}  # the standard library only; everything may use them
+WORLD = {"world"}  # torch only: the processes that work together, of which floors 0 to 2 know nothing
 L0 = {"core", "numerics"}
 L1 = {"denoisers", "networks", "data"}
 L2 = {"objectives", "sampling", "guidance", "likelihood", "restoration", "hierarchical"}
@@ -33,11 +34,12 @@ MAY_USE: dict[str, set[str]] = {
     **dict.fromkeys(["denoisers", "data"], L0),
     **dict.fromkeys(L2, L0 | L1),
     "recipes": L0 | L1 | L2,
-    "model": L0 | L1 | L2 | {"recipes"},
-    **dict.fromkeys(L4, L0 | L1 | L2 | L3),
+    "world": set(),
+    "model": L0 | L1 | L2 | WORLD | {"recipes"},
+    **dict.fromkeys(L4, L0 | L1 | L2 | L3 | WORLD),
     "report": L0 | {"data.spec", "recipes"},  # it reads what a run's files say, and never opens a model
-    "studio": L0 | L1 | L2 | L3 | L4 | {"report"},
-    "cli": L0 | L1 | L2 | L3 | L4 | {"report", "studio"},
+    "studio": L0 | L1 | L2 | L3 | L4 | WORLD | {"report"},
+    "cli": L0 | L1 | L2 | L3 | L4 | WORLD | {"report", "studio"},
     "__main__": {"cli"},
 }
 
@@ -57,6 +59,7 @@ class Weight(NamedTuple):
 
 WEIGHTS: dict[str, Weight] = {
     **dict.fromkeys(GROUND, Weight(set(), set())),
+    "world": Weight({"torch"}, set()),
     **dict.fromkeys(L0 | L1 | L2, Weight(LIGHT, set())),
     "numerics": Weight(LIGHT, {"torchode", "scipy"}),  # ODEs with steps of each sample's own; assignments
     "data": Weight(LIGHT | {"numpy"}, HEAVY),
@@ -351,6 +354,8 @@ GOES_UP_OR_SIDEWAYS = [
     ("report/a.py", "from ..cli import main", "report may not import sfumato.cli"),
     ("studio/a.py", "from ..cli.common import parse", "studio may not import sfumato.cli.common"),
     ("errors.py", "from .files import write_text", "errors may not import sfumato.files"),
+    ("sampling/a.py", "from ..world import World", "sampling may not import sfumato.world"),
+    ("world.py", "from .model import Model", "world may not import sfumato.model"),
     ("errors.py", "from .core import Level", "errors may not import sfumato.core"),
     ("cli/a.py", "from sfumato.model import Model", "only inside a function"),
     ("helpers.py", "import math", "helpers stands on no floor"),

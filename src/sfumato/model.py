@@ -31,6 +31,7 @@ from sfumato.sampling import Tableau, methods
 from sfumato.sampling.grids import finest
 from sfumato.sampling.methods import ADAPTIVE
 from sfumato.sampling.tableau import Watch
+from sfumato.world import ALONE, World
 
 FORMAT = 1  # of config.json; raised when an older reader could misread a newer folder
 
@@ -243,6 +244,7 @@ class Model:
         batch: int = 256,
         first: int = 0,
         watch: Callable[[int, int, Tensor, Tensor, Prediction], None] | None = None,
+        world: World = ALONE,
     ) -> Tensor:
         """``count`` samples in the data's own units, floating, shape (count, *shape), on the CPU.
 
@@ -252,6 +254,8 @@ class Model:
         the network). ``watch(first, row, t, x, prediction)`` is called after each evaluation, with the index of the
         first sample of the batch. ``tolerance`` is for the "adaptive" sampler, 1e-4 unless given; ``steps`` and
         ``eta`` are for the others. A hierarchical VAE has no sampler, and takes neither its settings nor ``watch``.
+        The processes of a ``world`` draw a batch each at a time, and all of them return all samples; each one's
+        ``watch`` sees its own.
         Raises InputError for a count below 1, a setting that the model or its sampler has not, and for what
         ``tableau`` refuses.
         """
@@ -266,9 +270,14 @@ class Model:
         was_training = self.module.training
         self.module.eval()
         with torch.no_grad():
-            for i in range(first, first + count, batch):
-                n = min(batch, first + count - i)
-                parts.append(self.spec.decode(draw(i, n, SeededNoise.samples(seed, n, i))).cpu())
+            # A batch of each process at a time: one that is slower is waited for after each, not after hours.
+            for i in range(first, first + count, batch * world.size):
+
+                def part(begin: int, end: int, i: int = i) -> Tensor:
+                    n = end - begin
+                    return self.spec.decode(draw(i + begin, n, SeededNoise.samples(seed, n, i + begin)))
+
+                parts.append(world.shared(min(batch * world.size, first + count - i), part))
         self.module.train(was_training)
         return torch.cat(parts)
 

@@ -308,7 +308,8 @@ def test_the_surface_of_the_command_line_is_frozen() -> None:
         "train": sorted(
             [
                 *(*common, "--budget", "--out", "--recipe", "--resume", "--steps", "--checkpoint-every", "--keep-last"),
-                *("--keep-every", "--micro-batch", "--on-nonfinite", "--precision", "--threads", "--timeout"),
+                *("--keep-every", "--micro-batch", "--gradient-checkpointing", "--on-nonfinite", "--precision"),
+                *("--threads", "--timeout"),
             ]
         ),
         "sample": sorted(

@@ -18,7 +18,7 @@ from sfumato.cli.main import main
 from sfumato.evaluation import comparison, gallery
 from sfumato.evaluation.comparison import paired
 from sfumato.recipes.network import AutoNetwork
-from sfumato.training import NonFiniteError, Trainer
+from sfumato.training import Engine, NonFiniteError, Trainer
 
 TINY = ["network.kind=mlp", "network.width=8", "network.depth=1", "training.batch=8", "sampling.steps=4"]
 MOONS = ["compare", "moons", *TINY, "data.count=200", "--steps", "3", "-n", "6"]
@@ -181,16 +181,16 @@ def test_another_count_is_measured_anew_and_not_trained(done: Path, monkeypatch:
 def test_a_training_that_was_interrupted_goes_on_to_the_same_end(
     done: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    step = Trainer.step
+    step = Engine.step
 
-    def interrupted(trainer: Trainer) -> tuple[float, float]:
-        if trainer.model.recipe.name == "flow" and trainer.steps == 1:
+    def interrupted(engine: Engine) -> tuple[float, float]:
+        if engine.model.recipe.name == "flow" and engine.steps == 1:
             signal.raise_signal(signal.SIGINT)
-        return step(trainer)
+        return step(engine)
 
     out = tmp_path / "a folder"
     with monkeypatch.context() as patch:
-        patch.setattr(Trainer, "step", interrupted)
+        patch.setattr(Engine, "step", interrupted)
         assert run(out, "ddpm,flow") == 130
     said = capsys.readouterr().out.splitlines()[-1]
     assert said.startswith("go on with: sfumato compare moons --recipes ddpm,flow --steps 3 --out")
@@ -233,7 +233,7 @@ def test_only_the_seconds_that_are_left_are_spent(tmp_path: Path, monkeypatch: p
         if len(given) == 1:
             train(trainer, 3, None)
             trainer.seconds = 7.5
-            trainer.images += 8
+            trainer.engine.images += 8
             trainer.save()
             return "interrupted"
         return train(trainer, trainer.steps, None)
@@ -261,14 +261,14 @@ def test_a_run_that_had_not_begun_is_begun(tmp_path: Path, capsys: pytest.Captur
 def test_one_that_diverges_does_not_stop_the_others(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    step = Trainer.step
+    step = Engine.step
 
-    def diverges(trainer: Trainer) -> tuple[float, float]:
-        if trainer.model.recipe.name == "ddpm":
+    def diverges(engine: Engine) -> tuple[float, float]:
+        if engine.model.recipe.name == "ddpm":
             raise NonFiniteError("non-finite loss at step 1")
-        return step(trainer)
+        return step(engine)
 
-    monkeypatch.setattr(Trainer, "step", diverges)
+    monkeypatch.setattr(Engine, "step", diverges)
     assert run(tmp_path / "c", "ddpm,flow") == 0
     assert "ddpm: no training: non-finite loss at step 1" in capsys.readouterr().out
     rows = read(tmp_path / "c")["recipes"]

@@ -71,14 +71,14 @@ def test_the_noise_of_a_sample_reaches_its_loss(pairs: Path, tmp_path: Path) -> 
     recipe = recipes.read("flow", ["data.noise=noise", "training.batch=8", *TINY])
     trainer = Trainer(Model.fresh(recipe, dataset.spec), dataset, tmp_path, torch.device("cpu"))
     seen = []
-    original = trainer.loss.forward
+    original = trainer.engine.loss.forward
 
     def watched(module, x_0, uniform, noise, cond=None):  # type: ignore[no-untyped-def]
         seen.append((x_0, noise(1, x_0)))
         return original(module, x_0, uniform, noise, cond)
 
-    trainer.loss.forward = watched  # type: ignore[method-assign]
-    trainer.step()
+    trainer.engine.loss.forward = watched  # type: ignore[method-assign]
+    trainer.engine.step()
     x_0, z = seen[0]
     everything = dataset.spec.encode(dataset.values)
     for sample, noise in zip(x_0, z, strict=True):

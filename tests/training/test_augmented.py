@@ -34,24 +34,24 @@ def test_a_resumed_run_is_the_run_to_the_bit(tmp_path: Path, dataset: Dataset) -
     second = trainer(tmp_path / "b", dataset)
     second.resume(pytest.fail)
     second.train(steps=8)
-    found = second.module.state_dict()
-    assert all(torch.equal(found[name], value) for name, value in whole.module.state_dict().items())
+    found = second.engine.module.state_dict()
+    assert all(torch.equal(found[name], value) for name, value in whole.engine.module.state_dict().items())
 
 
 def test_the_network_is_told_and_the_measurement_sees_images_as_they_are(tmp_path: Path, dataset: Dataset) -> None:
     t = trainer(tmp_path, dataset)
     seen = []
-    original = t.loss.forward
+    original = t.engine.loss.forward
 
     def watched(module, x_0, uniform, noise, cond=None):  # type: ignore[no-untyped-def]
         seen.append((x_0, cond))
         return original(module, x_0, uniform, noise, cond)
 
-    t.loss.forward = watched  # type: ignore[method-assign]
-    t.step()
+    t.engine.loss.forward = watched  # type: ignore[method-assign]
+    t.engine.step()
     x_0, cond = seen[0]
     assert cond.shape == (16, AUGMENTATION_LABELS)
-    plain = t.data.pick(t.draws.order.indices(0, 16)).values
+    plain = t.engine.data.pick(t.engine.draws.order.indices(0, 16)).values
     alone = (cond == 0).all(1)
     # Each of six operations falls on half of the images: one in 64 is left as it was.
     assert int(alone.sum()) <= 4

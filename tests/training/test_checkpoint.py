@@ -4,8 +4,6 @@ import os
 import shutil
 import subprocess
 import sys
-import threading
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,7 +15,7 @@ from safetensors import SafetensorError
 from sfumato import files
 from sfumato.errors import InputError
 from sfumato.training import checkpoint
-from sfumato.training.checkpoint import Keep, Writer
+from sfumato.training.checkpoint import Keep
 
 PARTS = {
     "weights": {"a": torch.arange(6.0).reshape(2, 3), "b": torch.ones(4, dtype=torch.int64)},
@@ -641,81 +639,6 @@ def test_write_with_leaves_the_old_or_the_new_and_nothing_beside(tmp_path: Path)
     assert path.read_text() == "new"
 
 
-# ------------------------------------------------------------------------------------------------ in the background
-
-
-def test_what_is_written_in_the_background_is_what_was_given(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    gate = threading.Event()
-    save_file = checkpoint.save_file
-    monkeypatch.setattr(checkpoint, "save_file", lambda *args: (gate.wait(10), save_file(*args)))
-    weights = {"a": torch.arange(12.0).reshape(3, 4), "t": torch.arange(12.0).reshape(3, 4).t()}
-    before = {key: value.clone() for key, value in weights.items()}
-    state = {"seconds": 1.0}
-    done: list[str] = []
-    writer = Writer(tmp_path)
-    writer.save(5, {"weights": weights}, state, then=lambda: done.append(threading.current_thread().name))
-    assert counts(tmp_path) == []  # it has returned before anything is there
-    for value in weights.values():
-        value.fill_(-1)
-    state["seconds"] = 2.0
-    gate.set()
-    writer.wait()
-    assert done == ["checkpoint"]
-    parts, read = checkpoint.load(tmp_path / f"{5:012d}")
-    assert read["seconds"] == 1.0
-    assert all(torch.equal(parts["weights"][key], value) for key, value in before.items())
-
-
-def test_one_at_a_time_in_order(tmp_path: Path) -> None:
-    writer = Writer(tmp_path, Keep(last=3))
-    for images in range(1, 6):
-        writer.save(images, PARTS, STATE)
-    writer.wait()
-    assert counts(tmp_path) == [3, 4, 5]
-    assert stumps(tmp_path) == []
-
-
-def test_an_error_in_the_background_is_raised_once_at_the_next_call(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    writer = Writer(tmp_path)
-    for call in (writer.wait, lambda: writer.save(2, PARTS, STATE)):
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(os, "rename", lambda *args: (_ for _ in ()).throw(OSError(errno.EIO, "Input/output error")))
-            writer.save(1, PARTS, STATE)
-            while writer._thread is not None and writer._thread.is_alive():
-                time.sleep(0.001)
-        with pytest.raises(InputError, match="Input/output error"):
-            call()
-    writer.wait()
-    assert counts(tmp_path) == []
-    writer.save(2, PARTS, STATE)
-    writer.wait()
-    assert counts(tmp_path) == [2]
-
-
-AT_EXIT = """
-import sys, time
-from pathlib import Path
-import torch
-from sfumato.training import checkpoint
-write = checkpoint.save_file
-checkpoint.save_file = lambda *args: (time.sleep(0.3), write(*args))
-folder = Path(sys.argv[1])
-checkpoint.Writer(folder / "good").save(1, {"weights": {"a": torch.ones(3)}}, {})
-checkpoint.Writer(folder / "bad").save(1, {"weights": {"a": torch.ones(3)}}, {"unknown": object()})
-"""
-
-
-def test_a_process_that_ends_waits_for_the_writer_and_tells_of_an_error(tmp_path: Path) -> None:
-    result = subprocess.run(
-        [sys.executable, "-c", AT_EXIT, str(tmp_path)], check=True, capture_output=True, text=True, timeout=60
-    )
-    assert checkpoint.damage(tmp_path / "good" / f"{1:012d}") is None
-    assert result.stderr == "sfumato: error: Object of type object is not JSON serializable\n"
-    assert list((tmp_path / "bad").iterdir()) == []
-
-
 # ------------------------------------------------------------------------------------------------ several processes
 
 
@@ -760,30 +683,3 @@ def test_a_missing_slice_is_damage(tmp_path: Path, ranks: list[tuple[int, int]])
         digests |= checkpoint.write_parts(stump, {"w": {"a": torch.ones(1)}}, rank, size)
     place = checkpoint.finish(stump, STATE, digests)
     assert str(checkpoint.damage(place)).startswith("w is not whole: it has slices")
-
-
-# ------------------------------------------------------------------------------------------------ optimisers
-
-
-def test_an_optimiser_goes_on_exactly() -> None:
-    def run(steps: int, cut: int | None) -> torch.Tensor:
-        p = torch.nn.Parameter(torch.tensor([1.0, -2.0]))
-        optimizer = torch.optim.AdamW([p], lr=0.1)
-        for i in range(steps):
-            if i == cut:
-                stored = checkpoint.optimizer_tensors(optimizer)
-                optimizer = torch.optim.AdamW([p], lr=0.1)
-                checkpoint.load_optimizer(optimizer, stored)
-            optimizer.zero_grad()
-            (p**2).sum().backward()
-            optimizer.step()
-        return p.detach()
-
-    assert torch.equal(run(7, None), run(7, 3))
-
-
-@pytest.mark.parametrize("key", ["0.exp_avg", "1.exp_avg", "x.exp_avg", "-1.step", "", "00.step"])
-def test_the_state_of_another_optimiser_is_refused(key: str) -> None:
-    optimizer = torch.optim.AdamW([torch.nn.Parameter(torch.zeros(2))], lr=0.1)
-    with pytest.raises(InputError, match=r"optimizer\.safetensors: .* fits no parameter"):
-        checkpoint.load_optimizer(optimizer, {key: torch.zeros(3)})

@@ -27,7 +27,7 @@ def digits() -> Dataset:
 def draws(dataset: Dataset, recipe: str, run: Path, *settings: str) -> Draws:
     small = ["network.width=8", *settings]
     model = Model.fresh(recipes.read(recipe, small), dataset.spec)
-    return Trainer(model, dataset, run, torch.device("cpu")).draws
+    return Trainer(model, dataset, run, torch.device("cpu")).engine.draws
 
 
 def tensors(batch: Batch) -> list[torch.Tensor]:

@@ -13,10 +13,10 @@ import torch
 from sfumato import recipes
 from sfumato.data import DataOptions, Dataset, load
 from sfumato.model import Model
-from sfumato.training import Options, Trainer, execution
+from sfumato.training import Compute, Options, Trainer, execution
 from sfumato.training.execution import PATIENCE, Execution, Watch, choose
 
-DEFAULTS = Options()
+DEFAULTS = Compute()
 SLOW, FAST = Execution(1, "float32"), Execution(1, "bfloat16")
 
 
@@ -101,55 +101,55 @@ def digits() -> Dataset:
     return load("digits", DataOptions(limit=200))
 
 
-def trainer(run: Path, dataset: Dataset, *settings: str, options: Options = DEFAULTS) -> Trainer:
+def trainer(run: Path, dataset: Dataset, *settings: str, compute: Compute = DEFAULTS) -> Trainer:
     run.mkdir(exist_ok=True)
     recipe = recipes.read("ddpm", [*settings, "training.batch=8"])
     torch.manual_seed(0)
-    return Trainer(Model.fresh(recipe, dataset.spec), dataset, run, torch.device("cpu"), options)
+    return Trainer(Model.fresh(recipe, dataset.spec), dataset, run, torch.device("cpu"), Options(compute=compute))
 
 
 def test_points_are_never_rounded_nor_networks_that_are_differentiated(digits: Dataset, tmp_path: Path) -> None:
     moons = load("moons", DataOptions(count=100))
 
     def precisions(t: Trainer) -> set[str]:
-        return {way.precision for way in t._ways()}
+        return {way.precision for way in t.engine._ways()}
 
     assert precisions(trainer(tmp_path / "a", moons, "network.width=8")) == {"float32"}
     sliced = ("objective.kind=sliced", "network.width=8")
     assert precisions(trainer(tmp_path / "b", digits, *sliced)) == {"float32"}
     assert precisions(trainer(tmp_path / "c", digits, "network.width=8")) == {"float32", "bfloat16"}
-    asked = Options(precision="bfloat16", threads=1)
-    assert trainer(tmp_path / "d", moons, "network.width=8", options=asked)._ways() == [Execution(1, "bfloat16")]
+    asked = Compute(precision="bfloat16", threads=1)
+    assert trainer(tmp_path / "d", moons, "network.width=8", compute=asked).engine._ways() == [Execution(1, "bfloat16")]
 
 
 def test_bfloat16_keeps_weights_and_the_answer_in_float32_and_the_loss_near(digits: Dataset, tmp_path: Path) -> None:
     losses = {}
     for precision in ("float32", "bfloat16"):
-        options = Options(precision=precision, threads=1)  # type: ignore[arg-type]
-        t = trainer(tmp_path / precision, digits, "network.width=16", options=options)
-        t.prepare()
+        compute = Compute(precision=precision, threads=1)  # type: ignore[arg-type]
+        t = trainer(tmp_path / precision, digits, "network.width=16", compute=compute)
+        t.engine.prepare()
         seen: dict[str, torch.dtype] = {}
-        for name, module in t.module.named_modules():
+        for name, module in t.engine.module.named_modules():
             module.register_forward_hook(lambda module, args, y, name=name, seen=seen: seen.update({name: y.dtype}))
-        losses[precision] = [t.step()[0] for _ in range(30)]
+        losses[precision] = [t.engine.step()[0] for _ in range(30)]
         middle = torch.bfloat16 if precision == "bfloat16" else torch.float32
         assert seen["network.middle.0.residual.conv1"] == middle
         assert seen["network.conv_in"] == seen["network.conv_out"] == seen["network.embed"] == torch.float32
-        assert {p.dtype for p in t.module.parameters()} == {torch.float32}
+        assert {p.dtype for p in t.engine.module.parameters()} == {torch.float32}
     # The same noises at the same levels: apart by rounding alone, which is 2^-9 in each product.
     assert losses["bfloat16"] == pytest.approx(losses["float32"], rel=0.03)
     assert losses["bfloat16"] != losses["float32"]
 
 
 def test_a_run_goes_on_as_it_was_computed(digits: Dataset, tmp_path: Path) -> None:
-    options = Options(precision="bfloat16", threads=1)
-    trainer(tmp_path, digits, "network.width=8", options=options).train(steps=2)
+    compute = Compute(precision="bfloat16", threads=1)
+    trainer(tmp_path, digits, "network.width=8", compute=compute).train(steps=2)
     again = trainer(tmp_path, digits, "network.width=8")
     again.resume(pytest.fail)
-    assert again.execution == Execution(1, "bfloat16")
+    assert again.engine.execution == Execution(1, "bfloat16")
     said: list[str] = []
-    other = trainer(tmp_path, digits, "network.width=8", options=Options(precision="float32"))
+    other = trainer(tmp_path, digits, "network.width=8", compute=Compute(precision="float32"))
     other.resume(said.append)
-    assert other.execution == Execution(1, "float32")
+    assert other.engine.execution == Execution(1, "float32")
     assert len(said) == 1
     assert "precision was bfloat16 and is float32 now" in said[0]

@@ -50,7 +50,8 @@ def test_a_resumed_run_is_the_run_to_the_bit(tmp_path: Path, dataset: Dataset) -
     second = trainer(tmp_path / "b", dataset)
     second.resume(pytest.fail)
     second.train(steps=40)
-    pairs = zip([whole.module, *whole.ema.modules], [second.module, *second.ema.modules], strict=True)
+    mine, its = whole.engine, second.engine
+    pairs = zip([mine.module, *mine.ema.modules], [its.module, *its.ema.modules], strict=True)
     for ours, theirs in pairs:
         expected, found = ours.state_dict(), theirs.state_dict()
         assert all(torch.equal(found[name], value) for name, value in expected.items())
@@ -92,22 +93,22 @@ class Poison(torch.nn.Module):
 def test_a_bad_layer_is_named_without_a_noise_level(tmp_path: Path, dataset: Dataset) -> None:
     t = trainer(tmp_path, dataset)
     t.train(steps=3)
-    assert isinstance(t.module, MarkovianHVAE)
-    network = t.module.generator.networks[1]  # type: ignore[union-attr, index]
+    assert isinstance(t.engine.module, MarkovianHVAE)
+    network = t.engine.module.generator.networks[1]  # type: ignore[union-attr, index]
     network.head = Poison(network.head)  # type: ignore[union-attr, operator, index]
     with pytest.raises(
         NonFiniteError, match=r"step 4: samples .* and 27 more of 32; first bad layer: generator.networks.1.head"
     ):
-        t.step()
+        t.engine.step()
     assert checkpoint.newest(tmp_path / "checkpoints", pytest.fail) is not None
 
 
 def test_the_uniform_numbers_choose_nothing(tmp_path: Path, dataset: Dataset) -> None:
     t = trainer(tmp_path, dataset)
-    loss, x, noise = NegativeELBO(), t.data.values[:5], SeededNoise.samples(0, 5)
-    expected = t.module.loss(x, noise)  # type: ignore[operator]
+    loss, x, noise = NegativeELBO(), t.engine.data.values[:5], SeededNoise.samples(0, 5)
+    expected = t.engine.module.loss(x, noise)  # type: ignore[operator]
     for u in (0.1, 0.9):
         uniform = torch.full((5,), u, dtype=torch.float64)
-        assert torch.equal(loss(t.module, x, uniform, noise), expected)
-        assert torch.equal(loss.evenly(t.module, x, uniform, noise), expected)
-        assert loss.levels(t.module, uniform) is None
+        assert torch.equal(loss(t.engine.module, x, uniform, noise), expected)
+        assert torch.equal(loss.evenly(t.engine.module, x, uniform, noise), expected)
+        assert loss.levels(t.engine.module, uniform) is None

@@ -32,9 +32,9 @@ def test_it_trains_is_measured_and_sampled(preset: str, dataset: Dataset, tmp_pa
     torch.manual_seed(0)
     model = Model.fresh(recipes.override(plain, [*small, "training.batch=8"]), dataset.spec)
     trainer = Trainer(model, dataset, tmp_path, torch.device("cpu"))
-    before = {name: p.clone() for name, p in trainer.module.named_parameters()}
+    before = {name: p.clone() for name, p in trainer.engine.module.named_parameters()}
     trainer.train(steps=3)
-    assert any(not torch.equal(before[name], p) for name, p in trainer.module.named_parameters())
+    assert any(not torch.equal(before[name], p) for name, p in trainer.engine.module.named_parameters())
     rows = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
     measured = next(row for row in rows if row["kind"] == "held_out")
     if plain.hierarchy is None:

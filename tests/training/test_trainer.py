@@ -41,9 +41,8 @@ def trainer(run: Path, dataset: Dataset, *settings: str) -> Trainer:
 
 
 def state(t: Trainer) -> dict[str, Tensor]:
-    tensors = {f"w.{k}": v.clone() for k, v in t.module.state_dict().items()}
-    tensors |= {f"e.{k}": v.clone() for k, v in t.ema.state().items()}
-    return tensors | {f"o.{k}": v.clone() for k, v in checkpoint.optimizer_tensors(t.optimizer).items()}
+    parts = t.engine.parts()
+    return {f"{part}.{key}": value.clone() for part, tensors in parts.items() for key, value in tensors.items()}
 
 
 def rows(run: Path, kind: str) -> list[dict[str, object]]:
@@ -93,9 +92,9 @@ def test_training_learns(tmp_path: Path, dataset: Dataset) -> None:
 
 def test_the_held_out_measurement_moves_only_with_the_model(tmp_path: Path, dataset: Dataset) -> None:
     t = trainer(tmp_path, dataset, "target=noise")
-    first = t.held_out.measure(t.module)
+    first = t.held_out.measure(t.engine.module)
     torch.manual_seed(99)
-    assert t.held_out.measure(t.module) == first
+    assert t.held_out.measure(t.engine.module) == first
     levels = first["levels"]
     assert [level["t"] for level in levels] == sorted(level["t"] for level in levels)
     # The untrained network answers zero: the loss is the mean of eps^2 over 128 x 2 numbers, 1 within 5 sqrt(2/256).
@@ -104,22 +103,13 @@ def test_the_held_out_measurement_moves_only_with_the_model(tmp_path: Path, data
 
 def test_what_is_measured_is_even_however_times_are_drawn(tmp_path: Path, dataset: Dataset) -> None:
     t = trainer(tmp_path, dataset, "objective.times=loss-aware", "target=v")
-    first = t.held_out.measure(t.module)
-    for p in t.loss.parameters():
+    first = t.held_out.measure(t.engine.module)
+    for p in t.engine.loss.parameters():
         p.data.add_(torch.linspace(-2, 2, p.numel()).view_as(p))
     uniform = torch.linspace(0.05, 0.95, 9, dtype=torch.float64)
-    drawn, even = (t.loss.levels(t.module, uniform, even) for even in (False, True))
+    drawn, even = (t.engine.loss.levels(t.engine.module, uniform, even) for even in (False, True))
     assert (drawn[0] - even[0]).abs().max() > 0.1  # type: ignore[index]
-    assert t.held_out.measure(t.module) == first
-
-
-def test_a_step_is_a_function_of_seed_and_images_seen(tmp_path: Path, dataset: Dataset) -> None:
-    a, b = trainer(tmp_path / "a", dataset), trainer(tmp_path / "b", dataset)
-    assert a.step() == b.step()
-    torch.manual_seed(5)
-    assert a.step() == b.step()
-    c = trainer(tmp_path / "c", dataset, "training.seed=1")
-    assert c.step() != trainer(tmp_path / "d", dataset).step()
+    assert t.held_out.measure(t.engine.module) == first
 
 
 def test_a_budget_ends_in_time_with_everything_on_disk(tmp_path: Path, dataset: Dataset) -> None:
@@ -180,7 +170,7 @@ def test_a_bad_layer_is_named_and_the_last_checkpoint_is_whole(
 ) -> None:
     t = trainer(tmp_path, dataset)
     poison = Poisoned()
-    inner = t.module.network
+    inner = t.engine.module.network
 
     class Wrapped(nn.Module):
         def __init__(self) -> None:
@@ -192,13 +182,13 @@ def test_a_bad_layer_is_named_and_the_last_checkpoint_is_whole(
             y: Tensor = self.poison(self.inner(x, label))
             return y
 
-    t.module.network = Wrapped()
+    t.engine.module.network = Wrapped()
 
     def watch(progress: Progress) -> None:
         if progress.step == 5:
             poison.mode = mode
 
-    t.ema.update = lambda *args: None  # type: ignore[method-assign, assignment]
+    t.engine.ema.update = lambda *args: None  # type: ignore[method-assign, assignment]
     before = {}
 
     def remember(progress: Progress) -> None:
@@ -231,9 +221,9 @@ def test_finite_losses_whose_mean_overflows_are_explained() -> None:
 def test_poisoned_data_is_called_that(tmp_path: Path, dataset: Dataset) -> None:
     t = trainer(tmp_path, dataset)
     values = t.model.spec.encode(dataset.values)
-    row = int(Order(len(t.data.values), t.settings.seed).indices(40, 1))
-    number = int((values == t.data.values[row]).all(1).nonzero())
-    t.data.values[row] = float("nan")
+    row = int(Order(len(t.engine.data.values), t.model.recipe.training.seed).indices(40, 1))
+    number = int((values == t.engine.data.values[row]).all(1).nonzero())
+    t.engine.data.values[row] = float("nan")
     with pytest.raises(NonFiniteError, match=rf"step 2: sample {number} of 32.*the data itself is not finite"):
         t.train(steps=100)
 
@@ -241,18 +231,11 @@ def test_poisoned_data_is_called_that(tmp_path: Path, dataset: Dataset) -> None:
 def test_weights_that_are_not_finite_are_never_written(tmp_path: Path, dataset: Dataset) -> None:
     t = trainer(tmp_path, dataset)
     t.train(steps=3)
-    next(t.module.parameters()).data[:] = float("inf")
+    next(t.engine.module.parameters()).data[:] = float("inf")
     with pytest.raises(NonFiniteError, match="non-finite weights"):
         t.save()
     parts, _ = checkpoint.load(checkpoint.newest(tmp_path / "checkpoints", pytest.fail))  # type: ignore[arg-type]
     assert all(value.isfinite().all() for value in parts["weights"].values())
-
-
-def test_the_rate_warms_up_stays_and_falls(tmp_path: Path, dataset: Dataset) -> None:
-    t = trainer(tmp_path, dataset, "training.learning_rate=0.5", "training.warmup=1000", "training.decay_after=9000")
-    assert t.learning_rate(10) == pytest.approx(0.005)
-    assert t.learning_rate(1000) == t.learning_rate(9000) == 0.5
-    assert t.learning_rate(36_000) == pytest.approx(0.25)
 
 
 def test_nothing_to_resume(tmp_path: Path, dataset: Dataset) -> None:
@@ -264,29 +247,29 @@ def test_a_run_is_wound_back_and_goes_on_with_half_the_step(tmp_path: Path, data
     """A network that fails for two steps at the learning rate it was given, and not at half of it."""
     t = trainer(tmp_path, dataset)
     t.options = replace(t.options, on_nonfinite="rewind")
-    original = t.loss.forward
+    original = t.engine.loss.forward
 
     def fragile(*args: object) -> Tensor:
         losses: Tensor = original(*args)  # type: ignore[arg-type]
-        return losses * (float("nan") if t.steps == 9 and t.rewinds < 2 else 1.0)
+        return losses * (float("nan") if t.steps == 9 and t.engine.rewinds < 2 else 1.0)
 
-    t.loss.forward = fragile  # type: ignore[method-assign, assignment]
-    before = t.learning_rate(10_000)
+    t.engine.loss.forward = fragile  # type: ignore[method-assign, assignment]
+    before = t.engine.learning_rate(10_000)
     assert t.train(steps=30) == "steps"
-    assert (t.steps, t.rewinds) == (30, 2)
-    assert t.learning_rate(10_000) == before / 4
+    assert (t.steps, t.engine.rewinds) == (30, 2)
+    assert t.engine.learning_rate(10_000) == before / 4
     assert [row["rewinds"] for row in rows(tmp_path, "rewind")] == [1, 2]
     assert "non-finite loss at step 10" in str(rows(tmp_path, "rewind")[0]["reason"])
-    assert all(p.isfinite().all() for p in t.module.parameters())
+    assert all(p.isfinite().all() for p in t.engine.module.parameters())
     again = trainer(tmp_path, dataset)
     again.resume(pytest.fail)
-    assert again.learning_rate(10_000) == before / 4
+    assert again.engine.learning_rate(10_000) == before / 4
 
 
 def test_what_does_not_mend_ends_after_three_rewinds(tmp_path: Path, dataset: Dataset) -> None:
     t = trainer(tmp_path, dataset)
     t.options = replace(t.options, on_nonfinite="rewind")
-    t.data.values[int(t.draws.order.indices(40, 1))] = float("nan")
+    t.engine.data.values[int(t.engine.draws.order.indices(40, 1))] = float("nan")
     with pytest.raises(NonFiniteError, match=r"the data itself is not finite; rewound 3 times, in vain"):
         t.train(steps=100)
 
@@ -295,7 +278,7 @@ def test_a_rewind_drops_what_was_recorded_and_kept_beyond(tmp_path: Path, datase
     t = trainer(tmp_path, dataset)
     t.options = replace(t.options, on_nonfinite="rewind")
     failed = []
-    original = t.loss.forward
+    original = t.engine.loss.forward
 
     def fails_once(*args: object) -> Tensor:
         losses: Tensor = original(*args)  # type: ignore[arg-type]
@@ -304,7 +287,7 @@ def test_a_rewind_drops_what_was_recorded_and_kept_beyond(tmp_path: Path, datase
             return losses * float("nan")
         return losses
 
-    t.loss.forward = fails_once  # type: ignore[method-assign, assignment]
+    t.engine.loss.forward = fails_once  # type: ignore[method-assign, assignment]
     t.train(steps=75)  # the only checkpoint by then is that of the beginning, and 2,016 images were measured and kept
     steps = [row["step"] for row in rows(tmp_path, "train")]
     assert steps == [25, 50, 75]
@@ -326,12 +309,3 @@ def test_of_several_averages_the_one_with_the_best_bound_is_the_model(tmp_path: 
     load_weights(saved.module, tmp_path / "model.safetensors")
     for ours, theirs in zip(saved.module.parameters(), t.averaged.module.parameters(), strict=True):
         assert torch.equal(ours, theirs)
-
-
-def test_a_batch_in_parts_is_the_batch(tmp_path: Path, dataset: Dataset) -> None:
-    whole, parts = trainer(tmp_path / "a", dataset), trainer(tmp_path / "b", dataset)
-    parts.options = replace(parts.options, micro_batch=7)
-    for _ in range(5):
-        (loss, norm), (other, other_norm) = whole.step(), parts.step()
-        assert other == pytest.approx(loss, rel=1e-5)
-        assert other_norm == pytest.approx(norm, rel=1e-4)

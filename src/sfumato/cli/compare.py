@@ -346,7 +346,7 @@ def _spent(trainer: "Trainer") -> dict[str, Any]:
         "images_per_second": trainer.images / trainer.seconds if trainer.seconds else 0.0,
         "held_out_loss": trainer.last_measured,
         "threads": torch.get_num_threads(),
-        "device": trainer.device.type,
+        "device": trainer.engine.device.type,
     }
 
 

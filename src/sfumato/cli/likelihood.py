@@ -3,7 +3,7 @@
 The bound (the negative ELBO) is what the noise levels cost, an upper limit for the model that samples with noise. The
 flow is the exact value for the model that samples by the ODE; where the network is perfect both are one. DATA is what
 'train' takes, in the same units; by default the part of the run's own data that was held out. Bare likelihood does not
-tell what is foreign, so three scores that do better stand beside it.
+tell what is foreign, so three scores that do better stand beside it. The processes of torchrun share the samples out.
 """
 
 import argparse
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from sfumato.evaluation.unlike import Reference
     from sfumato.likelihood import Bound, Estimate, Exact
     from sfumato.model import Model
+    from sfumato.world import World
 
 EXAMPLES = """\
 examples:
@@ -94,6 +95,7 @@ def run(args: argparse.Namespace) -> int:
     from sfumato.evaluation import likelihood as measuring
     from sfumato.evaluation import unlike
     from sfumato.model import Model
+    from sfumato.world import joined
 
     model = Model.from_pretrained(args.run_folder, common.pick_device(args.device))
     _check_use(args, model)
@@ -107,42 +109,40 @@ def run(args: argparse.Namespace) -> int:
     reference_values = _training(args, model)
     sets = [x_0] + ([other[0]] if other else [])
     everything = torch.cat([*sets, *([reference_values[1]] if reference_values else [])])
-    seconds = measuring.forecast(model, everything, settings, flow=False)
-    if not args.no_flow:
-        seconds += measuring.forecast(model, x_0, settings, True) - measuring.forecast(model, x_0, settings, False)
-    out.say(
-        f"scoring {len(x_0)} {'sample' if len(x_0) == 1 else 'samples'} of {what}: about {common.duration(seconds)}"
-    )
+    with joined(model.device) as world:
+        seconds = measuring.forecast(model, everything, settings, False, world)
+        if not args.no_flow:
+            with_flow, without = (measuring.forecast(model, x_0, settings, flow, world) for flow in (True, False))
+            seconds += with_flow - without
+        out.say(
+            f"scoring {len(x_0)} {'sample' if len(x_0) == 1 else 'samples'} of {what}: about {common.duration(seconds)}"
+        )
 
-    started = time.monotonic()
-    bound = _bound(model, x_0, settings, "bound")
-    flow = None
-    if not args.no_flow:
-        bar = common.Bar("flow")
-        try:
-            flow = measuring.measure_flow(model, x_0, settings, bar.count)
-        finally:
-            bar.close()
-    reference = None
-    if reference_values:
-        base = _bound(model, reference_values[1], settings, "training data")
-        norms = None
-        if model.recipe.hierarchy is None:
-            norms = unlike.score_norms(model.denoiser, reference_values[1], args.batch)
-        reference = unlike.Reference(base.bits, norms)
-    scores = _scores(model, values, x_0, bound, reference, args.batch)
-    against = None
-    if other is not None:
-        foreign = _bound(model, other[0], settings, other[2])
-        theirs = _scores(model, other[1], other[0], foreign, reference, args.batch)
-        against = {
-            "name": other[2],
-            "bits": foreign.bits.tolist(),
-            "bits_per_dim": _both(foreign.estimate),
-            "auroc": {
-                name: _finite(vars(unlike.auroc(scores[name], theirs[name]))) for name in scores if name in theirs
-            },
-        }
+        started = time.monotonic()
+        bound = _bound(model, x_0, settings, "bound", world)
+        flow = None if args.no_flow else _flow(model, x_0, settings, world)
+        reference = None
+        if reference_values:
+            base = _bound(model, reference_values[1], settings, "training data", world)
+            norms = None
+            if model.recipe.hierarchy is None:
+                norms = unlike.score_norms(measuring.shared(model.denoiser, world), reference_values[1], args.batch)
+            reference = unlike.Reference(base.bits, norms)
+        scores = _scores(model, values, x_0, bound, reference, args.batch, world)
+        against = None
+        if other is not None:
+            foreign = _bound(model, other[0], settings, other[2], world)
+            theirs = _scores(model, other[1], other[0], foreign, reference, args.batch, world)
+            against = {
+                "name": other[2],
+                "bits": foreign.bits.tolist(),
+                "bits_per_dim": _both(foreign.estimate),
+                "auroc": {
+                    name: _finite(vars(unlike.auroc(scores[name], theirs[name]))) for name in scores if name in theirs
+                },
+            }
+    if not world.leads:
+        return 0
     order = bound.bits.argsort()
     shown = min(SHOWN, len(order))
     ends = {"most": order[:shown], "least": order[-shown:].flip(0)}
@@ -286,20 +286,37 @@ def _training(args: argparse.Namespace, model: "Model") -> "tuple[Tensor, Tensor
     return values, encode(model, values, "training data")
 
 
-def _bound(model: "Model", x_0: "Tensor", settings: "Settings", label: str) -> "Bound":
+def _bound(model: "Model", x_0: "Tensor", settings: "Settings", label: str, world: "World") -> "Bound":
     from sfumato.evaluation.likelihood import measure_bound
 
     bar = common.Bar(label)
     try:
-        return measure_bound(model, x_0, settings, bar.count)
+        return measure_bound(model, x_0, settings, bar.count, world)
+    finally:
+        bar.close()
+
+
+def _flow(model: "Model", x_0: "Tensor", settings: "Settings", world: "World") -> "Exact":
+    from sfumato.evaluation.likelihood import measure_flow
+
+    bar = common.Bar("flow")
+    try:
+        return measure_flow(model, x_0, settings, bar.count, world)
     finally:
         bar.close()
 
 
 def _scores(
-    model: "Model", values: "Tensor", x_0: "Tensor", bound: "Bound", reference: "Reference | None", batch: int
+    model: "Model",
+    values: "Tensor",
+    x_0: "Tensor",
+    bound: "Bound",
+    reference: "Reference | None",
+    batch: int,
+    world: "World",
 ) -> "dict[str, Tensor]":
     from sfumato.evaluation import unlike
+    from sfumato.evaluation.likelihood import shared
 
     scores = {"bits": bound.bits}
     compressed = unlike.compressed_bits(values, model.spec)
@@ -308,7 +325,8 @@ def _scores(
     if reference is not None:
         scores["typicality"] = reference.typicality(bound.bits)
         if reference.norms is not None:
-            scores["norms"] = reference.norm_distance(unlike.score_norms(model.denoiser, x_0, batch))
+            norms = unlike.score_norms(shared(model.denoiser, world), x_0, batch)
+            scores["norms"] = reference.norm_distance(norms)
     return {name: scores[name] for name in SCORES if name in scores}
 
 

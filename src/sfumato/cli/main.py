@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from sfumato import __version__
-from sfumato.errors import InputError
+from sfumato.errors import FailedError, InputError
 
 VERBS = {
     "demo": "train on handwritten digits, sample, and show the result, in two minutes",
@@ -93,7 +93,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if isinstance(error, InputError):
             print(f"sfumato {args.verb}: error: {message}", file=sys.stderr)
             return 2
-        if isinstance(error, OSError):
+        if isinstance(error, (FailedError, OSError)):
             print(f"sfumato {args.verb}: failed: {message}", file=sys.stderr)
             return 1
         print(

@@ -156,11 +156,16 @@ def train(trainer: "Trainer", out: Output, device: "torch.device", goal: Goal) -
         if check.warning:
             out.warn(check.warning)
     limit = f"{steps:,} steps" if seconds is None else duration(seconds)
+    engine = trainer.engine
     processes = f", {trainer.world.size} processes" if trainer.world.size > 1 else ""
     out.say(
         f"training {model.recipe.name} on {model.spec.source}: {model.num_parameters:,} parameters, "
-        f"{len(trainer.data.values):,} samples, {limit}, {device.type}{processes}, {trainer.prepare()}"
+        f"{len(engine.data.values):,} samples, {limit}, {device.type}{processes}, {engine.prepare()}"
     )
+    each, needed = engine.forecast()
+    parts = "" if engine.micro_batch is None else f", {engine.micro_batch} samples at a time"
+    time = "" if steps is None else f" and {duration(each * max(steps - trainer.steps, 0))}"
+    out.say(f"it will take about {needed / 2**20:,.0f} MiB{time}; batches of {engine.batch}{parts}")
     bar = Bar("training")
 
     def watch(progress: "Progress") -> None:

@@ -1,11 +1,13 @@
 """Draw samples from a trained model: a picture, an array, or a movie of how they form.
 
-Sample i depends on the seed and on i alone: a longer run of the same seed begins with the same samples.
+Sample i depends on the seed and on i alone: a longer run of the same seed begins with the same samples, and the
+processes of torchrun draw the samples of one.
 """
 
 import argparse
 import os
 import time
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -27,6 +29,7 @@ examples:
   sfumato sample runs/demo -n 16 --seed 7 --out forming.gif
   sfumato sample runs/photos-ddpm --under edm --sampler edm-churn --steps 80
   sfumato sample runs/moons-flow -n 20000 --pairs --out pairs.npz     for reflow
+  torchrun --nproc-per-node 4 -m sfumato sample runs/photos-ddpm -n 50000 --out many.npz
 """
 
 FRAMES = 40  # of a movie, at most
@@ -49,7 +52,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--pairs", action="store_true", help="write into the .npz the noise each sample was made from")
     parser.add_argument("--seed", type=int, default=0, help="which samples (default: 0)")
-    parser.add_argument("--batch", type=common.positive, default=256, help="how many at once (default: 256)")
+    parser.add_argument("--batch", type=common.positive, default=256, help="how many a process at once (default: 256)")
     parser.add_argument(
         "--out", type=Path, metavar="FILE", help=".png, .npz, .gif or .webp (default: .png and .npz in RUN/samples)"
     )
@@ -71,6 +74,7 @@ def run(args: argparse.Namespace) -> int:
     from sfumato import recipes
     from sfumato.model import TOLERANCE, Model
     from sfumato.sampling.methods import ADAPTIVE
+    from sfumato.world import ALONE, joined
 
     out = common.Output(args)
     model = Model.from_pretrained(args.run_folder, common.pick_device(args.device))
@@ -95,7 +99,8 @@ def run(args: argparse.Namespace) -> int:
             )
         if args.under is None:
             _warn_of_unused(out, args, model, sampler)
-    batches = -(-args.count // args.batch)
+    if film and not common.leads():  # who draws the film must have seen all of it
+        return 0
     every = max(1, -(-planned // FRAMES))
     taken = 0
     frames: dict[int, list[Tensor]] = {}
@@ -104,28 +109,35 @@ def run(args: argparse.Namespace) -> int:
     def watch(first: int, row: int, t: "Tensor", x: "Tensor", prediction: "Prediction") -> None:
         nonlocal taken
         taken = max(taken, row + 1)
+        at_once = args.batch * world.size
+        batch, batches = first // at_once, -(-args.count // at_once)
         if planned:
-            bar.count(planned * (first // args.batch) + row + 1, planned * batches)
+            bar.count(planned * batch + row + 1, planned * batches)
         else:
-            bar.update(first / args.count, f"{row + 1} evaluations of batch {first // args.batch + 1} of {batches}")
+            bar.update(first / args.count, f"{row + 1} evaluations of batch {batch + 1} of {batches}")
         if film and (row % every == 0 or row == planned - 1):
             frames.setdefault(row, []).append(model.spec.decode(prediction.x_0.cpu()))
 
     started = time.monotonic()
-    try:
-        samples = model.sample(
-            args.count,
-            seed=args.seed,
-            sampler=sampler,
-            steps=args.steps,
-            eta=args.eta,
-            tolerance=args.tolerance,
-            batch=args.batch,
-            watch=watch,
-        )
-    finally:
-        bar.close()
+    with nullcontext(ALONE) if film else joined(model.device) as world:
+        try:
+            samples = model.sample(
+                args.count,
+                seed=args.seed,
+                sampler=sampler,
+                steps=args.steps,
+                eta=args.eta,
+                tolerance=args.tolerance,
+                batch=args.batch,
+                watch=watch,
+                world=world,
+            )
+        finally:
+            bar.close()
+        taken = int(world.greatest(float(taken))[0])
     seconds = time.monotonic() - started
+    if not world.leads:
+        return 0
     if sampler == ADAPTIVE:
         steps = f"{args.tolerance or TOLERANCE:g}"
     else:
@@ -166,6 +178,8 @@ def _warn_of_unused(out: common.Output, args: argparse.Namespace, model: "Model"
 
 def _through_latents(args: argparse.Namespace, model: "Model", out: common.Output, film: bool) -> int:
     """Sample a hierarchical VAE, which has no sampler."""
+    from sfumato.world import joined
+
     assert model.recipe.hierarchy is not None
     settings = {"sampler": args.sampler, "steps": args.steps, "eta": args.eta, "tolerance": args.tolerance}
     settings["pairs"] = args.pairs or None
@@ -176,8 +190,11 @@ def _through_latents(args: argparse.Namespace, model: "Model", out: common.Outpu
             ".npz"
         )
     started = time.monotonic()
-    samples = model.sample(args.count, seed=args.seed, batch=args.batch)
+    with joined(model.device) as world:
+        samples = model.sample(args.count, seed=args.seed, batch=args.batch, world=world)
     seconds = time.monotonic() - started
+    if not world.leads:
+        return 0
     latents = model.recipe.hierarchy.levels
     written = _write(args, model, samples, f"latents-{latents}", {})
     out.say(

@@ -48,7 +48,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="of the network's products (by trial)",
     )
     flag("--threads", type=common.positive, metavar="N", help="on a CPU (by trial)")
-    flag("--micro-batch", type=common.positive, metavar="N", help="samples at a time, to save memory (the whole batch)")
+    flag("--micro-batch", type=common.positive, metavar="N", help="samples at a time (as memory holds)")
+    flag("--gradient-checkpointing", action="store_true", help="less memory, a third more time, the same result")
     flag(
         "--on-nonfinite",
         choices=("stop", "rewind"),
@@ -132,14 +133,12 @@ def _resumed(args: argparse.Namespace, out: common.Output, device: "torch.device
 
 
 def _options(args: argparse.Namespace) -> "Options":
-    from sfumato.training import Keep, Options
+    from sfumato.training import Compute, Keep, Options
 
     return Options(
         checkpoint_every=args.checkpoint_every,
         keep=Keep(args.keep_last, args.keep_every),
-        micro_batch=args.micro_batch,
-        precision=args.precision,
-        threads=args.threads,
+        compute=Compute(args.micro_batch, args.gradient_checkpointing, args.precision, args.threads),
         on_nonfinite=args.on_nonfinite,
     )
 

@@ -4,12 +4,13 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import torch
 from torch import Tensor
 
-from sfumato.core import Chain, SeededNoise
+from sfumato.core import Chain, Prediction, SeededNoise
+from sfumato.denoisers import Denoiser
 from sfumato.errors import InputError
 from sfumato.hierarchical import MarkovianHVAE
 from sfumato.likelihood import (
@@ -25,6 +26,7 @@ from sfumato.likelihood import (
 )
 from sfumato.model import Model
 from sfumato.numerics import random
+from sfumato.world import ALONE, World
 
 PASSES = 100  # of a hierarchical VAE, unless told
 EXACT_TRACE = 16  # numbers a sample, up to which a trace is taken exactly: it costs one pass backwards for each
@@ -93,15 +95,18 @@ def log_scale(model: Model) -> float:
     return sum(math.log(s) for s in spec.scale) * (numbers if len(spec.scale) == 1 else 1)
 
 
-def measure_bound(model: Model, x_0: Tensor, settings: Settings, progress: Progress | None = None) -> Bound:
+def measure_bound(
+    model: Model, x_0: Tensor, settings: Settings, progress: Progress | None = None, world: World = ALONE
+) -> Bound:
     """The bound of samples in model units, with nats in data units (of densities; probabilities have none).
 
     A hierarchical VAE's is the mean of as many passes as ``evaluations``; it has no levels of noise to visit.
-    Over a chain's levels, over ``steps``, or in continuous time. Raises InputError as ``walk`` and ``estimate`` do.
+    Over a chain's levels, over ``steps``, or in continuous time. All processes of a ``world`` are given all samples,
+    and each returns all numbers. Raises InputError as ``walk`` and ``estimate`` do.
     """
     if isinstance(model.module, MarkovianHVAE):
-        return _shifted(_hierarchy_bound(model.module, x_0, settings, progress), log_scale(model))
-    denoiser = model.denoiser
+        return _shifted(_hierarchy_bound(model.module, x_0, settings, progress, world), log_scale(model))
+    denoiser = shared(model.denoiser, world)
     process, decoder = denoiser.process, model.recipe.build_decoder(model.spec)
     common: dict[str, Any] = {
         "variance": settings.variance,
@@ -123,7 +128,9 @@ def measure_bound(model: Model, x_0: Tensor, settings: Settings, progress: Progr
     return _shifted(bound, log_scale(model))
 
 
-def measure_flow(model: Model, x_0: Tensor, settings: Settings, progress: Progress | None = None) -> Exact:
+def measure_flow(
+    model: Model, x_0: Tensor, settings: Settings, progress: Progress | None = None, world: World = ALONE
+) -> Exact:
     """The value along the probability flow, of samples in model units; nats are in data units, as above."""
     common: dict[str, Any] = {
         "tolerance": settings.tolerance,
@@ -132,34 +139,99 @@ def measure_flow(model: Model, x_0: Tensor, settings: Settings, progress: Progre
         "batch": settings.batch,
         "progress": progress,
     }
+    denoiser = shared(model.denoiser, world)
     if model.spec.grid is None:
-        exact = flow_likelihood(model.denoiser, x_0, **common)
+        exact = flow_likelihood(denoiser, x_0, **common)
     else:
-        exact = dequantised_likelihood(
-            model.denoiser, x_0, model.spec.grid, by=settings.by, draws=settings.draws, **common
-        )
+        exact = dequantised_likelihood(denoiser, x_0, model.spec.grid, by=settings.by, draws=settings.draws, **common)
     return Exact(exact.nats + log_scale(model), exact.variance, exact.dimensions, exact.evaluations)
+
+
+class Shared(Denoiser):
+    """The same beliefs, computed by all processes of a ``world``, each about its rows of the batch.
+
+    All of them ask about the same batch at the same time, and are answered with all of it. So the levels, the noise
+    and the probes of a measurement, drawn for the batch, are those of one process, and so is what a pilot learns from
+    the whole set. ``cond`` must be None: it is opaque, and cannot be shared out. Gradients go back once.
+    """
+
+    def __init__(self, denoiser: Denoiser, world: World) -> None:
+        super().__init__()
+        self.denoiser = denoiser
+        self.process = denoiser.process
+        self.world = world
+
+    def forward(self, x_t: Tensor, t: Tensor, cond: Any = None) -> Prediction:
+        assert cond is None
+        count = len(x_t)
+        if count < self.world.size:
+            return cast(Prediction, self.denoiser(x_t, t, None))
+        first, last = self.world.rows(count)
+        x = _Rows.apply(x_t, self.world)  # type: ignore[no-untyped-call]
+        found = self.denoiser(x, t if t.ndim == 0 else t[first:last], None)
+        variance = None if found.variance is None else self._whole(found.variance, count)
+        return Prediction(self._whole(found.x_0, count), self._whole(found.eps, count), variance)
+
+    def _whole(self, rows: Tensor, count: int) -> Tensor:
+        return cast(Tensor, _Whole.apply(rows, count, self.world))  # type: ignore[no-untyped-call]
+
+
+class _Rows(torch.autograd.Function):
+    """This process's rows; backwards, those of all."""
+
+    @staticmethod
+    def forward(ctx: Any, whole: Tensor, world: World) -> Tensor:
+        ctx.count, ctx.world = len(whole), world
+        first, last = world.rows(len(whole))
+        return whole[first:last].clone()
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
+        return ctx.world.gather(grads[0], ctx.count).to(grads[0].device), None
+
+
+class _Whole(torch.autograd.Function):
+    """The rows of all processes; backwards, this one's."""
+
+    @staticmethod
+    def forward(ctx: Any, rows: Tensor, count: int, world: World) -> Tensor:
+        ctx.rows = world.rows(count)
+        return world.gather(rows, count).to(rows.device)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None]:
+        first, last = ctx.rows
+        return grads[0][first:last], None, None
+
+
+def shared(denoiser: Denoiser, world: World) -> Denoiser:
+    """``denoiser``, shared out among the processes where there are several."""
+    return denoiser if world.size == 1 else Shared(denoiser, world)
 
 
 @torch.no_grad()
 def _hierarchy_bound(
-    hierarchy: MarkovianHVAE, x_0: Tensor, settings: Settings, progress: Progress | None = None
+    hierarchy: MarkovianHVAE, x_0: Tensor, settings: Settings, progress: Progress | None = None, world: World = ALONE
 ) -> Bound:
     passes = settings.evaluations or PASSES
     parts = []
     for i in range(0, len(x_0), settings.batch):
         x = x_0[i : i + settings.batch]
-        found = []
-        for k in range(passes):
-            noise = SeededNoise.samples(random.derive(settings.seed, "pass", k), len(x), i)
-            terms = hierarchy.terms(x, noise)
-            found.append(torch.stack([terms.prior, terms.steps.sum(1), terms.decoder]).double().cpu())
-            if progress is not None:
-                progress(i // settings.batch * passes + k + 1, -(-len(x_0) // settings.batch) * passes)
-        parts.append(torch.stack(found))
-    each = torch.cat(parts, dim=2)  # (passes, 3, B)
-    prior, steps, decoder = each.mean(0)
-    variance = each.sum(1).var(0) / passes if passes > 1 else torch.full_like(prior, math.nan)
+
+        def part(begin: int, end: int, i: int = i, x: Tensor = x) -> Tensor:
+            found = []
+            for k in range(passes):
+                noise = SeededNoise.samples(random.derive(settings.seed, "pass", k), end - begin, i + begin)
+                terms = hierarchy.terms(x[begin:end], noise)
+                found.append(torch.stack([terms.prior, terms.steps.sum(1), terms.decoder], dim=1).double())
+                if progress is not None:
+                    progress(i // settings.batch * passes + k + 1, -(-len(x_0) // settings.batch) * passes)
+            return torch.stack(found, dim=1)
+
+        parts.append(world.shared(len(x), part))
+    each = torch.cat(parts)  # (B, passes, 3)
+    prior, steps, decoder = each.mean(1).unbind(1)
+    variance = each.sum(2).var(1) / passes if passes > 1 else torch.full_like(prior, math.nan)
     none = prior.new_zeros(len(prior), 0)
     return Bound(prior, steps, decoder, none, none, none, variance, x_0[0].numel(), passes)
 
@@ -168,22 +240,23 @@ def _shifted(bound: Bound, nats: float) -> Bound:
     return Bound(**{**vars(bound), "decoder": bound.decoder + nats})
 
 
-def forecast(model: Model, x_0: Tensor, settings: Settings, flow: bool) -> float:
+def forecast(model: Model, x_0: Tensor, settings: Settings, flow: bool, world: World = ALONE) -> float:
     """Seconds that measuring will take: one batch denoised, and one pass backwards, are timed."""
     x = x_0[: settings.batch]
     if isinstance(model.module, MarkovianHVAE):
         started = time.perf_counter()
-        _hierarchy_bound(model.module, x, replace(settings, evaluations=2))
+        _hierarchy_bound(model.module, x, replace(settings, evaluations=2), world=world)
         one = (time.perf_counter() - started) / 2
         return (settings.evaluations or PASSES) * one * -(-len(x_0) // settings.batch)
     t = torch.full((len(x),), 0.5, dtype=torch.float64, device=x.device)
+    denoiser = shared(model.denoiser, world)
     passes = []
     for backwards in (False, True):
         for _ in range(2):  # the first time is not the usual one
             started = time.perf_counter()
             y = x.clone().requires_grad_(backwards)
             with torch.set_grad_enabled(backwards):
-                out = model.denoiser(y, t, None).x_0.sum()
+                out = denoiser(y, t, None).x_0.sum()
                 if backwards:
                     torch.autograd.grad(out, y)
             elapsed = time.perf_counter() - started

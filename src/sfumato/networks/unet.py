@@ -17,6 +17,7 @@ import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from sfumato.errors import InputError
 from sfumato.networks.arguments import even, fits, positive, positives, probability
@@ -34,7 +35,14 @@ from sfumato.networks.layers import (
 
 
 class Block(nn.Module):
-    """A residual block and the attention that follows it, which is the identity where there is none."""
+    """A residual block and the attention that follows it, which is the identity where there is none.
+
+    While ``recomputes`` is set, backward computes the block anew from its input instead of keeping what is inside: a
+    third more time, for a fraction of the memory, and the same gradient to the bit (Chen et al. 2016, "Training deep
+    nets with sublinear memory cost").
+    """
+
+    recomputes: bool = False
 
     def __init__(self, residual: ResidualBlock, attention: nn.Module) -> None:
         super().__init__()
@@ -42,6 +50,12 @@ class Block(nn.Module):
         self.attention = attention
 
     def forward(self, x: Float[Tensor, "b c *s"], embedding: Float[Tensor, "b e"]) -> Float[Tensor, "b d *s"]:
+        if self.recomputes and torch.is_grad_enabled():
+            y: Tensor = checkpoint(self._inside, x, embedding, use_reentrant=False)
+            return y
+        return self._inside(x, embedding)
+
+    def _inside(self, x: Tensor, embedding: Tensor) -> Tensor:
         y: Tensor = self.attention(self.residual(x, embedding))
         return y
 
@@ -160,6 +174,12 @@ class UNet(nn.Module):
         self.up = nn.ModuleList(up)
         self.norm = group_norm(channels[0], groups)
         self.conv_out = zeroed(convolution(dimension, channels[0], outputs * self.shape[0], 3))
+
+    def recompute(self) -> None:
+        """Let every block be computed anew in backward: see ``Block``."""
+        for module in self.modules():
+            if isinstance(module, Block):
+                module.recomputes = True
 
     def forward(
         self,

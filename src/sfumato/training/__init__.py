@@ -1,13 +1,15 @@
-"""Training: state, step, loop, EMA, guards, checkpoints, the record.
+"""Training: engine, loop, EMA, guards, checkpoints, the record.
 
 Every random draw of a run (data order, time, noise, dropout) is a function of (seed, images seen, index in the batch).
 So weights, their average, the optimiser and one integer are the whole state of a run.
 """
 
 from .checkpoint import Keep as Keep
+from .engine import Engine as Engine
+from .execution import Compute as Compute
 from .guards import NonFiniteError as NonFiniteError
-from .loop import Options as Options
 from .loop import Progress as Progress
 from .loop import Trainer as Trainer
+from .options import Options as Options
 from .world import World as World
 from .world import joined as joined

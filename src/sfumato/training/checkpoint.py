@@ -5,15 +5,12 @@ and its parent flushed, and only then are older ones deleted. Neither safetensor
 loading compares every digest, and a damaged folder is moved aside, with a message, for the one before it.
 """
 
-import atexit
 import errno
 import json
 import math
 import os
 import re
 import shutil
-import sys
-import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -159,51 +156,6 @@ def finish(
     return place
 
 
-class Writer:
-    """Saves checkpoints in a thread of its own, one at a time, so that training goes on meanwhile.
-
-    A process that ends waits for the thread; an error that nobody asked for by then is printed.
-    """
-
-    def __init__(self, folder: Path, keep: Keep = Keep()) -> None:
-        self.folder = folder
-        self.keep = keep
-        self._thread: threading.Thread | None = None
-        self._error: BaseException | None = None
-
-    def save(self, images: int, parts: Parts, state: Mapping[str, Any], then: Callable[[], None] | None = None) -> None:
-        """``checkpoint.save`` of the tensors as they are now. Waits for the one before, and raises what that raised."""
-        self.wait()
-        copies = {
-            name: {key: value.detach().to("cpu", copy=True).contiguous() for key, value in tensors.items()}
-            for name, tensors in parts.items()
-        }
-        self._thread = threading.Thread(
-            target=self._write, args=(images, copies, dict(state), then), name="checkpoint", daemon=False
-        )
-        self._thread.start()
-
-    def wait(self) -> None:
-        """Wait until what was saved is on the disk. Raises what went wrong, once."""
-        if self._thread is not None:
-            self._thread.join()
-            self._thread = None
-        if self._error is not None:
-            error, self._error = self._error, None
-            atexit.unregister(self._report)
-            raise error
-
-    def _write(self, images: int, parts: Parts, state: Mapping[str, Any], then: Callable[[], None] | None) -> None:
-        try:
-            save(self.folder, images, parts, state, self.keep, then)
-        except BaseException as error:
-            self._error = error
-            atexit.register(self._report)
-
-    def _report(self) -> None:
-        print(f"sfumato: error: {self._error}", file=sys.stderr)
-
-
 def newest(folder: Path, warn: Callable[[str], None]) -> Path | None:
     """The newest whole checkpoint in ``folder``, or None; damaged ones are moved aside, with a line to ``warn``.
 
@@ -284,30 +236,6 @@ def damage(place: Path) -> str | None:
     if place.name != _place(place.parent, state["images"]).name:
         return f"{STATE} is of another checkpoint, after {state['images']} images"
     return _missing_slices(digests)
-
-
-def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
-    """An optimiser's state as named tensors, "index.field"; its settings belong to the recipe."""
-    state = optimizer.state_dict()["state"]
-    return {f"{i}.{name}": torch.as_tensor(value) for i, fields in state.items() for name, value in fields.items()}
-
-
-def load_optimizer(optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor]) -> None:
-    """The inverse of ``optimizer_tensors``, into an optimiser made with the recipe's settings.
-
-    Raises InputError for a tensor that belongs to none of its parameters.
-    """
-    shapes = {str(i): p.shape for i, p in enumerate(p for group in optimizer.param_groups for p in group["params"])}
-    state: dict[int, dict[str, Tensor]] = {}
-    for key, value in tensors.items():
-        i, _, name = key.partition(".")
-        if i not in shapes or value.shape not in (shapes[i], ()):
-            raise InputError(
-                f"optimizer.safetensors: '{key}' {tuple(value.shape)} fits no parameter; it is of another network than "
-                "config.json's, restore the one that belongs to it"
-            )
-        state.setdefault(int(i), {})[name] = value
-    optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
 
 
 @contextmanager

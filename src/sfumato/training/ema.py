@@ -15,7 +15,7 @@ their earlier states: least squares on the profiles gives the coefficients, whic
 
 import copy
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Generic, TypeVar
@@ -138,3 +138,23 @@ def combine(
         for factor, tensor in zip(c, tensors, strict=True):
             parameter.add_(tensor.to(parameter), alpha=factor)
     return distance
+
+
+def choose(
+    module: M,
+    states: Sequence[tuple[int, Mapping[str, Tensor]]],
+    widths: Sequence[float],
+    images: int,
+    bound: Callable[[M], float],
+) -> tuple[float, dict[float, float]]:
+    """Fill ``module`` with the average after ``images`` whose ``bound`` is the least, of all ``CANDIDATES``.
+
+    ``states`` and ``widths`` are those of ``combine``. Returns (its width, bounds by width); NaN is never the least.
+    """
+    bounds = {}
+    for width in CANDIDATES:
+        combine(module, states, widths, Profile(images, width))
+        bounds[width] = bound(module)
+    best = min(bounds, key=lambda width: math.inf if math.isnan(bounds[width]) else bounds[width])
+    combine(module, states, widths, Profile(images, best))
+    return best, bounds

@@ -46,6 +46,21 @@ class Execution:
         return f"{self.threads} thread{'s' if self.threads > 1 else ''}, {self.precision}"
 
 
+@dataclass(frozen=True)
+class Compute:
+    """What is asked of the computation of steps.
+
+    ``micro_batch`` is how many samples each process takes at a time, by default as many as memory holds. ``precision``
+    and ``threads`` are found by trial unless given. ``gradient_checkpointing`` lets backward compute the blocks of a
+    U-Net anew, which takes less memory and a third more time.
+    """
+
+    micro_batch: int | None = None
+    gradient_checkpointing: bool = False
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    threads: int | None = None
+
+
 def choose(ways: Sequence[Execution], trial: Callable[[Execution], object], key: str) -> Execution:
     """The fastest of ``ways``, or the one remembered for this machine and ``key``; one way is not tried."""
     if len(ways) == 1:

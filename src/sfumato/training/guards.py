@@ -6,8 +6,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from sfumato.errors import FailedError
 
-class NonFiniteError(RuntimeError):
+
+class NonFiniteError(FailedError):
     """A non-finite loss or gradient. The message names the step, the noise levels and the first bad layer."""
 
 

@@ -1,5 +1,6 @@
 """The held-out loss: one fixed set of levels, samples and noises, so that the curve moves only when the model does."""
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +17,8 @@ from .world import ALONE, World
 LEVELS = 8
 SAMPLES = 128
 PLACES = 64  # where the emphasis is recorded
+FIRST = 2_000  # images; each further measurement comes after a quarter more images
+GROWTH = 1.25
 
 
 @dataclass(frozen=True, eq=False)
@@ -91,3 +94,12 @@ def _row(held_out: Tensor, training: Tensor) -> dict[str, Any]:
         "error": float(held_out.std() / len(held_out) ** 0.5) if len(held_out) > 1 else None,
         "train_loss": float(training.mean()),
     }
+
+
+def measure_due(before: int, after: int) -> bool:
+    """Whether one of the marks ``FIRST * GROWTH^k`` images was passed: the same marks in every run."""
+
+    def passed(images: int) -> int:
+        return -1 if images < FIRST else int(math.log(images / FIRST, GROWTH))
+
+    return passed(after) > passed(before)

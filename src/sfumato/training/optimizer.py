@@ -1,0 +1,43 @@
+"""The optimiser of a run, and its state as named tensors."""
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from sfumato.errors import InputError
+
+
+def adamw(
+    weights: Sequence[nn.Parameter], numbers: Sequence[nn.Parameter], rate: float, decay: float
+) -> torch.optim.AdamW:
+    """AdamW (Loshchilov and Hutter 2019) on a network's ``weights``, and without decay on the ``numbers`` beside it."""
+    groups = [
+        {"params": weights, "weight_decay": decay},
+        {"params": numbers, "weight_decay": 0.0},
+    ]
+    return torch.optim.AdamW([group for group in groups if group["params"]], lr=rate, betas=(0.9, 0.99), fused=True)
+
+
+def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
+    """An optimiser's state as named tensors, "index.field"; its settings belong to the recipe."""
+    state = optimizer.state_dict()["state"]
+    return {f"{i}.{name}": torch.as_tensor(value) for i, fields in state.items() for name, value in fields.items()}
+
+
+def load_optimizer(optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor]) -> None:
+    """The inverse of ``optimizer_tensors``, into an optimiser made with the recipe's settings.
+
+    Raises InputError for a tensor that belongs to none of its parameters.
+    """
+    shapes = {str(i): p.shape for i, p in enumerate(p for group in optimizer.param_groups for p in group["params"])}
+    state: dict[int, dict[str, Tensor]] = {}
+    for key, value in tensors.items():
+        i, _, name = key.partition(".")
+        if i not in shapes or value.shape not in (shapes[i], ()):
+            raise InputError(
+                f"optimizer.safetensors: '{key}' {tuple(value.shape)} fits no parameter; it is of another network than "
+                "config.json's, restore the one that belongs to it"
+            )
+        state.setdefault(int(i), {})[name] = value
+    optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})

@@ -1,0 +1,145 @@
+"""The steps, without a folder, a record or a budget around them."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from sfumato import recipes
+from sfumato.data import DataOptions, Dataset, load
+from sfumato.errors import InputError
+from sfumato.model import Model
+from sfumato.training import Compute, Engine, NonFiniteError, Options, Trainer, World
+from sfumato.training.part import Part
+
+SETTINGS = [
+    "network.kind=mlp",
+    "network.width=16",
+    "network.depth=1",
+    "network.dropout=0.1",
+    "training.batch=32",
+    "training.warmup=64",
+]
+ALL = Compute()
+ALONE = World()
+
+
+@pytest.fixture(scope="module")
+def dataset() -> Dataset:
+    return load("moons", DataOptions(count=400))
+
+
+def engine(dataset: Dataset, *settings: str, compute: Compute = ALL, world: World = ALONE) -> Engine:
+    recipe = recipes.read("ddpm", [*SETTINGS, *settings])
+    torch.manual_seed(0)
+    model = Model.fresh(recipe, dataset.spec)
+    return Engine(model, Part(model.spec.encode(dataset.values)), 7 + torch.arange(400), compute, world)
+
+
+def test_a_step_is_a_function_of_seed_and_images_seen(dataset: Dataset) -> None:
+    a, b = engine(dataset), engine(dataset)
+    assert a.step() == b.step()
+    torch.manual_seed(5)
+    assert a.step() == b.step()
+    c = engine(dataset, "training.seed=1")
+    assert c.step() != engine(dataset).step()
+
+
+def test_parts_and_two_numbers_are_all_of_its_state(dataset: Dataset) -> None:
+    whole = engine(dataset, "objective.times=loss-aware", "target=v")
+    for _ in range(5):
+        whole.step()
+    whole.rewinds = 1
+    other = engine(dataset, "objective.times=loss-aware", "target=v")
+    parts = {part: {name: x.clone() for name, x in tensors.items()} for part, tensors in whole.parts().items()}
+    other.fill(parts, whole.images, whole.rewinds, Path("place"))
+    assert (other.images, other.steps) == (160, 5)
+    assert [other.step() for _ in range(3)] == [whole.step() for _ in range(3)]
+    expected, found = whole.parts(), other.parts()
+    assert expected.keys() == found.keys() == {"weights", "averages", "objective", "optimizer"}
+    for part, tensors in expected.items():
+        assert tensors
+        assert found[part].keys() == tensors.keys()
+        assert all(torch.equal(found[part][name], value) for name, value in tensors.items())
+
+
+@pytest.mark.parametrize("part", ["weights", "averages", "objective"])
+def test_a_part_that_is_missing_is_named_by_its_file(dataset: Dataset, part: str) -> None:
+    e = engine(dataset, "objective.times=loss-aware", "target=v")
+    parts = {name: tensors for name, tensors in e.parts().items() if name != part}
+    with pytest.raises(InputError, match=rf"^place.{part}\.safetensors: "):
+        e.fill(parts, 64, 0, Path("place"))
+    assert e.images == 0
+
+
+def test_a_sample_is_called_by_its_number(dataset: Dataset) -> None:
+    e = engine(dataset)
+    row = int(e.draws.order.indices(3, 1))
+    e.data.values[row] = float("nan")
+    with pytest.raises(NonFiniteError, match=rf"step 1: sample {7 + row} of 32.*the data itself is not finite"):
+        e.step()
+    assert e.images == 0
+
+
+def test_the_rate_warms_up_stays_and_falls(dataset: Dataset) -> None:
+    e = engine(dataset, "training.learning_rate=0.5", "training.warmup=1000", "training.decay_after=9000")
+    assert e.learning_rate(10) == pytest.approx(0.005)
+    assert e.learning_rate(1000) == e.learning_rate(9000) == 0.5
+    assert e.learning_rate(36_000) == pytest.approx(0.25)
+
+
+def test_a_batch_in_parts_is_the_batch(dataset: Dataset) -> None:
+    whole, parts = engine(dataset), engine(dataset, compute=Compute(micro_batch=7))
+    for _ in range(5):
+        (loss, norm), (other, other_norm) = whole.step(), parts.step()
+        assert other == pytest.approx(loss, rel=1e-5)
+        assert other_norm == pytest.approx(norm, rel=1e-4)
+
+
+def test_a_batch_smaller_than_the_processes_is_refused(dataset: Dataset) -> None:
+    with pytest.raises(InputError, match=r"^training.batch: 32 samples, for 33 processes; give as many at least$"):
+        engine(dataset, world=World(0, 33))
+
+
+def test_a_batch_that_memory_does_not_hold_is_taken_in_parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from sfumato.training import memory
+
+    dataset = load("digits", DataOptions(limit=100))
+
+    def engine() -> Engine:
+        recipe = recipes.read("ddpm", ["network.width=16", "training.batch=24"])
+        torch.manual_seed(0)
+        options = Options(compute=Compute(precision="float32", threads=1))
+        return Trainer(Model.fresh(recipe, dataset.spec), dataset, tmp_path, torch.device("cpu"), options).engine
+
+    whole = engine()
+    whole.prepare()
+    assert whole.micro_batch is None
+    _, needed = whole.forecast()
+    monkeypatch.setattr(memory, "free", lambda device: int(0.8 * needed / memory.SHARE))
+    parts = engine()
+    parts.prepare()
+    assert parts.micro_batch in (12, 6)
+    assert parts.forecast()[1] <= 0.8 * needed
+    for _ in range(2):
+        assert parts.step() == pytest.approx(whole.step(), rel=1e-4)
+    assert parts.bits()["micro_batch"] == parts.micro_batch
+
+
+def test_gradient_checkpointing_changes_no_bit(tmp_path: Path) -> None:
+    dataset = load("digits", DataOptions(limit=100))
+    losses, needed = [], []
+    for anew in (False, True):
+        recipe = recipes.read("ddpm", ["network.width=16", "network.dropout=0.1", "training.batch=16"])
+        torch.manual_seed(0)
+        options = Options(compute=Compute(None, anew, "float32", 1))
+        engine = Trainer(Model.fresh(recipe, dataset.spec), dataset, tmp_path, torch.device("cpu"), options).engine
+        engine.prepare()
+        losses.append([engine.step() for _ in range(3)])
+        needed.append(engine.forecast()[1])
+    assert losses[0] == losses[1]
+    assert needed[1] < 0.7 * needed[0]
+    points = load("moons", DataOptions(count=50))
+    options = Options(compute=Compute(gradient_checkpointing=True))
+    with pytest.raises(InputError, match=r"^--gradient-checkpointing"):
+        Trainer(Model.fresh(recipes.read("ddpm"), points.spec), points, tmp_path, torch.device("cpu"), options)

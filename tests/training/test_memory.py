@@ -1,0 +1,84 @@
+"""Memory is counted as autograd keeps it, and a batch parted so that it fits."""
+
+import torch
+from torch import nn
+
+from sfumato.networks import UNet
+from sfumato.training.memory import by_sample, fixed, free, kept_for_backward, part_that_fits
+
+
+def test_what_is_kept_of_a_chain_of_products() -> None:
+    """exp keeps its result and the layer its input: two arrays of 4 x 100 floats; the sum keeps nothing."""
+    layer = nn.Linear(100, 100)
+    x = torch.zeros(4, 100, requires_grad=True)
+
+    def losses() -> torch.Tensor:
+        return torch.exp(layer(x * 2.0)).sum(1)
+
+    assert kept_for_backward(losses) == 2 * 4 * 100 * 4
+
+
+def test_storages_count_once() -> None:
+    x = torch.zeros(10, requires_grad=True) * 1.0
+
+    def losses() -> torch.Tensor:
+        return x * x.view(10)
+
+    assert kept_for_backward(losses) == 40
+
+
+def test_the_share_of_a_sample_and_the_rest() -> None:
+    big = torch.zeros(1000, requires_grad=True)
+
+    def losses(count: int) -> torch.Tensor:
+        half = torch.exp(big)  # 4,000 bytes, whatever the batch
+        x = torch.exp(torch.zeros(count, 25, requires_grad=True))  # 100 a sample
+        return x.sum(1) + half.sum()
+
+    assert by_sample(losses, (2, 4)) == by_sample(losses, (1, 3)) == (4000.0, 100.0)
+    assert by_sample(losses, (1, 1)) == (4100.0, 0.0)  # a batch of one does not tell its share
+
+
+def test_blocks_that_are_computed_anew_keep_less_and_give_the_same_gradient() -> None:
+    torch.manual_seed(0)
+    network = UNet((1, 16, 16), width=16, multipliers=[1, 2], attention=[8], dropout=0.3)
+    for p in network.parameters():
+        nn.init.normal_(p, std=0.1)
+    x, label = torch.randn(3, 1, 16, 16), torch.rand(3)
+    for module in network.modules():
+        if type(module).__name__ == "Dropout":
+            module.keys = torch.arange(3)
+
+    def gradients() -> list[torch.Tensor]:
+        network.zero_grad()
+        network(x, label).square().sum().backward()
+        return [p.grad.clone() for p in network.parameters() if p.grad is not None]
+
+    before, kept = gradients(), kept_for_backward(lambda: network(x, label))
+    network.recompute()
+    after, still_kept = gradients(), kept_for_backward(lambda: network(x, label))
+    assert len(before) == len(after) == len(list(network.parameters()))
+    assert all(torch.equal(a, b) for a, b in zip(before, after, strict=True))
+    assert still_kept < 0.5 * kept
+    with torch.no_grad():
+        assert network(x, label).shape == x.shape
+
+
+def test_a_batch_is_halved_until_it_fits() -> None:
+    def needed(samples: int) -> float:
+        return 100 + 10.0 * samples
+
+    assert part_that_fits(64, needed, 10_000) == 64
+    assert part_that_fits(64, needed, 800) == 32  # 0.7 of 800 holds 100 and 46 samples
+    assert part_that_fits(65, needed, 800) == 33
+    assert part_that_fits(64, needed, 50) == 1  # never nothing: it may go well
+    assert part_that_fits(64, needed, None) == 64
+
+
+def test_the_fixed_part_is_weight_gradient_moments_and_averages() -> None:
+    assert fixed([torch.zeros(10, 10), torch.zeros(5)]) == 105 * 24
+
+
+def test_the_system_tells_what_is_free() -> None:
+    told = free(torch.device("cpu"))
+    assert told is None or 2**20 < told < 2**50
