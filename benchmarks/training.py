@@ -11,11 +11,10 @@ is busy for both. `--curves N` trains both for N steps from three seeds each on 
 
 import argparse
 import datetime
+import gc
 import importlib.metadata
 import json
-import os
 import platform
-import resource
 import statistics
 import subprocess
 import sys
@@ -39,8 +38,8 @@ CPU = torch.device("cpu")
 # shape, width, multipliers, sides with attention, batch, the ratio to reach
 NETWORKS = {
     "digits": ((1, 8, 8), 32, [1, 2], [4], 64, 1.5),
-    "small": ((3, 32, 32), 64, [1, 2, 2], [16], 16, 1.9),
-    "cifar": ((3, 32, 32), 128, [1, 2, 2, 2], [16], 4, 2.0),
+    "small": ((3, 32, 32), 64, [1, 2, 2], [16], 32, 1.9),
+    "cifar": ((3, 32, 32), 128, [1, 2, 2, 2], [16], 16, 2.0),
 }
 
 
@@ -194,24 +193,32 @@ def curves(steps: int, precision: str) -> dict[str, object]:
 
 
 def memory(name: str, whose: str, precision: str) -> float:
-    """Peak of resident memory over three steps, less what was there before the model, in MiB."""
+    """The most that the steps of a run of three took, from before its network was made, in MiB.
+
+    A run of the smallest network comes before it, so that what is loaded and compiled once is not counted.
+    """
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as folder:
+
+        def run(name: str, dataset: Dataset) -> None:
+            values = dataset.spec.encode(dataset.values)
+            made = ours(name, dataset, Path(folder), 0, precision) if whose == "sfumato" else Theirs(name, values, 0)
+            for _ in range(3):
+                made.step()
+
+        run("digits", data((1, 8, 8), Path(folder)))
         dataset = data(NETWORKS[name][0], Path(folder))
-        values = dataset.spec.encode(dataset.values)
-        if whose == "diffusers":
-            import diffusers.training_utils  # noqa: F401  (what an import takes is nobody's activations)
-            from diffusers import DDPMScheduler, UNet2DModel  # noqa: F401
-        before = resident()
-        run = ours(name, dataset, Path(folder), 0, precision) if whose == "sfumato" else Theirs(name, values, 0)
-        for _ in range(3):
-            run.step()
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024 - before
+        gc.collect()
+        Path("/proc/self/clear_refs").write_text("5")  # the peak is forgotten
+        before = status("VmHWM")
+        run(name, dataset)
+        return status("VmHWM") - before
 
 
-def resident() -> float:
-    pages = int(Path("/proc/self/statm").read_text().split()[1])
-    return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
+def status(key: str) -> float:
+    """A line of what Linux says of this process, in MiB."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith(key)) / 1024
 
 
 def main() -> None:

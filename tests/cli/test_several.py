@@ -84,14 +84,15 @@ def test_two_processes_draw_the_samples_of_one(run: Path, capsys: pytest.Capture
 
 
 def test_two_processes_score_as_one(run: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
-    np.save(tmp_path / "far.npy", np.random.default_rng(0).normal(3, 1, (12, 2)).astype(np.float32))
-    score = ("likelihood", run, "moons", "-n", 12, "--evaluations", 30, "--against", tmp_path / "far.npy")
+    np.save(tmp_path / "far.npy", np.random.default_rng(0).normal(3, 1, (8, 2)).astype(np.float32))
+    score = ("likelihood", run, "moons", "-n", 8, "--evaluations", 20, "--against", tmp_path / "far.npy")
+    score += ("--tolerance", "1e-3")
     ours, _ = alone(capsys, *score, "--batch", 4, *written(tmp_path / "one"))
     theirs, said = together(*score, "--batch", 8, *written(tmp_path / "two"))
     near(ours, theirs)
-    assert said.count("bits/dim of 12 samples") == 1
+    assert said.count("bits/dim of 8 samples") == 1
     one, two = (list(csv.DictReader((tmp_path / f"{name}.csv").read_text().splitlines())) for name in ("one", "two"))
-    assert len(one) == 12
+    assert len(one) == 8
     assert {"bound_bits_per_dim", "flow_bits_per_dim", "norms"} <= set(one[0])
     for row, other in zip(one, two, strict=True):
         near({name: float(x) for name, x in row.items()}, {name: float(x) for name, x in other.items()})
@@ -164,9 +165,9 @@ def same(ours, theirs, at_least=1):
             found += one.isfinite().any().item()
     assert found >= at_least
 
-ddpm, x = model("ddpm", small + ["process.schedule.steps=20", "target=v"])
+ddpm, x = model("ddpm", small + ["process.schedule.steps=8", "target=v"])
 deep, y = model("mhvae", [])
-learned, z = model("improved-ddpm", small + ["process.schedule.steps=20"])
+learned, z = model("improved-ddpm", small + ["process.schedule.steps=8"])
 with joined(torch.device("cpu")) as world:
     assert world.size == 2
     def both(measure, model, data, **settings):
@@ -175,7 +176,7 @@ with joined(torch.device("cpu")) as world:
     both(measure_bound, ddpm, x, evaluations=16)
     both(measure_bound, ddpm, x, evaluations=None)
     both(measure_bound, learned, z, evaluations=None)
-    both(measure_flow, ddpm, x, probes=2, draws=2, tolerance=1e-2)
+    both(measure_flow, ddpm, x[:6], probes=2, draws=2, tolerance=1e-2)
     both(measure_flow, ddpm, x[:6], probes=1, by="uniform", draws=2, tolerance=1e-2)
     both(measure_bound, deep, y, evaluations=3)
     whole = score_norms(shared(ddpm.denoiser, world), x, 6)

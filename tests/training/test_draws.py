@@ -11,7 +11,7 @@ from sfumato.model import Model
 from sfumato.objectives import optimal_transport
 from sfumato.training import Trainer
 from sfumato.training.step import Batch, Draws
-from sfumato.training.world import World
+from sfumato.world import World
 
 
 @pytest.fixture(scope="module")

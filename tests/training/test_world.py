@@ -17,7 +17,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from sfumato.training.world import ALONE, World
+from sfumato.world import ALONE, World
 
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
 # Dropout, so that masks are seen to belong to samples; an odd batch, so that the two have different shares.

@@ -165,7 +165,7 @@ def train(trainer: "Trainer", out: Output, device: "torch.device", goal: Goal) -
     each, needed = engine.forecast()
     parts = "" if engine.micro_batch is None else f", {engine.micro_batch} samples at a time"
     time = "" if steps is None else f" and {duration(each * max(steps - trainer.steps, 0))}"
-    out.say(f"it will take about {needed / 2**20:,.0f} MiB{time}; batches of {engine.batch}{parts}")
+    out.say(f"it will take about {needed / 2**20:,.0f} MiB beside the data{time}; batches of {engine.batch}{parts}")
     bar = Bar("training")
 
     def watch(progress: "Progress") -> None:

@@ -71,6 +71,12 @@ def full_precision(x: Tensor) -> torch.autocast:
     return torch.autocast(x.device.type, enabled=False)
 
 
+def at_hand(x: Tensor) -> Tensor:
+    """``x`` in the type that products have around here: the automatic one where there is one, else x's own."""
+    kind = x.device.type
+    return x.to(torch.get_autocast_dtype(kind)) if torch.is_autocast_enabled(kind) else x
+
+
 class ResidualBlock(nn.Module):
     """Two convolutions with the noise embedding added between them, around a shortcut.
 

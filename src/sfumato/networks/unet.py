@@ -27,6 +27,7 @@ from sfumato.networks.layers import (
     ResidualBlock,
     SelfAttention,
     Upsample,
+    at_hand,
     convolution,
     full_precision,
     group_norm,
@@ -195,6 +196,7 @@ class UNet(nn.Module):
         angles = [2**n * torch.pi * x for n in self.fourier]
         with full_precision(x):  # where data has its last digits
             x = self.conv_in(torch.cat([x, *(wave for angle in angles for wave in (angle.sin(), angle.cos()))], dim=1))
+        x = at_hand(x)
         skips = [x]
         for stage in self.down:
             x = stage(x, embedding, skips)

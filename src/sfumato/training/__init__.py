@@ -4,6 +4,9 @@ Every random draw of a run (data order, time, noise, dropout) is a function of (
 So weights, their average, the optimiser and one integer are the whole state of a run.
 """
 
+from sfumato.world import World as World
+from sfumato.world import joined as joined
+
 from .checkpoint import Keep as Keep
 from .engine import Engine as Engine
 from .execution import Compute as Compute
@@ -11,5 +14,3 @@ from .guards import NonFiniteError as NonFiniteError
 from .loop import Progress as Progress
 from .loop import Trainer as Trainer
 from .options import Options as Options
-from .world import World as World
-from .world import joined as joined

@@ -18,6 +18,7 @@ from sfumato.denoisers import NetworkDenoiser
 from sfumato.errors import InputError
 from sfumato.model import Model, fill
 from sfumato.networks import UNet
+from sfumato.world import World
 
 from . import guards, memory
 from .ema import EMA
@@ -25,7 +26,6 @@ from .execution import Compute, Execution, Precision, choose
 from .optimizer import adamw, load_optimizer, optimizer_tensors
 from .part import Part
 from .step import Batch, Draws, Losses
-from .world import World
 
 
 class Engine:

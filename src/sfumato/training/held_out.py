@@ -10,9 +10,9 @@ from torch import Tensor, nn
 from sfumato.data.order import permutation
 from sfumato.numerics import random
 from sfumato.objectives import Loss
+from sfumato.world import ALONE, World
 
 from .part import Part, source
-from .world import ALONE, World
 
 LEVELS = 8
 SAMPLES = 128

@@ -15,6 +15,7 @@ from torch import Tensor
 from sfumato.data import Dataset, split
 from sfumato.errors import InputError
 from sfumato.model import Model, save_weights
+from sfumato.world import ALONE, World
 
 from . import checkpoint, guards, signals
 from .checkpoint import Keep
@@ -26,7 +27,6 @@ from .lock import Lock
 from .options import DEFAULTS, Options
 from .part import Part
 from .record import Record
-from .world import ALONE, World
 from .writer import Writer
 
 LOG_EVERY = 25  # steps to a row of the record
