@@ -168,31 +168,6 @@ def same(ours, theirs, at_least=1):
 ddpm, x = model("ddpm", small + ["process.schedule.steps=8", "target=v"])
 deep, y = model("mhvae", [])
 learned, z = model("improved-ddpm", small + ["process.schedule.steps=8"])
-with joined(torch.device("cpu")) as world:
-    assert world.size == 2
-    def both(measure, model, data, **settings):
-        ours = measure(model, data, Settings(batch=3, **settings))
-        same(ours, measure(model, data, Settings(batch=6, **settings), None, world), 2)
-    both(measure_bound, ddpm, x, evaluations=16)
-    both(measure_bound, ddpm, x, evaluations=None)
-    both(measure_bound, learned, z, evaluations=None)
-    both(measure_flow, ddpm, x[:6], probes=2, draws=2, tolerance=1e-2)
-    both(measure_flow, ddpm, x[:6], probes=1, by="uniform", draws=2, tolerance=1e-2)
-    both(measure_bound, deep, y, evaluations=3)
-    whole = score_norms(shared(ddpm.denoiser, world), x, 6)
-    torch.testing.assert_close(whole, score_norms(ddpm.denoiser, x, 3), rtol=1e-5, atol=1e-6)
-    for made, settings in ((ddpm, {"sampler": "ancestral", "steps": 5}), (deep, {})):
-        ours = made.sample(9, seed=3, first=5, batch=2, **settings)
-        torch.testing.assert_close(made.sample(9, seed=3, first=5, batch=2, world=world, **settings), ours)
-        torch.testing.assert_close(made.sample(1, seed=3, first=13, world=world, **settings), ours[8:])
-    # Gradients of sums over all rows, and of one row alone.
-    a, b = (x.clone().requires_grad_() for _ in range(2))
-    t = torch.linspace(0.2, 0.9, len(x), dtype=torch.float64)
-    for denoiser, at in ((ddpm.denoiser, a), (shared(ddpm.denoiser, world), b)):
-        found = denoiser(at, t, None)
-        (found.x_0.square().sum() + found.eps[7].sum()).backward()
-    torch.testing.assert_close(b.grad, a.grad)
-
 def fails(first, last):
     if first:
         raise ValueError("mine")
@@ -200,6 +175,29 @@ def fails(first, last):
 
 try:
     with joined(torch.device("cpu"), 60) as world:
+        assert world.size == 2
+        def both(measure, model, data, **settings):
+            ours = measure(model, data, Settings(batch=3, **settings))
+            same(ours, measure(model, data, Settings(batch=6, **settings), None, world), 2)
+        both(measure_bound, ddpm, x, evaluations=16)
+        both(measure_bound, ddpm, x, evaluations=None)
+        both(measure_bound, learned, z, evaluations=None)
+        both(measure_flow, ddpm, x[:6], probes=2, draws=2, tolerance=1e-2)
+        both(measure_flow, ddpm, x[:6], probes=1, by="uniform", draws=2, tolerance=1e-2)
+        both(measure_bound, deep, y, evaluations=3)
+        whole = score_norms(shared(ddpm.denoiser, world), x, 6)
+        torch.testing.assert_close(whole, score_norms(ddpm.denoiser, x, 3), rtol=1e-5, atol=1e-6)
+        for made, settings in ((ddpm, {"sampler": "ancestral", "steps": 5}), (deep, {})):
+            ours = made.sample(9, seed=3, first=5, batch=2, **settings)
+            torch.testing.assert_close(made.sample(9, seed=3, first=5, batch=2, world=world, **settings), ours)
+            torch.testing.assert_close(made.sample(1, seed=3, first=13, world=world, **settings), ours[8:])
+        # Gradients of sums over all rows, and of one row alone.
+        a, b = (x.clone().requires_grad_() for _ in range(2))
+        t = torch.linspace(0.2, 0.9, len(x), dtype=torch.float64)
+        for denoiser, at in ((ddpm.denoiser, a), (shared(ddpm.denoiser, world), b)):
+            found = denoiser(at, t, None)
+            (found.x_0.square().sum() + found.eps[7].sum()).backward()
+        torch.testing.assert_close(b.grad, a.grad)
         world.shared(5, fails)
 except LostProcessError as error:
     print(f"{world.rank}: {error}")
