@@ -23,10 +23,12 @@ TIMEOUT = 300.0  # seconds until a process that does not answer is taken for los
 
 @dataclass(frozen=True)
 class World:
-    """Process ``rank`` of ``size``."""
+    """Process ``rank`` of ``size``. ``group`` is their name to torch, None for all that have joined."""
 
     rank: int = 0
     size: int = 1
+    timeout: float = TIMEOUT
+    group: "dist.ProcessGroup | None" = None
 
     @property
     def leads(self) -> bool:
@@ -37,20 +39,25 @@ class World:
         """The part (first, last + 1) of ``count`` rows that is this process's."""
         return count * self.rank // self.size, count * (self.rank + 1) // self.size
 
-    def total(self, *numbers: float) -> list[float]:
-        """Sums over the processes, the same on all of them."""
+    def apart(self) -> "World":
+        """The same processes, to be talked to from another thread than the one that talks to these."""
         if self.size == 1:
-            return list(numbers)
-        held = torch.tensor(numbers, dtype=torch.float64)
-        dist.all_reduce(held)
-        return [float(x) for x in held]
+            return self
+        group = dist.new_group(backend="gloo", timeout=timedelta(seconds=self.timeout))
+        return World(self.rank, self.size, self.timeout, group)
+
+    def sum(self, x: Tensor) -> Tensor:
+        """``x`` itself, summed over the processes where it is, without waiting for a GPU."""
+        if self.size > 1:
+            dist.all_reduce(x, group=self.group)
+        return x
 
     def greatest(self, *numbers: float) -> list[float]:
         """The greatest of each over the processes, the same on all of them."""
         if self.size == 1:
             return list(numbers)
         held = torch.tensor(numbers, dtype=torch.float64)
-        dist.all_reduce(held, op=dist.ReduceOp.MAX)
+        dist.all_reduce(held, op=dist.ReduceOp.MAX, group=self.group)
         return [float(x) for x in held]
 
     def gather(self, rows: Tensor, count: int) -> Tensor:
@@ -62,7 +69,7 @@ class World:
         padded = torch.zeros((longest, *rows.shape[1:]), dtype=rows.dtype)
         padded[: len(rows)] = rows.cpu()
         parts = [torch.empty_like(padded) for _ in range(self.size)]
-        dist.all_gather(parts, padded)
+        dist.all_gather(parts, padded, group=self.group)
         ends = [World(rank, self.size).rows(count) for rank in range(self.size)]
         return torch.cat([part[: last - first] for part, (first, last) in zip(parts, ends, strict=True)])
 
@@ -83,13 +90,13 @@ class World:
         longest = int(self.greatest(float(len(data)))[0])
         padded = torch.zeros(self.size, longest, dtype=torch.uint8)
         padded[self.rank, : len(data)] = data
-        dist.all_reduce(padded)
+        dist.all_reduce(padded, group=self.group)
         return [bytes(row.tolist()).decode().rpartition("\n")[0] for row in padded]
 
     def wait(self) -> None:
         """Until all processes have come here."""
         if self.size > 1:
-            dist.barrier()
+            dist.barrier(group=self.group)
 
 
 class LostProcessError(FailedError):
@@ -112,7 +119,7 @@ def joined(device: torch.device, timeout: float = TIMEOUT) -> Iterator[World]:
         return
     backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
     dist.init_process_group(backend, timeout=timedelta(seconds=timeout))
-    world = World(dist.get_rank(), size)
+    world = World(dist.get_rank(), size, timeout)
     try:
         yield world
         world.wait()  # a group that one process leaves early is torn from under the others

@@ -181,16 +181,16 @@ def test_another_count_is_measured_anew_and_not_trained(done: Path, monkeypatch:
 def test_a_training_that_was_interrupted_goes_on_to_the_same_end(
     done: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    step = Engine.step
+    step = Engine.queue
 
-    def interrupted(engine: Engine) -> tuple[float, float]:
+    def interrupted(engine: Engine) -> None:
         if engine.model.recipe.name == "flow" and engine.steps == 1:
             signal.raise_signal(signal.SIGINT)
-        return step(engine)
+        step(engine)
 
     out = tmp_path / "a folder"
     with monkeypatch.context() as patch:
-        patch.setattr(Engine, "step", interrupted)
+        patch.setattr(Engine, "queue", interrupted)
         assert run(out, "ddpm,flow") == 130
     said = capsys.readouterr().out.splitlines()[-1]
     assert said.startswith("go on with: sfumato compare moons --recipes ddpm,flow --steps 3 --out")
@@ -261,14 +261,14 @@ def test_a_run_that_had_not_begun_is_begun(tmp_path: Path, capsys: pytest.Captur
 def test_one_that_diverges_does_not_stop_the_others(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    step = Engine.step
+    step = Engine.queue
 
-    def diverges(engine: Engine) -> tuple[float, float]:
+    def diverges(engine: Engine) -> None:
         if engine.model.recipe.name == "ddpm":
             raise NonFiniteError("non-finite loss at step 1")
-        return step(engine)
+        step(engine)
 
-    monkeypatch.setattr(Engine, "step", diverges)
+    monkeypatch.setattr(Engine, "queue", diverges)
     assert run(tmp_path / "c", "ddpm,flow") == 0
     assert "ddpm: no training: non-finite loss at step 1" in capsys.readouterr().out
     rows = read(tmp_path / "c")["recipes"]

@@ -76,7 +76,9 @@ def test_a_sample_is_called_by_its_number(dataset: Dataset) -> None:
     e = engine(dataset)
     row = int(e.draws.order.indices(3, 1))
     e.data.values[row] = float("nan")
-    with pytest.raises(NonFiniteError, match=rf"step 1: sample {7 + row} of 32.*the data itself is not finite"):
+    with pytest.raises(
+        NonFiniteError, match=rf"step 1: sample {7 + row} in a batch of 32.*the data itself is not finite"
+    ):
         e.step()
     assert e.images == 0
 

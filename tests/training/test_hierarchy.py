@@ -97,7 +97,8 @@ def test_a_bad_layer_is_named_without_a_noise_level(tmp_path: Path, dataset: Dat
     network = t.engine.module.generator.networks[1]  # type: ignore[union-attr, index]
     network.head = Poison(network.head)  # type: ignore[union-attr, operator, index]
     with pytest.raises(
-        NonFiniteError, match=r"step 4: samples .* and 27 more of 32; first bad layer: generator.networks.1.head"
+        NonFiniteError,
+        match=r"step 4: samples .* and 27 more in .*; first bad layer: generator.networks.1.head",
     ):
         t.engine.step()
     assert checkpoint.newest(tmp_path / "checkpoints", pytest.fail) is not None

@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -70,7 +71,7 @@ def workers(process: subprocess.Popen[str]) -> list[int]:
     return [int(word) for word in path.read_text().split()]
 
 
-def rows(run: Path, kind: str) -> list[dict[str, float]]:
+def rows(run: Path, kind: str) -> list[dict[str, Any]]:
     return [row for row in map(json.loads, (run / "metrics.jsonl").read_text().splitlines()) if row["kind"] == kind]
 
 
@@ -122,6 +123,20 @@ def test_what_one_began_two_go_on_with(alone: Path, tmp_path: Path) -> None:
     same(alone, out, [25, 50, 75, 100])
 
 
+def test_what_two_began_in_shards_one_goes_on_with_and_the_other_way_round(alone: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    train(2, "moons", *SMALL, "--steps", 50, "--out", out, "--shard", "--micro-batch", 20)
+    assert len(list((out / "checkpoints").glob("*/weights-*-of-2.safetensors"))) == 4
+    train(1, "--resume", out, "--steps", 75)
+    train(2, "--resume", out, "--steps", 100, "--shard")
+    same(alone, out, [25, 50, 75, 100])
+    ours, theirs = (load_file(run / "model.safetensors") for run in (alone, out))
+    for name, value in ours.items():
+        torch.testing.assert_close(theirs[name], value, rtol=1e-3, atol=1e-5)
+    ours, theirs = (rows(run, "average")[-1]["bounds"] for run in (alone, out))
+    assert [bound for _, bound in theirs] == pytest.approx([bound for _, bound in ours], rel=1e-5)
+
+
 def test_sigterm_to_two_processes_ends_them_with_a_checkpoint(tmp_path: Path) -> None:
     out = tmp_path / "run"
     with training(2, out) as process:
@@ -154,7 +169,8 @@ def test_rows_are_shared_out_once_each() -> None:
 
 def test_alone_nothing_is_asked_of_anybody() -> None:
     assert ALONE.leads
-    assert ALONE.total(1.5, 2.0) == [1.5, 2.0]
+    assert ALONE.sum(torch.ones(2)).tolist() == [1, 1]
+    assert ALONE.apart() is ALONE
     assert ALONE.greatest(3.0) == [3.0]
     assert ALONE.tell("words") == ["words"]
     rows = torch.arange(6).reshape(3, 2)
@@ -168,7 +184,8 @@ with joined(torch.device("cpu")) as world:
     first, last = world.rows(5)
     rows = torch.arange(10.0).reshape(5, 2)
     assert torch.equal(world.gather(rows[first:last], 5), rows)
-    assert world.total(1.0, world.rank) == [2.0, 1.0]
+    for among in (world, world.apart()):
+        assert among.sum(torch.tensor([1.0, world.rank])).tolist() == [2.0, 1.0]
     assert world.greatest(world.rank, -world.rank) == [1.0, 0.0]
     assert world.tell("from " + "zero" * (1 - world.rank)) == ["from zero", "from "]
     assert world.leads == (world.rank == 0)

@@ -320,8 +320,14 @@ def _trainer(
         return trainer
     if entry.folder.exists():  # nothing had been trained yet
         shutil.rmtree(entry.folder)
-    _, model = runs.begin(source, entry.recipe, dataset, goal, wanted=entry.folder)
-    return Trainer(model, dataset, entry.folder, device)
+    return runs.begin(
+        source,
+        entry.recipe,
+        dataset,
+        goal,
+        lambda model, folder: Trainer(model, dataset, folder, device),
+        wanted=entry.folder,
+    )
 
 
 def _train(trainer: "Trainer", goal: runs.Goal, device: "torch.device", out: common.Output) -> dict[str, Any]:

@@ -46,8 +46,12 @@ def run(args: argparse.Namespace) -> int:
     recipe = recipes.read("digits")
     goal: runs.Goal = {"seconds": args.budget}
     dataset = runs.load("digits", recipe, out)
-    folder, model = runs.begin("digits", recipe, dataset, goal, wanted=args.out, name="demo")
-    trainer = Trainer(model, dataset, folder, device)
+
+    def make(model: "Model", folder: Path) -> Trainer:
+        return Trainer(model, dataset, folder, device)
+
+    trainer = runs.begin("digits", recipe, dataset, goal, make, wanted=args.out, name="demo")
+    folder = trainer.run
     reason = runs.train(trainer, out, device, goal)
     averaged = trainer.averaged
     gallery = runs.finish(folder, averaged, dataset)

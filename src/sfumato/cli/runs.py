@@ -1,7 +1,7 @@
 """The life of a run, shared by the verbs: read the data, make the folder, train, finish with samples and a report."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -41,11 +41,19 @@ def load(source: str, recipe: "Recipe", out: Output) -> "Dataset":
 
 
 def begin(
-    source: str, recipe: "Recipe", dataset: "Dataset", goal: Goal, *, wanted: Path | None, name: str | None = None
-) -> "tuple[Path, Model]":
-    """The folder of a new run (``wanted``, or runs/``name``, or runs/SOURCE-RECIPE) and its untrained model.
+    source: str,
+    recipe: "Recipe",
+    dataset: "Dataset",
+    goal: Goal,
+    make: "Callable[[Model, Path], Trainer]",
+    *,
+    wanted: Path | None,
+    name: str | None = None,
+) -> "Trainer":
+    """The trainer that ``make`` makes of an untrained model, in the folder of a new run: ``wanted``, or runs/``name``,
+    or runs/SOURCE-RECIPE.
 
-    Everything that can be refused is, before a folder is made.
+    Everything that can be refused is, before there is a folder.
     """
     from sfumato.data import BUILT_IN
     from sfumato.files import write_text
@@ -54,11 +62,13 @@ def begin(
     _refuse(model, dataset, source)
     default = f"{dataset.spec.source.removesuffix('.npy').removesuffix('.npz') or 'data'}-{recipe.name}"
     folder = _new_folder(wanted, name or default)
+    trainer = make(model, folder)
+    folder.mkdir(parents=True, exist_ok=True)
     origin = source if source in BUILT_IN else str(Path(source).expanduser().resolve())
     write_text(folder / "run.json", json.dumps({"source": origin, "goal": goal}, indent=2) + "\n")
     write_text(folder / "config.json", json.dumps(model.config(), indent=2, ensure_ascii=False) + "\n")
     write_text(folder / "README.md", model.card())
-    return folder, model
+    return trainer
 
 
 def untrained(recipe: "Recipe", dataset: "Dataset") -> "Model":
@@ -238,5 +248,4 @@ def _new_folder(wanted: Path | None, name: str) -> Path:
             wanted, n = stem.with_name(f"{stem.name}-{n}"), n + 1
     elif wanted.exists() and (not wanted.is_dir() or any(wanted.iterdir())):
         raise InputError(f"--out {wanted}: exists and is not an empty folder; choose another, or --resume {wanted}")
-    wanted.mkdir(parents=True, exist_ok=True)
     return wanted

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     import torch
 
     from sfumato.data import Dataset
+    from sfumato.model import Model
     from sfumato.training import Options, Trainer, World
 
 EXAMPLES = """\
@@ -50,6 +51,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     flag("--threads", type=common.positive, metavar="N", help="on a CPU (by trial)")
     flag("--micro-batch", type=common.positive, metavar="N", help="samples at a time (as memory holds)")
     flag("--gradient-checkpointing", action="store_true", help="less memory, a third more time, the same result")
+    flag("--shard", action="store_true", help="with torchrun: each process keeps a part of every weight")
     flag(
         "--on-nonfinite",
         choices=("stop", "rewind"),
@@ -72,7 +74,7 @@ def run(args: argparse.Namespace) -> int:
     device = common.pick_device(args.device)
     with joined(device, args.timeout) as world:
         begun = _resumed(args, out, device, world) if args.resume else _begun(args, out, device, world)
-        trainer, folder = begun.trainer, begun.folder
+        trainer, folder = begun.trainer, begun.trainer.run
         reason = runs.train(trainer, out, device, begun.goal)
     if not world.leads:
         return signals.STATUSES.get(reason, 0)
@@ -96,7 +98,6 @@ _ENDS = {"interrupted": "interrupted", "terminated": "ended by SIGTERM", "asked"
 
 
 class _Begun(NamedTuple):
-    folder: Path
     trainer: "Trainer"
     dataset: "Dataset"
     goal: runs.Goal
@@ -109,12 +110,13 @@ def _begun(args: argparse.Namespace, out: common.Output, device: "torch.device",
     recipe = recipes.read(args.recipe or "ddpm", args.overrides)
     dataset = runs.load(args.source, recipe, out)
     goal = _goal(args) or {"steps": recipe.training.steps}
-    if world.leads:
-        folder, model = runs.begin(args.source, recipe, dataset, goal, wanted=args.out)
-        world.tell(str(folder))
-    else:
-        folder, model = Path(world.tell("")[0]), runs.untrained(recipe, dataset)
-    return _Begun(folder, Trainer(model, dataset, folder, device, _options(args), world), dataset, goal)
+
+    def make(model: "Model", folder: Path) -> "Trainer":
+        return Trainer(model, dataset, Path(world.tell(str(folder))[0]), device, _options(args), world)
+
+    if not world.leads:
+        return _Begun(make(runs.untrained(recipe, dataset), Path()), dataset, goal)
+    return _Begun(runs.begin(args.source, recipe, dataset, goal, make, wanted=args.out), dataset, goal)
 
 
 def _resumed(args: argparse.Namespace, out: common.Output, device: "torch.device", world: "World") -> _Begun:
@@ -129,7 +131,7 @@ def _resumed(args: argparse.Namespace, out: common.Output, device: "torch.device
     if world.leads:
         for stale in ("results.json", "gallery.json", "gallery.npz"):  # they tell of the weights before
             (folder / stale).unlink(missing_ok=True)
-    return _Begun(folder, trainer, dataset, goal)
+    return _Begun(trainer, dataset, goal)
 
 
 def _options(args: argparse.Namespace) -> "Options":
@@ -138,7 +140,7 @@ def _options(args: argparse.Namespace) -> "Options":
     return Options(
         checkpoint_every=args.checkpoint_every,
         keep=Keep(args.keep_last, args.keep_every),
-        compute=Compute(args.micro_batch, args.gradient_checkpointing, args.precision, args.threads),
+        compute=Compute(args.micro_batch, args.gradient_checkpointing, args.precision, args.threads, args.shard),
         on_nonfinite=args.on_nonfinite,
     )
 

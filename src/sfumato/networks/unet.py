@@ -207,8 +207,9 @@ class UNet(nn.Module):
         x = F.silu(self.norm(x))
         with full_precision(x):
             x = self.conv_out(x.to(self.conv_out.weight.dtype))
-        for axis, length in enumerate(self.shape[1:], start=2):
-            x = x.narrow(axis, 0, length)
+        if any(self.padding):
+            for axis, length in enumerate(self.shape[1:], start=2):
+                x = x.narrow(axis, 0, length)
         return x
 
 

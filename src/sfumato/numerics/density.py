@@ -1,6 +1,7 @@
 """A density on [0, 1] to be learned: constant on equal cells, with exact distribution function and quantiles."""
 
 import math
+from collections.abc import Callable
 
 import torch
 from jaxtyping import Float
@@ -19,6 +20,7 @@ class Density(nn.Module):
     def __init__(self, cells: int) -> None:
         super().__init__()
         self.change = nn.Parameter(torch.zeros(cells))
+        self._squares: Tensor | None = None  # (sum, count) of those that the gradient at hand is made of
 
     def _log_masses(self) -> Tensor:
         return torch.log_softmax(SPEED * self.change.double(), 0)
@@ -49,13 +51,26 @@ class Density(nn.Module):
         cell = (torch.searchsorted(knots, u.detach().contiguous(), right=True) - 1).clamp(0, K - 1)
         return (cell + (u - knots[cell]) / (knots[cell + 1] - knots[cell])) / K
 
+    def variance_surrogate(self, values: Float[Tensor, "b"], log_prob: Float[Tensor, "b"]) -> Float[Tensor, "b"]:
+        """Zero, with the gradient that lowers the variance of ``mean(values)``, drawn with density ``exp(log_prob)``.
 
-def variance_surrogate(values: Float[Tensor, "b"], log_prob: Float[Tensor, "b"]) -> Float[Tensor, "b"]:
-    """Zero, with the gradient that lowers the variance of ``mean(values)``, drawn with density ``exp(log_prob)``.
+        For an estimate ``m(x) / p(x)`` of ``integral m`` the second moment is ``integral m^2 / p``, whose gradient is
+        ``-E[value^2 grad log p]``: no gradient of m is needed. ``settle`` puts it in units that do not depend on m.
+        """
+        squares = values.detach().double().square()
+        if log_prob.requires_grad:
+            added = torch.stack((squares.sum(), squares.new_tensor(len(squares))))
+            self._squares = added if self._squares is None else self._squares + added
+        pull = -squares * log_prob
+        return (pull - pull.detach()).to(values)
 
-    For an estimate ``m(x) / p(x)`` of ``integral m`` the second moment is ``integral m^2 / p``, whose gradient is
-    ``-E[value^2 grad log p]``: no gradient of m is needed. Values are taken in units of their root mean square.
-    """
-    squares = values.detach().double().square()
-    pull = -squares / squares.mean().clamp(min=1e-30) * log_prob
-    return (pull - pull.detach()).to(values)
+    def forget(self) -> None:
+        """Begin another gradient."""
+        self._squares = None
+
+    def settle(self, total: Callable[[Tensor], Tensor]) -> None:
+        """Divide the gradient by the mean square of all values that it is made of; ``total`` sums over processes."""
+        if self._squares is not None and self.change.grad is not None:
+            squares, count = total(self._squares)
+            self.change.grad.div_((squares / count).clamp(min=1e-30))
+        self._squares = None

@@ -18,7 +18,6 @@ from sfumato.core.levels import expand
 from sfumato.core.terms import Form, finest, noise_errors, prior_term, step_term
 from sfumato.denoisers import Denoiser, NetworkDenoiser
 from sfumato.errors import InputError
-from sfumato.numerics.density import variance_surrogate
 
 from .objective import Objective
 from .times import TimeSampler
@@ -66,7 +65,7 @@ class BoundLoss(Objective):
         errors = noise_errors(prediction, x_0, z, level, self.form).flatten(1).sum(1)
         steps = 0.5 * (1 - first) * process.rate(t) * errors / D
         if isinstance(schedule, LearnedLogSNR):
-            steps = steps + variance_surrogate(steps, schedule.log_density(level.logsnr))
+            steps = steps + schedule.density.variance_surrogate(steps, schedule.log_density(level.logsnr))
         at_first = process.level(first)
         decoded = self.decoder.log_prob(x_0, _noisy(x_0, noise(2, x_0), at_first), at_first)
         losses: Tensor = steps + (prior_term(process, x_0) - decoded) / D

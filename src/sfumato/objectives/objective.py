@@ -9,7 +9,6 @@ from torch import Tensor, nn
 
 from sfumato.core import Level, NoiseSource
 from sfumato.denoisers import Denoiser
-from sfumato.numerics.density import variance_surrogate
 
 from .times import TimeSampler
 
@@ -89,8 +88,8 @@ class Objective(Loss[Denoiser]):
         if weight is None:
             return losses
         weighted = losses * weight.to(losses)
-        log_prob = self.times.log_prob(t)
-        return weighted if log_prob is None else weighted + variance_surrogate(weighted, log_prob)
+        surrogate = self.times.variance_surrogate(weighted, t)
+        return weighted if surrogate is None else weighted + surrogate
 
     def evenly(
         self,

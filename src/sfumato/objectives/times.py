@@ -39,8 +39,8 @@ class TimeSampler(ABC):
         """What a loss at ``t`` counts for, so that the mean stays that over even times; None for 1."""
         return None
 
-    def log_prob(self, t: Float[Tensor, "b"]) -> Float[Tensor, "b"] | None:
-        """The log of the density with which ``t`` was drawn, with a gradient where that is learned; None where not."""
+    def variance_surrogate(self, values: Float[Tensor, "b"], t: Float[Tensor, "b"]) -> Float[Tensor, "b"] | None:
+        """``Density.variance_surrogate`` of what was computed at ``t``, where the times are learned; None where not."""
         return None
 
     def even(self, uniform: Float[Tensor, "b"]) -> Float[Tensor, "b"]:
@@ -148,8 +148,12 @@ class LossAware(nn.Module, TimeSampler):
         return (-self.log_prob(t)).exp().detach()
 
     def log_prob(self, t: Float[Tensor, "b"]) -> Float[Tensor, "b"]:
+        """The log-density with which a time was drawn, relative to the even one; its gradient is the cells'."""
         inside = t - 0.5 / self.base.steps if isinstance(self.base, ChainTimes) else t
         return self.density.log_prob(inside)
+
+    def variance_surrogate(self, values: Float[Tensor, "b"], t: Float[Tensor, "b"]) -> Float[Tensor, "b"]:
+        return self.density.variance_surrogate(values, self.log_prob(t))
 
     def even(self, uniform: Float[Tensor, "b"]) -> Float[Tensor, "b"]:
         return self.base(uniform)

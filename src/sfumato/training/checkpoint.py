@@ -25,6 +25,7 @@ from torch import Tensor
 from sfumato import __version__
 from sfumato.errors import InputError
 from sfumato.files import beside, digest, flush, flush_folder, sweep
+from sfumato.world import ALONE, World
 
 FORMAT = 1  # of a checkpoint; raised when an older reader could misread a newer one
 MANIFEST = "manifest.json"
@@ -76,23 +77,50 @@ def save(
     state: Mapping[str, Any],
     keep: Keep = Keep(),
     then: Callable[[], None] | None = None,
+    world: World = ALONE,
 ) -> Path:
     """Write the named ``parts`` and the JSON ``state`` as ``folder``/000000012800, call ``then``, and return its path.
 
-    A whole checkpoint of the same count is left as it is; a damaged one is moved aside. Raises InputError when the disk
-    is full or refuses; whatever is raised, what was there before is whole and nothing half written stays.
+    A whole checkpoint of the same count is left as it is; a damaged one is moved aside. The processes of a ``world``
+    write their slices (``write_parts``), each a file; the first does all else. Raises InputError when the disk is full
+    or refuses, on all processes; whatever is raised, what was there before is whole and nothing half written stays.
     """
     place = _place(folder, images)
-    if damage(place) is not None:
-        stump = begin(folder, images)
-        try:
-            finish(stump, state, write_parts(stump, parts), keep)
-        finally:
+    stump = None
+    try:
+        with _agreed(world):
+            if world.leads and damage(place) is not None:
+                stump = begin(folder, images)
+        if told := world.tell(str(stump or ""))[0]:
+            digests: dict[str, str] = {}
+            with _agreed(world):
+                digests = write_parts(Path(told), parts, world.rank, world.size)
+            written = [json.loads(text) for text in world.tell(json.dumps(digests))]
+            with _agreed(world):
+                if stump is not None:
+                    finish(stump, state, {name: text for files in written for name, text in files.items()}, keep)
+    finally:
+        if stump is not None:
             shutil.rmtree(stump, ignore_errors=True)
-    if then is not None:
+    if then is not None and world.leads:
         with _told(folder.parent, folder):
             then()
     return place
+
+
+@contextmanager
+def _agreed(world: World) -> Iterator[None]:
+    """Something that one process is refused is refused to all, or the others would wait for it."""
+    refused: InputError | None = None
+    try:
+        yield
+    except InputError as error:
+        if world.size == 1:
+            raise
+        refused = error
+    for text in world.tell(str(refused or "")):
+        if text:
+            raise refused or InputError(text)
 
 
 def begin(folder: Path, images: int) -> Path:

@@ -17,6 +17,7 @@ import copy
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Generic, TypeVar
 
@@ -24,6 +25,8 @@ import torch
 from torch import Tensor, nn
 
 from sfumato.errors import InputError
+
+from .shards import like, local
 
 M = TypeVar("M", bound=nn.Module)
 
@@ -85,14 +88,18 @@ class EMA(Generic[M]):
         self.widths = tuple(widths)
         self.modules: list[M] = [copy.deepcopy(module).eval().requires_grad_(False) for _ in widths]
         self._powers = [Profile(1, width).gamma + 1 for width in widths]
-        self._averages: list[list[Tensor]] = [list(average.parameters()) for average in self.modules]
+
+    @cached_property
+    def _averages(self) -> list[list[Tensor]]:
+        """Their memory, found when it is first asked for: by then they are where they stay."""
+        return [[local(p.detach()) for p in average.parameters()] for average in self.modules]
 
     @torch.no_grad()
     def update(self, parameters: Sequence[Tensor], images_seen: int, batch: int) -> None:
         """Move the averages towards the module's ``parameters``, in their order, whose step has just been made."""
         kept = 1 - min(batch / images_seen, 1.0)
         for average, power in zip(self._averages, self._powers, strict=True):
-            torch._foreach_lerp_(average, [*parameters], 1 - kept**power)
+            torch._foreach_lerp_(average, [local(p.detach()) for p in parameters], 1 - kept**power)
 
     def state(self) -> dict[str, Tensor]:
         """Every average's parameters as "width/name": what is kept of the past, and what a checkpoint holds."""
@@ -114,7 +121,7 @@ class EMA(Generic[M]):
                 raise InputError(
                     f"{path}: '{name}' does not fit; the averages are of another network than config.json's"
                 )
-            own[name].copy_(state[name])
+            own[name].copy_(like(state[name], own[name]))
         for average in self.modules:
             for mine, its in zip(average.buffers(), module.buffers(), strict=True):
                 mine.copy_(its)

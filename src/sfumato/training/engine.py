@@ -1,9 +1,11 @@
 """What a run computes: steps, and the state that they move. Knows nothing of a folder, a budget or a record."""
 
+import copy
 import hashlib
 import json
 import math
 import time
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -18,9 +20,10 @@ from sfumato.denoisers import NetworkDenoiser
 from sfumato.errors import InputError
 from sfumato.model import Model, fill
 from sfumato.networks import UNet
+from sfumato.numerics.density import Density
 from sfumato.world import World
 
-from . import guards, memory
+from . import guards, memory, shards
 from .ema import EMA
 from .execution import Compute, Execution, Precision, choose
 from .optimizer import adamw, load_optimizer, optimizer_tensors
@@ -49,14 +52,19 @@ class Engine:
         self._samples = samples
         self.images = 0
         self.rewinds = 0
-        self.module = model.module.to(self.device).train()
+        self.module = model.module.train()
+        self.ema = EMA(self.module)
+        if compute.shard:
+            self._shard()
+        for module in (self.module, *self.ema.modules):
+            module.to(self.device)
         self.loss = model.recipe.build_loss(model.spec).to(self.device)
         self.draws = Draws(data, Order(len(samples), settings.seed), self.loss, settings.seed, settings.augment)
-        self.ema = EMA(self.module)
         self._weights = list(self._network.parameters())
         held = {id(p) for p in self._weights}
         # A learned schedule's numbers and loss-aware times: few, with gradients that are not to shrink the network's.
         self._numbers = [p for p in (*self.module.parameters(), *self.loss.parameters()) if id(p) not in held]
+        self._densities = [m for m in (*self.module.modules(), *self.loss.modules()) if isinstance(m, Density)]
         self._optimizer = adamw(self._weights, self._numbers, settings.learning_rate, settings.weight_decay)
         self._losses = Losses(self.module, self.loss, torch.float32)
         self.execution: Execution | None = None
@@ -66,8 +74,10 @@ class Engine:
             if not isinstance(self._network, UNet):
                 raise InputError("--gradient-checkpointing: for a U-Net; this network is small, leave it out")
             self._network.recompute()
+        self._unseen: list[tuple[int, Tensor, Tensor]] = []  # (images before, loss, norm) of steps not looked at
+        self._optimizer.found_inf = self._bad = torch.zeros((), device=self.device)  # type: ignore[attr-defined]
         self._shared: nn.Module = self._losses
-        if world.size > 1:
+        if world.size > 1 and not compute.shard:
             self._shared = DistributedDataParallel(self._losses, gradient_as_bucket_view=True)
             self._shared.require_forward_param_sync = False  # buffers never change
 
@@ -81,6 +91,14 @@ class Engine:
         """Where a bad layer is looked for: not in a schedule that is learned, which has none."""
         return self.module.network if isinstance(self.module, NetworkDenoiser) else self.module
 
+    def _shard(self) -> None:
+        if self._world.size == 1:
+            raise InputError("--shard: parts a network among processes; start several with torchrun")
+        for module in (self.module, *self.ema.modules):
+            if not isinstance(module, NetworkDenoiser):
+                raise InputError("--shard: for the network of a diffusion model; a hierarchical VAE is small")
+            shards.shard(module.network, self.device)
+
     @property
     def steps(self) -> int:
         """Steps made so far."""
@@ -88,58 +106,105 @@ class Engine:
 
     def step(self) -> tuple[float, float]:
         """One update. Returns (loss, norm of the gradient before clipping)."""
-        settings = self._settings
-        first, last = self._world.rows(self.batch)
-        batch = self.draws.batch(self.images, self.batch, (first, last))
-        size = self.micro_batch or last - first
+        self.queue()
+        return self.look()[-1]
+
+    def queue(self) -> None:
+        """One update, which a GPU is given to do and not waited for.
+
+        From a loss or a norm that is not finite on, weights stay as they are, until ``look`` tells of it.
+        """
+        batch = self.draws.batch(self.images, self.batch, self._world.rows(self.batch))
         self._optimizer.zero_grad(set_to_none=True)
-        total, bad = 0.0, ""
-        for begin in range(0, last - first, size):
-            part = batch.rows(begin, begin + size)
-            sync = begin + size >= last - first  # gradients travel once, with the last ones
-            losses = self._backward(part, sync)
-            value = float(losses.sum())
-            total += value
-            if not math.isfinite(value) and not bad:
-                bad = self._explain(part, losses)
-        loss, found = self._world.total(total / self.batch, float(bool(bad)))
-        if found or not math.isfinite(loss):
-            raise guards.NonFiniteError(f"non-finite loss at step {self.steps + 1}: {self._told(bad)}")
-        norm = float(torch.nn.utils.clip_grad_norm_(self._weights, settings.clip))
-        if self._numbers:
-            norm = math.hypot(norm, float(torch.nn.utils.clip_grad_norm_(self._numbers, settings.clip)))
-        if not math.isfinite(norm):
-            raise guards.explain_gradient(self.steps + 1, self._logsnr(batch), self._network)
+        for density in self._densities:
+            density.forget()
+        loss = torch.zeros((), dtype=torch.float64, device=self.device)
+        for part, last in self._parts(batch):
+            loss += self._backward(part, last).sum()  # gradients travel once, with the last ones
+        loss = self._world.sum(loss) / self.batch
+        norm = self._clip()
+        self._bad.copy_(torch.maximum(self._bad, (~(loss + norm).isfinite()).float()))
+        self._unseen.append((self.images, loss, norm))
         self.images += self.batch
         for group in self._optimizer.param_groups:
             group["lr"] = self.learning_rate(self.images)
         self._optimizer.step()
         self.ema.update(list(self.module.parameters()), self.images, self.batch)
-        return loss, norm
+
+    def look(self) -> list[tuple[float, float]]:
+        """(Loss, norm of the gradient before clipping) of the steps since the last look, which have then been made.
+
+        Raises NonFiniteError, on all processes, for the first that is not finite, and is where that step began.
+        """
+        unseen, self._unseen = self._unseen, []
+        if not unseen:
+            return []
+        found: list[list[float]] = torch.stack([torch.stack(seen[1:]) for seen in unseen]).tolist()
+        for (images, _, _), (loss, norm) in zip(unseen, found, strict=True):
+            if not math.isfinite(loss + norm):
+                self.images = images
+                self._bad.zero_()
+                raise self._explained(loss)
+        return [(loss, norm) for loss, norm in found]
 
     def _backward(self, part: Batch, sync: bool) -> Tensor:
         """Add the gradient of these samples' share of the mean over the batch; their losses (b,)."""
         shared = self._shared
         if isinstance(shared, DistributedDataParallel):
             shared.require_backward_grad_sync = sync
+        elif self._compute.shard:
+            shards.synchronise(self._network, sync)
         losses: Tensor = shared(part)
         # Processes average their gradients, of which each is to be a part of the sum.
         torch.autograd.backward(losses.sum() * (self._world.size / self.batch))
         return losses.detach()
 
-    def _explain(self, part: Batch, losses: Tensor) -> str:
-        return guards.explain_loss(
-            losses,
-            part.x_0,
-            self._samples[part.samples.cpu()],
-            self._logsnr(part),
-            self._network,
-            lambda: self._losses(part),
-        )
+    def _clip(self) -> Tensor:
+        """The norm of the whole gradient, from before its clipping. Whoever wraps the network leaves out the numbers.
 
-    def _told(self, bad: str) -> str:
-        told = self._world.tell(bad)
-        return "; ".join(f"process {rank}: {text}" if len(told) > 1 else text for rank, text in enumerate(told) if text)
+        The numbers' own norm is clipped by itself.
+        """
+        if self._compute.shard:
+            for p in self._numbers:
+                assert p.grad is not None
+                self._world.sum(p.grad.div_(self._world.size))
+        for density in self._densities:
+            density.settle(self._world.sum)
+        norms = [
+            shards.whole(torch.nn.utils.clip_grad_norm_(parameters, self._settings.clip)).double()
+            for parameters in (self._weights, self._numbers)
+            if parameters
+        ]
+        norm: Tensor = torch.stack(norms).norm()
+        return norm
+
+    def _explained(self, loss: float) -> guards.NonFiniteError:
+        """What is wrong with the step at hand, which all processes compute once more to tell."""
+        batch = self.draws.batch(self.images, self.batch, self._world.rows(self.batch))
+        logsnr = self._logsnr(batch)
+        if math.isfinite(loss):
+            self._optimizer.zero_grad(set_to_none=True)
+            for part, sync in self._parts(batch):
+                self._backward(part, sync)
+            found = int(self._world.greatest(float(guards.last_bad_gradient(self._network)))[0])
+            if logsnr is not None:
+                high, low = self._world.greatest(float(logsnr.max()), -float(logsnr.min()))
+                logsnr = torch.tensor([-low, high])
+            return guards.explain_gradient(self.steps + 1, logsnr, self._network, found)
+        with torch.no_grad(), guards.bad_layers(self._network) as layers:
+            losses = torch.cat([self._losses(part) for part, _ in self._parts(batch)])
+        told = self._world.tell(
+            guards.explain_losses(losses, batch.x_0, self._samples[batch.samples.cpu()], logsnr, layers)
+        )
+        texts = [f"process {rank}: {text}" if len(told) > 1 else text for rank, text in enumerate(told) if text]
+        return guards.NonFiniteError(f"non-finite loss at step {self.steps + 1}: {'; '.join(texts)}")
+
+    def _parts(self, batch: Batch) -> Iterator[tuple[Batch, bool]]:
+        """This process's rows in as many parts as every process has, and whether a part is the last one."""
+        rows = len(batch.x_0)
+        count = min(-(-self._share // (self.micro_batch or self._share)), self.batch // self._world.size)
+        for i in range(count):
+            yield batch.rows(rows * i // count, rows * (i + 1) // count), i == count - 1
 
     def _logsnr(self, batch: Batch) -> Tensor | None:
         levels = self.loss.levels(self.module, batch.uniform)
@@ -158,17 +223,48 @@ class Engine:
     def parts(self) -> dict[str, dict[str, Tensor]]:
         """The tensors of a checkpoint, by part and name: those that the next step changes.
 
-        Raises NonFiniteError for weights that are not finite.
+        Where the network is sharded, this process's part of them, and only the first process has those that are not.
+        Raises NonFiniteError, on all processes, for weights that are not finite.
         """
-        for name, p in self.module.named_parameters():
-            if not p.isfinite().all():
-                raise guards.NonFiniteError(f"non-finite weights at step {self.steps}; first bad layer: {name}")
-        return {
+        bad = [name for name, p in self.module.named_parameters() if not shards.local(p).isfinite().all()]
+        if found := [name for name in self._world.tell(bad[0] if bad else "") if name]:
+            raise guards.NonFiniteError(f"non-finite weights at step {self.steps}; first bad layer: {found[0]}")
+        parts = {
             "weights": self.module.state_dict(),
             "averages": self.ema.state(),
             "objective": self.loss.state_dict(),
             "optimizer": optimizer_tensors(self._optimizer),
         }
+        return {name: self._own(tensors) for name, tensors in parts.items()}
+
+    def _own(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        return {
+            name: shards.local(tensor)
+            for name, tensor in tensors.items()
+            if self._world.leads or shards.sharded(tensor) or tensor.ndim == 0
+        }
+
+    def past(self) -> dict[str, dict[str, Tensor]]:
+        """The averages as a part of a checkpoint."""
+        return {"averages": self._own(self.ema.state())}
+
+    def averages(self) -> dict[str, Tensor]:
+        """What ``EMA.state`` gives, whole; all processes call it."""
+        return {name: shards.whole(tensor) for name, tensor in self.ema.state().items()}
+
+    def averaged_state(self) -> dict[str, Tensor]:
+        """The weights of the longest average, whole, copied to the CPU; all processes call it."""
+        state = self.ema.modules[-1].state_dict()
+        return {name: shards.whole(tensor).detach().to("cpu", copy=True) for name, tensor in state.items()}
+
+    def averaged(self) -> Model:
+        """A model of its own memory with the weights of the longest average, whole; all processes call it."""
+        if not self._compute.shard:
+            return Model(copy.deepcopy(self.ema.modules[-1]), self.model.spec, self.model.recipe)
+        model = Model.fresh(self.model.recipe, self.model.spec)
+        model.module.load_state_dict(self.averaged_state())
+        model.module.to(self.device).eval().requires_grad_(False)
+        return model
 
     def fill(self, parts: dict[str, dict[str, Tensor]], images: int, rewinds: int, place: Path) -> None:
         """The inverse of ``parts``, some of which it keeps, after so many images and rewinds.
@@ -176,7 +272,9 @@ class Engine:
         Raises InputError that names a file of ``place`` where tensors do not fit.
         """
         for name, module in {"weights": self.module, "objective": self.loss}.items():
-            fill(module, parts.get(name, {}), place / f"{name}.safetensors")
+            own, given = module.state_dict(), parts.get(name, {})
+            fitting = {key: shards.like(value, own[key]) if key in own else value for key, value in given.items()}
+            fill(module, fitting, place / f"{name}.safetensors")
         self.ema.load(parts.get("averages", {}), self.module, place / "averages.safetensors")
         load_optimizer(self._optimizer, parts.get("optimizer", {}))
         self.images, self.rewinds = images, rewinds
@@ -220,7 +318,7 @@ class Engine:
             counts = (1, min(3, self.batch))
             self._kept = memory.by_sample(self._losses_of_first, counts)
         whatever, each = self._kept
-        return memory.fixed(self._weights) + whatever + samples * each
+        return memory.fixed(shards.local(p) for p in self._weights) + whatever + samples * each
 
     @property
     def _share(self) -> int:
@@ -244,6 +342,7 @@ class Engine:
             **asdict(self.prepare()),
             "micro_batch": self.micro_batch,
             "processes": self._world.size,
+            "sharded": self._compute.shard,
             "device": self.device.type,
         }
 
@@ -266,6 +365,8 @@ class Engine:
             precisions = [given.precision]
         elif isinstance(self._network, UNet) and not self.loss.differentiates:
             precisions = ["float32", "bfloat16"] if cpu else ["bfloat16"]
+        if self._world.size > 1 and self._compute.shard:  # whose parts no process can try alone
+            precisions = precisions[-1:]
         threads = [given.threads] if given.threads else sorted({1, most} if cpu and self._world.size == 1 else {most})
         return [Execution(count, precision) for count in threads for precision in precisions]
 

@@ -52,13 +52,15 @@ class Compute:
 
     ``micro_batch`` is how many samples each process takes at a time, by default as many as memory holds. ``precision``
     and ``threads`` are found by trial unless given. ``gradient_checkpointing`` lets backward compute the blocks of a
-    U-Net anew, which takes less memory and a third more time.
+    U-Net anew, which takes less memory and a third more time. With ``shard`` each of several processes keeps a part of
+    every weight.
     """
 
     micro_batch: int | None = None
     gradient_checkpointing: bool = False
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     threads: int | None = None
+    shard: bool = False
 
 
 def choose(ways: Sequence[Execution], trial: Callable[[Execution], object], key: str) -> Execution:

@@ -1,6 +1,7 @@
 """What stops a run: a loss or a gradient that is not finite, said in terms that help."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -8,41 +9,49 @@ from torch import Tensor, nn
 
 from sfumato.errors import FailedError
 
+from .shards import local
+
 
 class NonFiniteError(FailedError):
     """A non-finite loss or gradient. The message names the step, the noise levels and the first bad layer."""
 
 
-def explain_loss(
-    losses: Tensor,
-    x_0: Tensor,
-    samples: Tensor,
-    logsnr: Tensor | None,
-    network: nn.Module,
-    rerun: Callable[[], object],
-) -> str:
-    """Why ``losses`` (B,) are not all finite; ``rerun`` repeats the forward pass.
+def explain_losses(losses: Tensor, x_0: Tensor, samples: Tensor, logsnr: Tensor | None, layers: Sequence[str]) -> str:
+    """Why ``losses`` (B,) are not all finite, or "" if they are.
 
-    ``samples`` (B,) say which of the data ``x_0`` are; ``logsnr`` (B,) are the levels, where the loss has any.
+    ``samples`` (B,) say which of the data ``x_0`` are; ``logsnr`` (B,) are the levels, where the loss has any;
+    ``layers`` are those that ``bad_layers`` found.
     """
     bad = ~losses.isfinite()
-    if not bad.any():  # each is finite, and their mean overflows
-        bad = torch.ones_like(bad)
-    where = f"{_named(samples[bad.cpu()])} of {len(losses)}"
+    if not bad.any():
+        if losses.sum().isfinite():
+            return ""
+        bad = torch.ones_like(bad)  # each is finite, and their mean overflows
+    where = f"{_named(samples[bad.cpu()])} in a batch of {len(losses)}"
     if logsnr is not None:
         where += f", at log-SNR {_span(logsnr[bad])}"
     if not x_0[bad].isfinite().all():
         cause = "the data itself is not finite"
     else:
-        cause = f"first bad layer: {_first_bad_layer(network, rerun)}"
+        layer = layers[0] if layers else "none, the loss itself overflows; lower training.learning_rate"
+        cause = f"first bad layer: {layer}"
     return f"{where}; {cause}"
 
 
-def explain_gradient(step: int, logsnr: Tensor | None, network: nn.Module) -> NonFiniteError:
-    """The error for a step whose loss is finite and whose gradient is not."""
-    bad = [name for name, p in network.named_parameters() if p.grad is not None and not p.grad.isfinite().all()]
-    # Backward runs from the output: of the layers in the order of definition, the last is where it began.
-    layer = bad[-1] if bad else "none by itself, the norm overflows; lower training.learning_rate"
+def last_bad_gradient(network: nn.Module) -> int:
+    """The number of the last parameter, of those of this process, whose gradient is not finite; -1 if all are.
+
+    Backward runs from the output: of the layers in the order of definition, the last is where it began.
+    """
+    gradients = [p.grad for p in network.parameters()]
+    bad = [i for i, grad in enumerate(gradients) if grad is not None and not local(grad).isfinite().all()]
+    return bad[-1] if bad else -1
+
+
+def explain_gradient(step: int, logsnr: Tensor | None, network: nn.Module, found: int) -> NonFiniteError:
+    """The error for a step whose loss is finite and whose gradient is not; ``found`` by ``last_bad_gradient``."""
+    names = [name for name, _ in network.named_parameters()]
+    layer = names[found] if found >= 0 else "none by itself, the norm overflows; lower training.learning_rate"
     where = "" if logsnr is None else f" (log-SNR {_span(logsnr)})"
     return NonFiniteError(f"non-finite gradient at step {step}{where}; first bad layer: {layer}")
 
@@ -59,7 +68,9 @@ def _span(logsnr: Tensor) -> str:
     return f"{low:.2f}" if low == high else f"{low:.2f} to {high:.2f}"
 
 
-def _first_bad_layer(network: nn.Module, rerun: Callable[[], object]) -> str:
+@contextmanager
+def bad_layers(network: nn.Module) -> Iterator[list[str]]:
+    """The layers whose output is found not finite while the context lasts, the first one first."""
     found: list[str] = []
 
     def hook(name: str) -> Callable[[nn.Module, Any, Any], None]:
@@ -72,9 +83,7 @@ def _first_bad_layer(network: nn.Module, rerun: Callable[[], object]) -> str:
     # Children finish before their parents, so the first name found is the innermost layer.
     handles = [m.register_forward_hook(hook(name)) for name, m in network.named_modules() if name]
     try:
-        with torch.no_grad():
-            rerun()
+        yield found
     finally:
         for handle in handles:
             handle.remove()
-    return found[0] if found else "none, the loss itself overflows; lower training.learning_rate"

@@ -1,10 +1,9 @@
 """The training loop."""
 
-import copy
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import NoneType
 from typing import Any
@@ -21,7 +20,7 @@ from . import checkpoint, guards, signals
 from .checkpoint import Keep
 from .ema import CANDIDATES, KEPT, choose
 from .engine import Engine, fingerprint
-from .execution import Execution, Watch, keep_memory
+from .execution import Watch, keep_memory
 from .held_out import HeldOut, measure_due
 from .lock import Lock
 from .options import DEFAULTS, Options
@@ -81,8 +80,10 @@ class Trainer:
         bound = model.recipe.build_bound(model.spec).to(device)
         self._bound = HeldOut.of(bound, rest, self.engine.data, settings.seed, world)
         self._chosen: Model | None = None
-        self._writer = Writer(run / "checkpoints", options.keep)
-        self._past = Writer(run / "averages", Keep(KEPT, best=False))
+        self._writing = world.leads or options.compute.shard
+        writers = [world.apart() if options.compute.shard else ALONE for _ in range(2)]
+        self._writer = Writer(run / "checkpoints", options.keep, writers[0])
+        self._past = Writer(run / "averages", Keep(KEPT, best=False), writers[1])
 
     @property
     def averaged(self) -> Model:
@@ -167,7 +168,10 @@ class Trainer:
         before, first_step = self.seconds, self.steps
         closing = 0.0  # what the last measurement and checkpoint took: kept back from the budget
         held_up = 0.0  # by the last checkpoint
-        window: list[tuple[float, float]] = []  # (loss, seconds) of the steps since the last row
+        window: list[tuple[float, float]] = []  # (loss, norm) of the steps since the last row
+        stepping = 0.0  # seconds that they took
+        # A GPU is given steps to do, and waited for when something is to be written.
+        waits = 1 if self.engine.device.type == "cpu" else LOG_EVERY
         self._chosen = None
         if self.images == 0:
             self.save()
@@ -178,42 +182,50 @@ class Trainer:
             reason, save_due = self._agree(
                 heard(), over, now - saved > max(self.options.checkpoint_every, 100 * held_up)
             )
+            if reason is None and steps is not None and self.steps >= steps:
+                reason = "steps"
+            if reason is not None or save_due:
+                window += self.engine.look()
             if reason is not None:
                 return reason
-            if steps is not None and self.steps >= steps:
-                return "steps"
             if save_due:
+                asked = time.monotonic()
                 self.save()
                 saved = time.monotonic()
-                held_up, now = saved - now, saved
-            loss, norm = self.engine.step()
+                held_up = saved - asked
+                now += held_up
+            self.engine.queue()
+            measured = measure_due(self.images - self.engine.batch, self.images)
+            if self.steps % waits and not measured:
+                continue
+            window += self.engine.look()
             elapsed = time.monotonic() - now
-            if pace.heed(elapsed):
-                self.engine.execute(Execution(1, self.engine.prepare().precision), self.engine.micro_batch)
+            if waits == 1 and pace.heed(elapsed):
+                self.engine.execute(replace(self.engine.prepare(), threads=1), self.engine.micro_batch)
                 self._note(record, "threads", step=self.steps, threads=1)
                 pace = Watch()
             now += elapsed
             self.seconds = before + now - started
-            window.append((loss, elapsed))
+            stepping += elapsed
             spent = now - started
             done = 0.0 if steps is None else (self.steps - first_step) / max(steps - first_step, 1)
             fraction = max(done, 0.0 if whole is None else min((spent + closing) / whole, 1.0))
-            rate = self.engine.batch * len(window) / sum(w[1] for w in window)
+            rate = self.engine.batch * len(window) / stepping
             left = spent * (1 - fraction) / fraction if fraction else math.inf
-            watch(Progress(self.steps, self.images, loss, rate, fraction, left))
+            watch(Progress(self.steps, self.images, window[-1][0], rate, fraction, left))
             if self.steps % LOG_EVERY == 0:
                 self._note(
                     record,
                     "train",
                     step=self.steps,
                     seconds=self.seconds,
-                    loss=sum(w[0] for w in window) / len(window),
-                    grad_norm=norm,
+                    loss=sum(loss for loss, _ in window) / len(window),
+                    grad_norm=window[-1][1],
                     learning_rate=self.engine.learning_rate(self.images),
                     images_per_second=rate,
                 )
-                window.clear()
-            if measure_due(self.images - self.engine.batch, self.images):
+                window, stepping = [], 0.0
+            if measured:
                 self._measure(record)
                 self._keep_averages()
                 closing = CLOSING * (time.monotonic() - now) + held_up
@@ -232,7 +244,8 @@ class Trainer:
         Raises NonFiniteError, on all processes, instead of writing weights that are not finite.
         """
         parts = self.engine.parts()
-        if not self.world.leads:
+        averaged = self.engine.averaged_state()
+        if not self._writing:
             return
         state = {
             "images": self.images,
@@ -243,9 +256,6 @@ class Trainer:
             "bits": self.engine.bits(),
         }
         self._past.wait()  # no checkpoint is ahead of what is kept of the averages
-        averaged = {
-            name: value.detach().cpu().clone() for name, value in self.engine.ema.modules[-1].state_dict().items()
-        }
         self._writer.save(self.images, parts, state, lambda: save_weights(averaged, self.run / "model.safetensors"))
 
     def resume(self, warn: Callable[[str], None]) -> None:
@@ -301,21 +311,20 @@ class Trainer:
 
     def _keep_averages(self) -> None:
         """Keep the averages as they are now: the past from which others are rebuilt."""
-        if self.world.leads:
-            self._past.save(self.images, {"averages": self.engine.ema.state()}, {})
+        if self._writing:
+            self._past.save(self.images, self.engine.past(), {})
 
     def _choose(self, record: Record | None) -> None:
         """Of averages over several horizons, take the one with the best held-out bound."""
         self._past.wait()
         self.world.wait()
-        ema, images = self.engine.ema, self.images
-        held: list[tuple[int, dict[str, Tensor]]] = [(images, ema.state())]
+        images = self.images
+        held: list[tuple[int, dict[str, Tensor]]] = [(images, self.engine.averages())]
         for place in checkpoint.checkpoints(self.run / "averages"):
             if int(place.name) < images and checkpoint.damage(place) is None:
                 held.append((int(place.name), checkpoint.load(place)[0]["averages"]))
-        module = copy.deepcopy(ema.modules[-1])
-        best, bounds = choose(module, held, ema.widths, images, self._bound.value)
-        self._chosen = Model(module, self.model.spec, self.model.recipe)
+        self._chosen = self.engine.averaged()
+        best, bounds = choose(self._chosen.module, held, self.engine.ema.widths, images, self._bound.value)
         self._note(record, "average", width=best, bounds=[[width, bound] for width, bound in bounds.items()])
 
     def _note(self, record: Record | None, kind: str, **numbers: Any) -> None:

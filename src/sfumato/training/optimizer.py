@@ -7,6 +7,8 @@ from torch import Tensor, nn
 
 from sfumato.errors import InputError
 
+from .shards import like
+
 
 def adamw(
     weights: Sequence[nn.Parameter], numbers: Sequence[nn.Parameter], rate: float, decay: float
@@ -30,14 +32,14 @@ def load_optimizer(optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tenso
 
     Raises InputError for a tensor that belongs to none of its parameters.
     """
-    shapes = {str(i): p.shape for i, p in enumerate(p for group in optimizer.param_groups for p in group["params"])}
+    own = {str(i): p for i, p in enumerate(p for group in optimizer.param_groups for p in group["params"])}
     state: dict[int, dict[str, Tensor]] = {}
     for key, value in tensors.items():
         i, _, name = key.partition(".")
-        if i not in shapes or value.shape not in (shapes[i], ()):
+        if i not in own or value.shape not in (own[i].shape, ()):
             raise InputError(
                 f"optimizer.safetensors: '{key}' {tuple(value.shape)} fits no parameter; it is of another network than "
                 "config.json's, restore the one that belongs to it"
             )
-        state.setdefault(int(i), {})[name] = value
+        state.setdefault(int(i), {})[name] = like(value, own[i])
     optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})

@@ -7,6 +7,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from sfumato.world import ALONE, World
+
 from . import checkpoint
 from .checkpoint import Keep, Parts
 
@@ -14,12 +16,14 @@ from .checkpoint import Keep, Parts
 class Writer:
     """Saves checkpoints in a thread of its own, one at a time, so that training goes on meanwhile.
 
-    A process that ends waits for the thread; an error that nobody asked for by then is printed.
+    A process that ends waits for the thread; an error that nobody asked for by then is printed. The processes of a
+    ``world`` write together; none but this may use it.
     """
 
-    def __init__(self, folder: Path, keep: Keep) -> None:
+    def __init__(self, folder: Path, keep: Keep, world: World = ALONE) -> None:
         self.folder = folder
         self.keep = keep
+        self._world = world
         self._thread: threading.Thread | None = None
         self._error: BaseException | None = None
 
@@ -47,7 +51,7 @@ class Writer:
 
     def _write(self, images: int, parts: Parts, state: Mapping[str, Any], then: Callable[[], None] | None) -> None:
         try:
-            checkpoint.save(self.folder, images, parts, state, self.keep, then)
+            checkpoint.save(self.folder, images, parts, state, self.keep, then, self._world)
         except BaseException as error:
             self._error = error
             atexit.register(self._report)
