@@ -5,6 +5,8 @@ import json
 import subprocess
 import sys
 import time
+from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -28,35 +30,68 @@ def restored(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> object:
     torch.set_num_threads(before)
 
 
-def takes(seconds: dict[Execution, float]) -> object:
+ROUND = {"precision": "bfloat16"}
+LAST, BOTH = Execution(1, "float32", "channels_last"), Execution(1, "bfloat16", "channels_last")
+TWO = Execution(2, "float32")
+
+
+def takes(seconds: dict[Execution, float]) -> Callable[[Execution], None]:
     return lambda way: time.sleep(seconds[way])
 
 
 def test_the_faster_way_is_taken_and_remembered() -> None:
     trial = takes({SLOW: 0.03, FAST: 0.005})
-    assert choose([SLOW, FAST], trial, "net") == FAST  # type: ignore[arg-type]
-    assert choose([SLOW, FAST], lambda way: pytest.fail("tried again"), "net") == FAST
+    assert choose(SLOW, [ROUND], trial, "net") == FAST
+    assert choose(SLOW, [ROUND], lambda way: pytest.fail("tried again"), "net") == FAST
     # Another network has its own trial; and what is remembered counts only where it may still be chosen.
-    assert choose([SLOW, FAST], takes({SLOW: 0.001, FAST: 0.02}), "other") == SLOW  # type: ignore[arg-type]
-    assert choose([SLOW, Execution(1, "float32")], trial, "net") == SLOW  # type: ignore[arg-type]
+    assert choose(SLOW, [ROUND], takes({SLOW: 0.001, FAST: 0.02}), "other") == SLOW
+    assert choose(SLOW, [{"threads": 2}], takes({SLOW: 0.001, TWO: 0.02}), "net") == SLOW
+
+
+def test_each_change_is_tried_on_the_best_so_far() -> None:
+    changes = [ROUND, {"layout": "channels_last"}]
+    assert choose(SLOW, changes, takes({SLOW: 0.03, FAST: 0.01, BOTH: 0.005}), "a") == BOTH
+    assert choose(SLOW, changes, takes({SLOW: 0.01, FAST: 0.02, LAST: 0.005}), "b") == LAST
+    assert choose(SLOW, changes, takes({SLOW: 0.01, FAST: 0.02, LAST: 0.03}), "c") == SLOW
+
+
+def test_what_is_hopeless_is_tried_once() -> None:
+    seen = []
+
+    def trial(way: Execution) -> None:
+        seen.append(way)
+        time.sleep(0.2 if way == FAST else 0.002)
+
+    assert choose(SLOW, [ROUND], trial, "a") == SLOW
+    assert seen.count(FAST) == 1
+
+
+def test_what_cannot_be_compiled_is_passed_over() -> None:
+    def trial(way: Execution) -> None:
+        if way.compiled:
+            raise RuntimeError("no compiler")
+
+    assert choose(SLOW, [{"compiled": True}], trial, "a") == SLOW
+    with pytest.raises(RuntimeError, match="mine"):
+        choose(SLOW, [ROUND], lambda way: (_ for _ in ()).throw(RuntimeError("mine")), "b")
 
 
 def test_more_threads_have_to_pay() -> None:
-    one, two = Execution(1, "float32"), Execution(2, "float32")
-    assert choose([one, two], takes({one: 0.030, two: 0.028}), "a") == one  # type: ignore[arg-type]
-    assert choose([one, two], takes({one: 0.030, two: 0.010}), "b") == two  # type: ignore[arg-type]
+    one, two = SLOW, TWO
+    assert choose(one, [{"threads": 2}], takes({one: 0.030, two: 0.028}), "a") == one
+    assert choose(one, [{"threads": 2}], takes({one: 0.030, two: 0.010}), "b") == two
 
 
 def test_a_trial_runs_on_its_threads_and_leaves_them_as_they_were() -> None:
     torch.set_num_threads(1)
     seen = []
-    choose([Execution(1, "float32"), Execution(2, "float32")], lambda way: seen.append(torch.get_num_threads()), "c")
+    choose(SLOW, [{"threads": 2}], lambda way: seen.append(torch.get_num_threads()), "c")
     assert set(seen) == {1, 2}
     assert torch.get_num_threads() == 1
 
 
 def test_the_only_way_is_not_tried() -> None:
-    assert choose([SLOW], lambda way: pytest.fail("tried"), "net") == SLOW
+    assert choose(SLOW, [], lambda way: pytest.fail("tried"), "net") == SLOW
 
 
 @pytest.mark.parametrize("text", ["", "no JSON", "[]", '{"x": 3}'])
@@ -64,8 +99,8 @@ def test_a_damaged_memory_is_no_memory(text: str, tmp_path: Path) -> None:
     place = execution._place()
     place.parent.mkdir(parents=True)
     place.write_text(text)
-    assert choose([SLOW, FAST], takes({SLOW: 0.02, FAST: 0.001}), "net") == FAST  # type: ignore[arg-type]
-    assert {"threads": 1, "precision": "bfloat16"} in json.loads(place.read_text()).values()
+    assert choose(SLOW, [ROUND], takes({SLOW: 0.02, FAST: 0.001}), "net") == FAST
+    assert asdict(FAST) in json.loads(place.read_text()).values()
 
 
 def test_slow_steps_in_a_row_give_threads_up() -> None:
@@ -112,14 +147,15 @@ def test_points_are_never_rounded_nor_networks_that_are_differentiated(digits: D
     moons = load("moons", DataOptions(count=100))
 
     def precisions(t: Trainer) -> set[str]:
-        return {way.precision for way in t.engine._ways()}
+        first, changes = t.engine._ways()
+        return {first.precision, *(change.get("precision", first.precision) for change in changes)}
 
     assert precisions(trainer(tmp_path / "a", moons, "network.width=8")) == {"float32"}
     sliced = ("objective.kind=sliced", "network.width=8")
     assert precisions(trainer(tmp_path / "b", digits, *sliced)) == {"float32"}
     assert precisions(trainer(tmp_path / "c", digits, "network.width=8")) == {"float32", "bfloat16"}
     asked = Compute(precision="bfloat16", threads=1)
-    assert trainer(tmp_path / "d", moons, "network.width=8", compute=asked).engine._ways() == [Execution(1, "bfloat16")]
+    assert trainer(tmp_path / "d", moons, "network.width=8", compute=asked).engine._ways() == (FAST, [])
 
 
 def test_bfloat16_keeps_weights_and_the_answer_in_float32_and_the_loss_near(digits: Dataset, tmp_path: Path) -> None:
@@ -127,7 +163,7 @@ def test_bfloat16_keeps_weights_and_the_answer_in_float32_and_the_loss_near(digi
     for precision in ("float32", "bfloat16"):
         compute = Compute(precision=precision, threads=1)  # type: ignore[arg-type]
         t = trainer(tmp_path / precision, digits, "network.width=16", compute=compute)
-        t.engine.prepare()
+        t.engine.execute(Execution(1, precision), None)  # type: ignore[arg-type]
         seen: dict[str, torch.dtype] = {}
         for name, module in t.engine.module.named_modules():
             module.register_forward_hook(lambda module, args, y, name=name, seen=seen: seen.update({name: y.dtype}))
@@ -139,6 +175,41 @@ def test_bfloat16_keeps_weights_and_the_answer_in_float32_and_the_loss_near(digi
     # The same noises at the same levels: apart by rounding alone, which is 2^-9 in each product.
     assert losses["bfloat16"] == pytest.approx(losses["float32"], rel=0.03)
     assert losses["bfloat16"] != losses["float32"]
+
+
+def test_every_way_computes_the_same_step(digits: Dataset, tmp_path: Path) -> None:
+    """Attention fused, channels last; with parts that were written in one way and are taken up in another."""
+    small = ("network.kind=unet", "network.width=16", "network.multipliers=[1,2]", "network.attention=[4,8]")
+    first = Execution(1, "float32")
+    ways = [first, Execution(1, "float32", "channels_last"), Execution(1, "float32", "channels_last", "fused")]
+    engines = [trainer(tmp_path / str(i), digits, *small).engine for i in range(len(ways))]
+    found = []
+    for engine, way in zip(engines, ways, strict=True):
+        with torch.no_grad():
+            for p in engine.module.parameters():
+                p.copy_(torch.linspace(-0.2, 0.2, p.numel()).view_as(p))
+        engine.execute(way, None)
+        found.append([engine.step() for _ in range(4)])
+        assert engine._network.middle[0].residual.conv1.weight.is_contiguous() == (way.layout == "channels_first")
+    for other in found[1:]:
+        torch.testing.assert_close(torch.tensor(other), torch.tensor(found[0]), rtol=1e-4, atol=1e-6)
+    plain, last, fused = engines
+    last.fill({k: {n: x.clone() for n, x in part.items()} for k, part in plain.parts().items()}, 32, 0, tmp_path)
+    plain.execute(ways[1], None)  # with averages and moments that are there already
+    assert last.step() == plain.step()
+    theirs = last.parts()
+    for part, tensors in plain.parts().items():
+        for name, value in tensors.items():
+            torch.testing.assert_close(theirs[part][name], value, rtol=0, atol=0)
+    # The averages can be differentiated forwards, and what was fused once it is written out.
+    slope(fused.averaged().module.network)
+    fused.execute(first, None)
+    slope(fused._network)
+
+
+def slope(network: torch.nn.Module) -> None:
+    x = torch.randn(1, 1, 8, 8)
+    torch.func.jvp(lambda y: network(y, torch.ones(1)), (x,), (x,))
 
 
 def test_a_run_goes_on_as_it_was_computed(digits: Dataset, tmp_path: Path) -> None:

@@ -167,6 +167,7 @@ def train(trainer: "Trainer", out: Output, device: "torch.device", goal: Goal) -
             out.warn(check.warning)
     limit = f"{steps:,} steps" if seconds is None else duration(seconds)
     engine = trainer.engine
+    engine.prepare(None if steps is None else steps - trainer.steps, seconds)
     processes = f", {trainer.world.size} processes" if trainer.world.size > 1 else ""
     out.say(
         f"training {model.recipe.name} on {model.spec.source}: {model.num_parameters:,} parameters, "

@@ -49,6 +49,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="of the network's products (by trial)",
     )
     flag("--threads", type=common.positive, metavar="N", help="on a CPU (by trial)")
+    flag(
+        "--compile",
+        action=argparse.BooleanOptionalAction,
+        help="by torch.compile, which takes minutes (long runs on a GPU)",
+    )
     flag("--micro-batch", type=common.positive, metavar="N", help="samples at a time (as memory holds)")
     flag("--gradient-checkpointing", action="store_true", help="less memory, a third more time, the same result")
     flag("--shard", action="store_true", help="with torchrun: each process keeps a part of every weight")
@@ -140,7 +145,9 @@ def _options(args: argparse.Namespace) -> "Options":
     return Options(
         checkpoint_every=args.checkpoint_every,
         keep=Keep(args.keep_last, args.keep_every),
-        compute=Compute(args.micro_batch, args.gradient_checkpointing, args.precision, args.threads, args.shard),
+        compute=Compute(
+            args.micro_batch, args.gradient_checkpointing, args.precision, args.threads, args.shard, args.compile
+        ),
         on_nonfinite=args.on_nonfinite,
     )
 

@@ -116,8 +116,12 @@ class SelfAttention(nn.Module):
     """Every position attends to every other: ``(B, C, *s) -> (B, C, *s)``.
 
     ``y = x + out(softmax(q k^T / sqrt(d)) v)`` with d = C / heads, and q, k, v affine in the normalised x.
+    While ``fused`` is set, torch's own attention computes it, which has no forward derivatives (torch.func.jvp) and no
+    second ones.
     Raises ``InputError`` if ``heads`` does not divide ``channels``.
     """
+
+    fused: bool = False
 
     def __init__(self, channels: int, *, heads: int = 1, groups: int = 32) -> None:
         super().__init__()
@@ -137,9 +141,11 @@ class SelfAttention(nn.Module):
             layer(h).unflatten(2, (self.heads, -1)).transpose(1, 2)  # (B, heads, positions, C / heads)
             for layer in (self.query, self.key, self.value)
         )
-        # Written out: torch's fused attention has neither forward derivatives (torch.func.jvp) nor second ones.
-        weights = torch.softmax((q * q.shape[-1] ** -0.5) @ k.transpose(-1, -2), dim=-1)
-        h = self.out((weights @ v).transpose(1, 2).flatten(2))
+        if self.fused:
+            h = F.scaled_dot_product_attention(q, k, v)
+        else:
+            h = torch.softmax((q * q.shape[-1] ** -0.5) @ k.transpose(-1, -2), dim=-1) @ v
+        h = self.out(h.transpose(1, 2).flatten(2))
         y: Tensor = x + h.transpose(1, 2).unflatten(2, x.shape[2:])
         return y
 

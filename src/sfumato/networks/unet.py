@@ -182,6 +182,12 @@ class UNet(nn.Module):
             if isinstance(module, Block):
                 module.recomputes = True
 
+    def attend(self, *, fused: bool) -> None:
+        """Let attention be torch's fused one, which can be differentiated once, and not forwards; or written out."""
+        for module in self.modules():
+            if isinstance(module, SelfAttention):
+                module.fused = fused
+
     def forward(
         self,
         x: Float[Tensor, "b c *s"],

@@ -91,8 +91,12 @@ class EMA(Generic[M]):
 
     @cached_property
     def _averages(self) -> list[list[Tensor]]:
-        """Their memory, found when it is first asked for: by then they are where they stay."""
+        """Their memory, found when it is first asked for."""
         return [[local(p.detach()) for p in average.parameters()] for average in self.modules]
+
+    def moved(self) -> None:
+        """To be told when ``modules`` were put elsewhere in memory."""
+        self.__dict__.pop("_averages", None)
 
     @torch.no_grad()
     def update(self, parameters: Sequence[Tensor], images_seen: int, batch: int) -> None:

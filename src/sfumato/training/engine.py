@@ -7,6 +7,7 @@ import math
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,7 @@ from sfumato.world import World
 
 from . import guards, memory, shards
 from .ema import EMA
-from .execution import Compute, Execution, Precision, choose
+from .execution import COMPILING, Change, Compute, Execution, Layout, Precision, choose, reachable
 from .optimizer import adamw, load_optimizer, optimizer_tensors
 from .part import Part
 from .step import Batch, Draws, Losses
@@ -76,10 +77,9 @@ class Engine:
             self._network.recompute()
         self._unseen: list[tuple[int, Tensor, Tensor]] = []  # (images before, loss, norm) of steps not looked at
         self._optimizer.found_inf = self._bad = torch.zeros((), device=self.device)  # type: ignore[attr-defined]
-        self._shared: nn.Module = self._losses
-        if world.size > 1 and not compute.shard:
-            self._shared = DistributedDataParallel(self._losses, gradient_as_bucket_view=True)
-            self._shared.require_forward_param_sync = False  # buffers never change
+        self._layout: Layout = "channels_first"
+        if self.device.type == "cuda":
+            torch.backends.cudnn.benchmark = True  # batches have one shape
 
     @property
     def device(self) -> torch.device:
@@ -90,6 +90,15 @@ class Engine:
     def _network(self) -> nn.Module:
         """Where a bad layer is looked for: not in a schedule that is learned, which has none."""
         return self.module.network if isinstance(self.module, NetworkDenoiser) else self.module
+
+    @cached_property
+    def _shared(self) -> nn.Module:
+        """The losses, their gradients averaged over the processes; made when the weights are where they stay."""
+        if self._world.size == 1 or self._compute.shard:
+            return self._losses
+        shared = DistributedDataParallel(self._losses, gradient_as_bucket_view=True)
+        shared.require_forward_param_sync = False  # buffers never change
+        return shared
 
     def _shard(self) -> None:
         if self._world.size == 1:
@@ -260,7 +269,9 @@ class Engine:
     def averaged(self) -> Model:
         """A model of its own memory with the weights of the longest average, whole; all processes call it."""
         if not self._compute.shard:
-            return Model(copy.deepcopy(self.ema.modules[-1]), self.model.spec, self.model.recipe)
+            module = copy.deepcopy(self.ema.modules[-1])
+            module.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
+            return Model(module, self.model.spec, self.model.recipe)
         model = Model.fresh(self.model.recipe, self.model.spec)
         model.module.load_state_dict(self.averaged_state())
         model.module.to(self.device).eval().requires_grad_(False)
@@ -279,26 +290,45 @@ class Engine:
         load_optimizer(self._optimizer, parts.get("optimizer", {}))
         self.images, self.rewinds = images, rewinds
 
-    def prepare(self) -> Execution:
-        """How steps are computed, found by trial the first time. Costs a few seconds at most."""
+    def prepare(self, steps: int | None = None, seconds: float | None = None) -> Execution:
+        """How steps are computed, found by trial the first time. Costs a few seconds, and a compilation where it pays.
+
+        ``steps`` or ``seconds`` are what the run still has to go.
+        """
         if self.execution is None:
+            first, changes = self._ways()
             key = fingerprint([list(self.model.spec.shape), self.batch, [list(p.shape) for p in self._weights]])
-            way = choose(self._ways(), self._trial, key) if self._world.leads else self._ways()[0]
-            told = [way.threads, way.precision, self._part_that_fits(way)]
-            threads, precision, part = json.loads(self._world.tell(json.dumps(told))[0])
-            self.execute(Execution(threads, precision), part)
+            way = first
+            if self._world.leads and not self._compute.shard:
+                way = choose(first, changes, self._trial, key)
+                if self._compiles(way, steps, seconds):
+                    way = choose(way, [{"compiled": True}], self._trial, f"{key} compiled")
+            told = [asdict(way), self._part_that_fits(way)]
+            fields, part = json.loads(self._world.tell(json.dumps(told))[0])
+            self.execute(Execution(**fields), part)
         assert self.execution is not None
         return self.execution
+
+    def _compiles(self, way: Execution, steps: int | None, seconds: float | None) -> bool:
+        """Whether to try it. On CPUs the gain was not worth the minutes, whatever the run's length."""
+        wanted = self._compute.compile
+        if wanted is not None or self.device.type == "cpu":
+            return bool(wanted)
+        if seconds is None:
+            seconds = 0.0 if steps is None else steps * self._seconds(way)
+        return seconds >= COMPILING
 
     def forecast(self) -> tuple[float, float]:
         """(Seconds to a step, bytes of memory beside the data), from a few samples."""
         way = self.prepare()
-        rows = self._rows_of_a_trial
+        return self._seconds(way), self._bytes(min(self._share, self.micro_batch or self._share), way)
+
+    def _seconds(self, way: Execution) -> float:
+        """What a step takes this process."""
         self._trial(way)
         started = time.perf_counter()
         self._trial(way)
-        seconds = (time.perf_counter() - started) / rows * self.batch / self._world.size
-        return seconds, self._bytes(min(self._share, self.micro_batch or self._share), way)
+        return (time.perf_counter() - started) / self._rows_of_a_trial * self.batch / self._world.size
 
     def _part_that_fits(self, way: Execution) -> int | None:
         """How many samples at a time; None for all that this process has."""
@@ -313,8 +343,8 @@ class Engine:
 
     def _bytes(self, samples: int, way: Execution) -> float:
         """What a step of so many samples at a time takes."""
-        self._losses.precision = way.dtype
         if self._kept is None:
+            self._take(way)
             counts = (1, min(3, self.batch))
             self._kept = memory.by_sample(self._losses_of_first, counts)
         whatever, each = self._kept
@@ -327,13 +357,33 @@ class Engine:
 
     @property
     def _rows_of_a_trial(self) -> int:
-        return min(self._share, 8 * max(1, 4096 // self.data.values[0].numel()))
+        few = 4 * max(1, 8192 // self.data.values[0].numel())
+        return min(self._share, few) if self.device.type == "cpu" else self._share
 
     def execute(self, way: Execution, micro_batch: int | None) -> None:
         """Compute the steps to come in this ``way``, so many samples at a time, or all."""
         torch.set_num_threads(way.threads)
-        self._losses.precision = way.dtype
+        self._take(way)
         self.execution, self.micro_batch = way, micro_batch
+
+    def _take(self, way: Execution) -> None:
+        """Set the network up for a ``way``, but for its threads."""
+        self._losses.precision = way.dtype
+        if not isinstance(self._network, UNet) or self._compute.shard:
+            return
+        self._network.attend(fused=way.attention == "fused")
+        if way.layout != self._layout:
+            self._layout = way.layout
+            wanted = torch.channels_last if way.layout == "channels_last" else torch.contiguous_format
+            for module in (self.module, *self.ema.modules):
+                module.to(memory_format=wanted)  # type: ignore[call-overload]
+            self.ema.moved()
+            for p, state in self._optimizer.state.items():  # which the fused optimiser takes number by number
+                state.update({name: shards.like(value, p.detach()) for name, value in state.items()})
+        if way.compiled != (self._network._compiled_call_impl is not None):
+            self._network._compiled_call_impl = None
+            if way.compiled:
+                self._network.compile()
 
     def bits(self) -> dict[str, Any]:
         """What the last bits of a run depend on, beside its recipe and its data."""
@@ -346,35 +396,50 @@ class Engine:
             "device": self.device.type,
         }
 
-    def as_before(self, bits: dict[str, Any]) -> None:
+    def as_before(self, bits: Mapping[str, Any]) -> None:
         """Compute steps as they were computed, where nothing else is asked for and this machine can."""
-        given, threads, precision = self._compute, bits.get("threads"), bits.get("precision")
-        if given.threads or not isinstance(threads, int) or not 0 < threads <= torch.get_num_threads():
-            threads = given.threads or torch.get_num_threads()
-        if given.precision != "auto" or precision not in ("float32", "bfloat16"):
-            precision = "float32" if given.precision == "auto" else given.precision
+        first, changes = self._ways()
+        given = self._compute
+        if given.compile is not False:
+            changes.append({"compiled": True})
+        if not given.threads:
+            changes += [{"threads": n} for n in range(1, torch.get_num_threads() + 1)]
+        known = reachable(first, changes, {name: bits.get(name) for name in asdict(first)})
         part = given.micro_batch or bits.get("micro_batch")
-        self.execute(Execution(threads, precision), part if isinstance(part, int) and part > 0 else None)
+        self.execute(known or first, part if isinstance(part, int) and part > 0 else None)
 
-    def _ways(self) -> list[Execution]:
-        """What may be chosen from: the single way on a GPU, and that of options that leave no choice."""
+    def _ways(self) -> tuple[Execution, list[Change]]:
+        """The way to begin with, and what else may be tried that options and the network leave open."""
         given, most = self._compute, torch.get_num_threads()
         cpu = self.device.type == "cpu"
-        precisions: list[Precision] = ["float32"]
+        pictures = isinstance(self._network, UNet)
+        once = pictures and not self.loss.differentiates
+        precision: Precision = "float32"
+        changes: list[Change] = []
         if given.precision != "auto":
-            precisions = [given.precision]
-        elif isinstance(self._network, UNet) and not self.loss.differentiates:
-            precisions = ["float32", "bfloat16"] if cpu else ["bfloat16"]
-        if self._world.size > 1 and self._compute.shard:  # whose parts no process can try alone
-            precisions = precisions[-1:]
-        threads = [given.threads] if given.threads else sorted({1, most} if cpu and self._world.size == 1 else {most})
-        return [Execution(count, precision) for count in threads for precision in precisions]
+            precision = given.precision
+        elif once and cpu:
+            changes.append({"precision": "bfloat16"})
+        elif once:
+            precision = "bfloat16"
+        if given.shard:  # whose parts no process can try alone
+            return Execution(given.threads or most, precision), []
+        if once:
+            changes.append({"attention": "fused"})
+        if once and len(self.model.spec.shape) == 3:
+            changes.append({"layout": "channels_last"})
+        threads = given.threads or (1 if cpu and self._world.size == 1 else most)
+        if threads < most and not given.threads:
+            changes.append({"threads": most})
+        return Execution(threads, precision), changes
 
     def _trial(self, way: Execution) -> None:
         """What a step computes of a few samples, without its effect."""
-        self._losses.precision = way.dtype
+        self._take(way)
         torch.autograd.backward(self._losses_of_first(self._rows_of_a_trial).mean())
         self._optimizer.zero_grad(set_to_none=True)
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
 
 
 def fingerprint(data: Any) -> str:

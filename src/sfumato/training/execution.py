@@ -1,9 +1,10 @@
-"""How steps are computed: on how many threads, in which type; found by a short trial, and kept for the next run.
+"""How steps are computed: threads, types, memory formats, attention; found by a short trial, and kept for the next run.
 
 No rule knows. bfloat16 takes half the time of float32 where a processor has instructions for it, and many times its
-time where it has not. Threads of a parallel region wait for each other: on two cores, a step of the demo's network
-took two threads 0.9 of one thread's time on a quiet machine, and three times as long beside one other busy process.
-So more threads than one have to pay for what they risk (``WORTH``), and are given up where steps become slow.
+time where it has not; torch's fused attention and the channels-last format gain on GPUs and lose up to an order of
+magnitude on CPUs. Threads of a parallel region wait for each other: on two cores, a step of the demo's network took two
+threads 0.9 of one thread's time on a quiet machine, and three times as long beside one other busy process. So more
+threads than one have to pay for what they risk (``WORTH``), and are given up where steps become slow.
 """
 
 import ctypes
@@ -11,20 +12,26 @@ import json
 import os
 import platform
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 
 from sfumato.files import write_text
 
 Precision = Literal["float32", "bfloat16"]
+Layout = Literal["channels_first", "channels_last"]
+Attention = Literal["written", "fused"]
 
 TRIALS = 2  # of each way, after one that warms up; the fastest counts
-WORTH = 1.2  # how many times as fast more threads than one have to be
+LONG = 1.0  # seconds of a trial, after which one is enough
+HOPELESS = 4.0  # times the best time so far: not tried again
+WORTH = {"threads": 1.2}  # how many times as fast a change has to be; others
+GAIN = 1.03  # that much
+COMPILING = 20 * 60.0  # seconds of a run in which a minute or two of compilation are little
 SUSPICIOUS = 3.0  # times the fastest step: slow
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # malloc.h
 PATIENCE = 8  # slow steps in a row until one thread is tried
@@ -32,10 +39,17 @@ PATIENCE = 8  # slow steps in a row until one thread is tried
 
 @dataclass(frozen=True)
 class Execution:
-    """Steps on ``threads`` threads, with the network's products in ``precision``."""
+    """Steps on ``threads`` threads, with the network's products in ``precision``.
+
+    ``layout`` is that of images and of convolutions' weights in memory; ``attention`` is written out in products, or
+    torch's fused one; ``compiled`` by torch.compile.
+    """
 
     threads: int
     precision: Precision
+    layout: Layout = "channels_first"
+    attention: Attention = "written"
+    compiled: bool = False
 
     @property
     def dtype(self) -> torch.dtype:
@@ -43,7 +57,10 @@ class Execution:
         return torch.bfloat16 if self.precision == "bfloat16" else torch.float32
 
     def __str__(self) -> str:
-        return f"{self.threads} thread{'s' if self.threads > 1 else ''}, {self.precision}"
+        words = [f"{self.threads} thread{'s' if self.threads > 1 else ''}", self.precision]
+        words += ["channels last"] if self.layout == "channels_last" else []
+        words += ["fused attention"] if self.attention == "fused" else []
+        return ", ".join(words + ["compiled"] * self.compiled)
 
 
 @dataclass(frozen=True)
@@ -53,7 +70,7 @@ class Compute:
     ``micro_batch`` is how many samples each process takes at a time, by default as many as memory holds. ``precision``
     and ``threads`` are found by trial unless given. ``gradient_checkpointing`` lets backward compute the blocks of a
     U-Net anew, which takes less memory and a third more time. With ``shard`` each of several processes keeps a part of
-    every weight.
+    every weight. ``compile`` tries torch.compile, which takes a minute or more; by default for long runs on a GPU.
     """
 
     micro_batch: int | None = None
@@ -61,31 +78,62 @@ class Compute:
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     threads: int | None = None
     shard: bool = False
+    compile: bool | None = None
 
 
-def choose(ways: Sequence[Execution], trial: Callable[[Execution], object], key: str) -> Execution:
-    """The fastest of ``ways``, or the one remembered for this machine and ``key``; one way is not tried."""
-    if len(ways) == 1:
-        return ways[0]
+Change = Mapping[str, Any]
+"""Some fields of an Execution, with other values."""
+
+
+def choose(first: Execution, changes: Sequence[Change], trial: Callable[[Execution], object], key: str) -> Execution:
+    """The ``first`` way with those of the ``changes``, tried one after the other, that make ``trial`` faster.
+
+    Or the one that is remembered for this machine and ``key``. A way that cannot be compiled is passed over.
+    """
+    if not changes:
+        return first
     key = "/".join([platform.node(), platform.machine(), str(os.cpu_count()), torch.__version__, key])
-    known = _remembered().get(key)
-    for way in ways:
-        if known == asdict(way):
-            return way
-    times = {way: _time(way, trial) for way in ways}
-    best = min(ways, key=lambda way: times[way] * (WORTH if way.threads > 1 else 1.0))
+    if (known := reachable(first, changes, _remembered().get(key))) is not None:
+        return known
+    best, least = first, _time(first, trial)
+    for change in changes:
+        way = replace(best, **change)
+        seconds = _time(way, trial, least)
+        if seconds * max(WORTH.get(name, GAIN) for name in change) < least:
+            best, least = way, seconds
     _remember(key, best)
     return best
 
 
-def _time(way: Execution, trial: Callable[[Execution], object]) -> float:
+def reachable(first: Execution, changes: Sequence[Change], known: object) -> Execution | None:
+    """The Execution of these fields, where ``changes`` of the ``first`` lead to it."""
+    if not isinstance(known, dict):
+        return None
+    own = asdict(first)
+    allowed = {name: [value, *(change[name] for change in changes if name in change)] for name, value in own.items()}
+    if known.keys() != own.keys() or any(known[name] not in values for name, values in allowed.items()):
+        return None
+    return Execution(**known)
+
+
+def _time(way: Execution, trial: Callable[[Execution], object], least: float = float("inf")) -> float:
+    """Seconds of a trial, the least of a few; infinite for one that is hopeless beside ``least``."""
     former, best = torch.get_num_threads(), float("inf")
     torch.set_num_threads(way.threads)
     try:
-        for _ in range(1 + TRIALS):
+        for number in range(1 + TRIALS):
             started = time.perf_counter()
             trial(way)
-            best = min(best, time.perf_counter() - started)
+            seconds = time.perf_counter() - started
+            if number == 0 and seconds > HOPELESS * least and not way.compiled:
+                return float("inf")
+            best = min(best, seconds)
+            if number == 1 and seconds > LONG:
+                break
+    except Exception:
+        if not way.compiled:  # there may be no compiler, or none that can do with this network
+            raise
+        return float("inf")
     finally:
         torch.set_num_threads(former)
     return best

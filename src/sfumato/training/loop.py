@@ -134,7 +134,7 @@ class Trainer:
         self, steps: int | None, seconds: float | None, watch: Callable[[Progress], None], record: Record | None
     ) -> str:
         ends = None if seconds is None else time.monotonic() + seconds
-        self.engine.prepare()
+        self.engine.prepare(None if steps is None else steps - self.steps, seconds)
         keep_memory()
         with signals.heard() as heard:
             while True:

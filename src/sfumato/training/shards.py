@@ -49,9 +49,11 @@ def whole(tensor: Tensor) -> Tensor:
 
 
 def like(full: Tensor, own: Tensor) -> Tensor:
-    """Of ``full`` what corresponds to ``own``, in parts where that is; as it is where the shapes differ."""
-    if not sharded(own) or full.shape != own.shape:
+    """Of ``full`` what corresponds to ``own``, laid out and in parts as that is; as it is where the shapes differ."""
+    if full.shape != own.shape:
         return full
+    if not sharded(own):
+        return torch.empty_like(own).copy_(full)
     from torch.distributed.tensor import DTensor
 
     mesh = own.device_mesh
