@@ -8,7 +8,8 @@ that a table was fitted for (``sfumato tune``). Nothing in it is ever run.
 import json
 import math
 import struct
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -20,16 +21,19 @@ from torch import Tensor
 
 from sfumato import __version__, sampling
 from sfumato.core import Cut, Prediction, Process, SeededNoise
+from sfumato.core.levels import expand
 from sfumato.data import DataSpec
 from sfumato.denoisers import Clamped, Denoiser, NetworkDenoiser, Reprocessed, Within
 from sfumato.errors import InputError
 from sfumato.files import digest, write_text, write_with
 from sfumato.hierarchical import MarkovianHVAE
+from sfumato.networks import UNet
 from sfumato.recipes import Recipe
 from sfumato.recipes.reading import validate
 from sfumato.sampling import Tableau, methods
 from sfumato.sampling.grids import finest
 from sfumato.sampling.methods import ADAPTIVE
+from sfumato.sampling.recorded import Recorded
 from sfumato.sampling.tableau import Watch
 from sfumato.world import ALONE, World
 
@@ -244,6 +248,7 @@ class Model:
         batch: int = 256,
         first: int = 0,
         watch: Callable[[int, int, Tensor, Tensor, Prediction], None] | None = None,
+        progress: Callable[[int, int], None] | None = None,
         world: World = ALONE,
     ) -> Tensor:
         """``count`` samples in the data's own units, floating, shape (count, *shape), on the CPU.
@@ -252,8 +257,10 @@ class Model:
 
         Sample i depends on (seed, first + i) alone, never on ``batch`` or its neighbours (up to the float rounding of
         the network). ``watch(first, row, t, x, prediction)`` is called after each evaluation, with the index of the
-        first sample of the batch. ``tolerance`` is for the "adaptive" sampler, 1e-4 unless given; ``steps`` and
-        ``eta`` are for the others. A hierarchical VAE has no sampler, and takes neither its settings nor ``watch``.
+        first sample of the batch, and ``progress(done, count)`` after each batch. On a GPU, runs of a table that nobody
+        watches are recorded and replayed as CUDA graphs, when there are several batches. ``tolerance`` is for the
+        "adaptive" sampler, 1e-4 unless given; ``steps`` and ``eta`` are for the others. A hierarchical VAE has no
+        sampler, and takes neither its settings nor ``watch``.
         The processes of a ``world`` draw a batch each at a time, and all of them return all samples; each one's
         ``watch`` sees its own.
         Raises InputError for a count below 1, a setting that the model or its sampler has not, and for what
@@ -267,9 +274,7 @@ class Model:
         else:
             draw = self._run(sampler, steps, eta, tolerance, watch)
         parts = []
-        was_training = self.module.training
-        self.module.eval()
-        with torch.no_grad():
+        with self._drawing():
             # A batch of each process at a time: one that is slower is waited for after each, not after hours.
             for i in range(first, first + count, batch * world.size):
 
@@ -278,8 +283,25 @@ class Model:
                     return self.spec.decode(draw(i + begin, n, SeededNoise.samples(seed, n, i + begin)))
 
                 parts.append(world.shared(min(batch * world.size, first + count - i), part))
-        self.module.train(was_training)
+                if progress is not None:
+                    progress(min(i + batch * world.size - first, count), count)
         return torch.cat(parts)
+
+    @contextmanager
+    def _drawing(self) -> Iterator[None]:
+        """The module as samples are drawn: without dropout and derivatives, and on a GPU with fused attention."""
+        was_training = self.module.training
+        self.module.eval()
+        networks = [m for m in self.module.modules() if isinstance(m, UNet)] if self.device.type == "cuda" else []
+        for network in networks:
+            network.attend(fused=True)
+        try:
+            with torch.no_grad():
+                yield
+        finally:
+            self.module.train(was_training)
+            for network in networks:
+                network.attend(fused=False)
 
     def _run(
         self,
@@ -301,17 +323,21 @@ class Model:
         denoiser, shape = self.beliefs(), self.spec.shape
         start = self.denoiser.process.prior(1.0 if tableau is None else tableau.start)
 
-        def draw(first: int, count: int, noise: SeededNoise) -> Tensor:
-            z = noise(0, torch.empty((count, *shape), device=self.device))
-            x = start.variance.sqrt().to(z) * z
+        def run(keys: Tensor, first: int, check: bool) -> Tensor:
+            noise = SeededNoise(keys)
+            z = noise(0, torch.empty((len(keys), *shape), device=self.device))
+            x = expand(start.variance.sqrt(), z) * z
             on_row = None if watch is None else _at(watch, first)
             if tableau is None:
                 return sampling.solve(
                     denoiser, x, tolerance=TOLERANCE if tolerance is None else tolerance, watch=on_row
                 )
-            return sampling.run(denoiser, tableau, x, noise=noise, watch=on_row)
+            return sampling.run(denoiser, tableau, x, noise=noise, watch=on_row, check=check)
 
-        return draw
+        if self.device.type == "cuda" and tableau is not None and watch is None:
+            recorded = Recorded(lambda keys: run(keys, 0, not torch.cuda.is_current_stream_capturing()))
+            return lambda first, count, noise: recorded(noise.keys.to(self.device))
+        return lambda first, count, noise: run(noise.keys, first, True)
 
 
 def _latents(module: MarkovianHVAE) -> _Draw:

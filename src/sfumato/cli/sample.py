@@ -102,7 +102,9 @@ def run(args: argparse.Namespace) -> int:
     if film and not common.leads():  # who draws the film must have seen all of it
         return 0
     every = max(1, -(-planned // FRAMES))
-    taken = 0
+    # A GPU is not asked after every evaluation: it is given whole runs.
+    recorded = model.device.type == "cuda" and planned > 0 and not film
+    taken = planned if recorded else 0
     frames: dict[int, list[Tensor]] = {}
     bar = common.Bar("sampling")
 
@@ -129,7 +131,8 @@ def run(args: argparse.Namespace) -> int:
                 eta=args.eta,
                 tolerance=args.tolerance,
                 batch=args.batch,
-                watch=watch,
+                watch=None if recorded else watch,
+                progress=bar.count if recorded else None,
                 world=world,
             )
         finally:

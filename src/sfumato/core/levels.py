@@ -34,6 +34,10 @@ class Level:
 
 
 def expand(value: Tensor, x: Tensor) -> Tensor:
-    """``value`` of shape () or (B,) as () or (B, 1, ..., 1) in the type and on the device of ``x`` of shape (B, *)."""
-    value = value.to(device=x.device, dtype=x.dtype)
-    return value if value.ndim == 0 else value.reshape(-1, *(1,) * (x.ndim - 1))
+    """``value`` of shape () or (B,) as () or (B, 1, ..., 1) in the type of ``x`` of shape (B, *), to be used with it.
+
+    One number stays on the CPU: torch takes it from there at once, where a copy to a GPU would wait for that.
+    """
+    if value.ndim == 0:
+        return value.to(x.dtype)
+    return value.to(device=x.device, dtype=x.dtype).reshape(-1, *(1,) * (x.ndim - 1))

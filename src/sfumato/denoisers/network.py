@@ -80,6 +80,8 @@ class NetworkDenoiser(Denoiser):
         scale = torch.rsqrt((level.alpha * self.sigma_data) ** 2 + level.sigma**2)
         dtype = next((p.dtype for p in self.network.parameters()), x_t.dtype)
         label = LABELS[self.label](torch.as_tensor(t, dtype=torch.float64), level)
+        if label.ndim == 0 and label.device != x_t.device:  # filled in there, as a copy would wait for the device
+            label = x_t.new_full((), float(label), dtype=torch.float32)
         label = label.to(device=x_t.device, dtype=torch.float32).expand(len(x_t))
         inputs = (expand(scale, x_t) * x_t).to(dtype)
         y: Tensor = self.network(inputs, label) if cond is None else self.network(inputs, label, cond)

@@ -182,12 +182,14 @@ def run(
     noise: NoiseSource | None = None,
     cond: Any = None,
     watch: Watch | None = None,
+    check: bool = True,
 ) -> Float[Tensor, "b *s"]:
     """Run ``tableau`` from the state ``x``, shape (B, *), to its last state; ``x`` itself is left as it is.
 
     Row r takes draw r + 1 of ``noise``. Raises InputError when the tableau adds noise and no source is given, or wants
     a learned variance that the denoiser has not; FloatingPointError when an estimate is not finite, with the row, the
-    time and the method: at once on a CPU, and on a GPU, where looking would stop the queue, after the last row.
+    time and the method: at once on a CPU, and on a GPU, where looking would stop the queue, after the last row. Without
+    ``check`` nobody looks there.
     """
     if noise is None and tableau.stochastic:
         raise InputError("noise: this sampler adds noise at its steps; give a source, e.g. SeededNoise.samples(0, 64)")
@@ -228,7 +230,7 @@ def run(
                 x.add_(z, alpha=std)
         for j in spent:
             del values[j]
-    if sums:
+    if sums and check:
         finite = torch.stack([total for _, total in sums]).isfinite().tolist()
         if not all(finite):
             raise _not_finite(tableau, sums[finite.index(False)][0])

@@ -18,7 +18,7 @@ class Part:
 
     def pick(self, indices: Int64[Tensor, "n"]) -> "Part":
         """Those of these indices."""
-        indices = indices.to(self.values.device)
+        indices = indices.to(self.values.device, non_blocking=True)
         return Part(self.values[indices], None if self.noise is None else self.noise[indices])
 
     def dealt(self, pairing: Pairing | None, keys: Int64[Tensor, "n"]) -> "Part":
