@@ -57,10 +57,18 @@ def data(shape: tuple[int, ...], folder: Path) -> Dataset:
 
 
 def ours(
-    name: str, dataset: Dataset, run: Path, seed: int, precision: str, rate: float = 2e-4, threads: int = 1
+    name: str,
+    dataset: Dataset,
+    run: Path,
+    seed: int,
+    compute: Compute,
+    *,
+    rate: float = 2e-4,
+    batch: int | None = None,
+    device: torch.device = CPU,
 ) -> Engine:
     """A run of ours, ready to step."""
-    _, width, multipliers, attention, batch, _ = NETWORKS[name]
+    _, width, multipliers, attention, usual, _ = NETWORKS[name]
     recipe = recipes.read(
         "ddpm",
         [
@@ -68,7 +76,7 @@ def ours(
             *("network.kind=unet", f"network.width={width}", f"network.multipliers={multipliers}"),
             f"network.attention={attention}",
             *(
-                f"training.batch={batch}",
+                f"training.batch={batch or usual}",
                 f"training.learning_rate={rate}",
                 "training.warmup=0",
                 f"training.seed={seed}",
@@ -76,8 +84,8 @@ def ours(
         ],
     )
     torch.manual_seed(seed)
-    options = Options(compute=Compute(precision=precision, threads=threads))
-    engine = Trainer(Model.fresh(recipe, dataset.spec), dataset, run, CPU, options).engine
+    options = Options(compute=compute)
+    engine = Trainer(Model.fresh(recipe, dataset.spec), dataset, run, device, options).engine
     engine.prepare()
     return engine
 
@@ -85,11 +93,15 @@ def ours(
 class Theirs:
     """A run of diffusers, as its own example trains, on data in memory."""
 
-    def __init__(self, name: str, values: Tensor, seed: int, rate: float = 2e-4) -> None:
+    def __init__(
+        self, name: str, values: Tensor, seed: int, rate: float = 2e-4, batch: int | None = None, autocast: bool = False
+    ) -> None:
         from diffusers import DDPMScheduler, UNet2DModel
         from diffusers.training_utils import EMAModel
 
-        shape, width, multipliers, attention, self.batch, _ = NETWORKS[name]
+        shape, width, multipliers, attention, usual, _ = NETWORKS[name]
+        self.batch = batch or usual
+        self.autocast = autocast
         attends = [shape[-1] >> i in attention for i in range(len(multipliers))]
         torch.manual_seed(seed)
         self.network = UNet2DModel(
@@ -102,7 +114,7 @@ class Theirs:
             up_block_types=tuple("AttnUpBlock2D" if a else "UpBlock2D" for a in reversed(attends)),
             attention_head_dim=None,
             norm_num_groups=min(32, width // 2),
-        )
+        ).to(values.device)
         self.scheduler = DDPMScheduler(num_train_timesteps=1000)
         self.optimizer = torch.optim.AdamW(self.network.parameters(), lr=rate, betas=(0.9, 0.99), weight_decay=0.0)
         self.ema = EMAModel(self.network.parameters(), decay=0.9999, use_ema_warmup=True)
@@ -111,11 +123,14 @@ class Theirs:
     def step(self) -> float:
         import torch.nn.functional as F
 
-        clean = self.values[torch.randint(len(self.values), (self.batch,))]
+        device = self.values.device
+        clean = self.values[torch.randint(len(self.values), (self.batch,), device=device)]
         noise = torch.randn_like(clean)
-        steps = torch.randint(0, 1000, (self.batch,))
+        steps = torch.randint(0, 1000, (self.batch,), device=device)
         noisy = self.scheduler.add_noise(clean, noise, steps)
-        loss = F.mse_loss(self.network(noisy, steps).sample, noise)
+        with torch.autocast(device.type, torch.bfloat16, enabled=self.autocast):
+            answer = self.network(noisy, steps).sample
+        loss = F.mse_loss(answer.float(), noise)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(self.network.parameters(), 1.0)
         self.optimizer.step()
@@ -146,7 +161,7 @@ def speed(name: str, threads: int, rounds: int, precision: str) -> dict[str, obj
     torch.set_num_threads(threads)
     with tempfile.TemporaryDirectory() as folder:
         dataset = data(shape, Path(folder))
-        mine = ours(name, dataset, Path(folder), 0, precision, threads=threads)
+        mine = ours(name, dataset, Path(folder), 0, Compute(precision=precision, threads=threads))
         peer = Theirs(name, mine.data.values, 0)
         counted = {"sfumato": flops(mine.model.denoiser.network, shape), "diffusers": flops(peer.network, shape)}
         for _ in range(2):
@@ -183,7 +198,8 @@ def curves(steps: int, precision: str) -> dict[str, object]:
     found: dict[str, list[float]] = {"sfumato": [], "diffusers": []}
     for seed in range(3):
         with tempfile.TemporaryDirectory() as folder:
-            mine = ours("digits", data((1, 8, 8), Path(folder)), Path(folder), seed, precision, 1e-3)
+            compute = Compute(precision=precision, threads=1)
+            mine = ours("digits", data((1, 8, 8), Path(folder)), Path(folder), seed, compute, rate=1e-3)
             peer = Theirs("digits", mine.data.values, seed, 1e-3)
             found["sfumato"].append(statistics.fmean([mine.step()[0] for _ in range(steps)][-steps // 4 :]))
             found["diffusers"].append(statistics.fmean([peer.step() for _ in range(steps)][-steps // 4 :]))
@@ -202,7 +218,8 @@ def memory(name: str, whose: str, precision: str) -> float:
 
         def run(name: str, dataset: Dataset) -> None:
             values = dataset.spec.encode(dataset.values)
-            made = ours(name, dataset, Path(folder), 0, precision) if whose == "sfumato" else Theirs(name, values, 0)
+            compute = Compute(precision=precision, threads=1)
+            made = ours(name, dataset, Path(folder), 0, compute) if whose == "sfumato" else Theirs(name, values, 0)
             for _ in range(3):
                 made.step()
 

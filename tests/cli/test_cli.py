@@ -309,7 +309,7 @@ def test_the_surface_of_the_command_line_is_frozen() -> None:
             [
                 *(*common, "--budget", "--out", "--recipe", "--resume", "--steps", "--checkpoint-every", "--keep-last"),
                 *("--keep-every", "--micro-batch", "--gradient-checkpointing", "--on-nonfinite", "--precision"),
-                *("--threads", "--timeout", "--shard"),
+                *("--threads", "--timeout", "--shard", "--compile", "--no-compile"),
             ]
         ),
         "sample": sorted(

@@ -150,6 +150,7 @@ def test_the_inside_learns_from_the_variance_alone_and_the_ends_from_the_bound()
     n = 200_000
     uniform, noise = draws(n)
     BoundLoss(UniformTimes(), ContinuousGaussian(asks=False))(denoiser, continuous(n), uniform, noise).mean().backward()
+    schedule.density.settle(lambda total: total)
 
     def bound_and_moment(moved: torch.Tensor, change: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """The same by quadrature over log-SNR: the bound, and the second moment of the steps' estimate."""

@@ -428,3 +428,13 @@ def test_what_the_loss_looks_at_is_shown_where_it_was_recorded(tmp_path):
     for name, emphasis, shown in (("a", pairs, True), ("b", [], False), ("c", [[1.0, "x"], [2.0, 1.0]], False)):
         run = write_run(tmp_path / name, SPECS["image"], rows=[{**row, "emphasis": emphasis}])
         assert ("What the loss looks at" in sections.process(read_run(run))) == shown
+
+
+def test_the_average_that_was_taken_is_named(tmp_path):
+    spec = SPECS["plane"]
+    row = {"kind": "average", "images": 100, "width": 0.1, "bounds": [[0.05, 1.90432], [0.1, 1.90028]]}
+    html, _ = read(write_run(tmp_path / "a", spec, rows=[*metrics(), row]))
+    assert "10%, taken" in html
+    assert "1.9003 nats per dimension" in html
+    html, _ = read(write_run(tmp_path / "b", spec, rows=[*metrics(), {**row, "bounds": "none"}]))
+    assert "taken" not in html

@@ -83,15 +83,22 @@ def run(args: argparse.Namespace) -> int:
     try:
         return _compare(args, recipes, goal, device, out)
     except KeyboardInterrupt:
-        out.say("interrupted")
-    except _Interrupted:
-        pass
+        reason = "interrupted"
+    except _Interrupted as stopped:
+        reason = stopped.reason
+    from sfumato.training import signals
+
+    out.say(runs.ENDS[reason])
     out.say(f"go on with: {_command(args)}")
-    return 130
+    return signals.STATUSES.get(reason, 0)
 
 
 class _Interrupted(Exception):
-    """Training ended at a Ctrl-C, all it had done saved."""
+    """Training ended at a signal, all it had done saved."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
 
 
 def _compare(
@@ -337,8 +344,9 @@ def _train(trainer: "Trainer", goal: runs.Goal, device: "torch.device", out: com
         goal = {"seconds": max(goal["seconds"] - trainer.seconds, 0.0)}
     if trainer.images:
         out.say(f"going on with {trainer.run} after {trainer.steps:,} steps")
-    if runs.train(trainer, out, device, goal) in signals.STOPS.values():
-        raise _Interrupted
+    reason = runs.train(trainer, out, device, goal)
+    if reason in signals.STOPS.values():
+        raise _Interrupted(reason)
     return _spent(trainer)
 
 

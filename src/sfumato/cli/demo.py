@@ -53,6 +53,10 @@ def run(args: argparse.Namespace) -> int:
     trainer = runs.begin("digits", recipe, dataset, goal, make, wanted=args.out, name="demo")
     folder = trainer.run
     reason = runs.train(trainer, out, device, goal)
+    if reason in signals.AT_ONCE:
+        out.say(f"{runs.ENDS[reason]}; go on with: sfumato train --resume {folder}")
+        out.result(runs.summary(folder, None, trainer, reason))
+        return signals.STATUSES.get(reason, 0)
     averaged = trainer.averaged
     gallery = runs.finish(folder, averaged, dataset)
     recognition = _recognise(averaged, dataset)

@@ -12,6 +12,9 @@ from .common import Bar, Output, duration
 Goal = dict[str, int | float]
 """``{"steps": N}``, in all, or ``{"seconds": S}``."""
 
+ENDS = {"interrupted": "interrupted", "terminated": "ended by SIGTERM", "asked": "ended by SIGUSR1"}
+"""What is said of a training that a signal ended."""
+
 if TYPE_CHECKING:
     import torch
 
@@ -210,11 +213,11 @@ def write_card(folder: Path, model: "Model", trainer: "Trainer", measured: Mappi
     write_text(folder / "README.md", model.card({**facts, **measured}))
 
 
-def summary(folder: Path, page: Path, trainer: "Trainer", reason: str) -> dict[str, Any]:
+def summary(folder: Path, page: Path | None, trainer: "Trainer", reason: str) -> dict[str, Any]:
     """What --json says of a training."""
     return {
         "run": str(folder),
-        "report": str(page),
+        "report": None if page is None else str(page),
         "stopped": reason,
         "steps": trainer.steps,
         "images": trainer.images,

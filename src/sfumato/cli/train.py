@@ -83,23 +83,20 @@ def run(args: argparse.Namespace) -> int:
         reason = runs.train(trainer, out, device, begun.goal)
     if not world.leads:
         return signals.STATUSES.get(reason, 0)
-    page = folder / "report.html"
+    page = None
     if reason not in signals.AT_ONCE:
         runs.finish(folder, trainer.averaged, begun.dataset)
         runs.write_card(folder, trainer.averaged, trainer, {})
         page = write_report(folder)
     spent = f"{trainer.steps:,} steps, {trainer.images:,} images, {common.duration(trainer.seconds)} in all"
-    out.say(f"{_ENDS.get(reason, 'done')} after {spent}")
+    out.say(f"{runs.ENDS.get(reason, 'done')} after {spent}")
     out.say(f"model   {folder}")
-    if reason not in signals.AT_ONCE:
+    if page is not None:
         out.say(f"report  {page}")
-    if reason in _ENDS:
+    if reason in runs.ENDS:
         out.say(f"go on with: sfumato train --resume {folder}")
     out.result(runs.summary(folder, page, trainer, reason))
     return signals.STATUSES.get(reason, 0)
-
-
-_ENDS = {"interrupted": "interrupted", "terminated": "ended by SIGTERM", "asked": "ended by SIGUSR1"}
 
 
 class _Begun(NamedTuple):

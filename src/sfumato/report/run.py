@@ -41,8 +41,9 @@ class Run:
     """What a run folder says. Rows of ``metrics.jsonl`` are sorted by kind; ``stop`` is None while a run goes on.
 
     ``process`` is None for a hierarchical VAE, which has none; ``loss`` says what its loss is, for an axis.
-    ``gallery`` holds the arrays of ``gallery.npz`` that are there and fit the data contract; ``results`` are (label,
-    value) pairs; ``problems`` are sentences about files that could not be read.
+    ``average`` tells which average of the weights is the model. ``gallery`` holds the arrays of ``gallery.npz`` that
+    are there and fit the data contract; ``results`` are (label, value) pairs; ``problems`` are sentences about files
+    that could not be read.
     """
 
     folder: Path
@@ -52,6 +53,7 @@ class Run:
     loss: str
     train: list[Row]
     held_out: list[Row]
+    average: Row | None
     stop: Row | None
     gallery: dict[str, Values]
     sampler: dict[str, Any]
@@ -79,6 +81,7 @@ def read_run(folder: Path) -> Run:
         loss="negative ELBO, nats per dimension" if bound else "loss",
         train=[row for row in rows if row["kind"] == "train"],
         held_out=[row for row in rows if row["kind"] == "held_out"],
+        average=next((row for row in reversed(rows) if row["kind"] == "average" and _bounds(row)), None),
         stop=next((row for row in reversed(rows) if row["kind"] == "stop"), None),
         gallery=_gallery(folder / "gallery.npz", spec, problems),
         sampler=_object(folder / "gallery.json", problems),
@@ -90,6 +93,13 @@ def read_run(folder: Path) -> Run:
 def series(rows: list[Row], key: str) -> npt.NDArray[np.float64]:
     """``key`` of each row as float64, NaN where a row has no number there."""
     return np.array([number(row, key) for row in rows], dtype=np.float64)
+
+
+def _bounds(row: Row) -> bool:
+    pairs = row.get("bounds")
+    return isinstance(pairs, list) and all(
+        isinstance(pair, list) and len(pair) == 2 and all(isinstance(x, (int, float)) for x in pair) for pair in pairs
+    )
 
 
 def number(row: dict[str, Any], key: str) -> float:

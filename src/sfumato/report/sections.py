@@ -68,7 +68,7 @@ def _notes(run: Run) -> str:
     notes = []
     resume = command(run, "train --resume")
     reason = None if run.stop is None else run.stop.get("reason")
-    if reason == "interrupted":
+    if reason in ("interrupted", "terminated", "asked"):
         notes.append(f"Training was interrupted before its end. {resume} goes on from where it stopped.")
     elif reason == "non-finite":
         notes.append(
@@ -116,7 +116,20 @@ def training(run: Run) -> str:
     if run.train:
         pace = f'<figure><div class="scroll">{figures.pace(run.train, noun)}</div></figure>'
         body += folded("Learning rate and throughput", pace)
+    if run.average is not None:
+        body += folded("Averages of the weights", _averages(run.average))
     return section("Training", body)
+
+
+def _averages(row: Row) -> str:
+    """The held-out bounds of the averages that were to choose from, the chosen one named."""
+    said = "<p>The weights that the model has are an average over the training, in which the late ones count most. Of "
+    said += "several lengths, as a share of the whole training, the one with the lowest held-out bound was taken.</p>"
+    rows = [
+        (f"{width:.0%}{', taken' if width == row.get('width') else ''}", f"{bound:.4f} nats per dimension")
+        for width, bound in row["bounds"]
+    ]
+    return said + table(rows)
 
 
 def _gap(run: Run) -> str:

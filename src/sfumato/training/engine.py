@@ -75,7 +75,7 @@ class Engine:
             if not isinstance(self._network, UNet):
                 raise InputError("--gradient-checkpointing: for a U-Net; this network is small, leave it out")
             self._network.recompute()
-        self._unseen: list[tuple[int, Tensor, Tensor]] = []  # (images before, loss, norm) of steps not looked at
+        self.unseen: list[tuple[int, Tensor, Tensor]] = []  # (images before, loss, norm) of steps not looked at
         self._optimizer.found_inf = self._bad = torch.zeros((), device=self.device)  # type: ignore[attr-defined]
         self._layout: Layout = "channels_first"
         if self.device.type == "cuda":
@@ -133,7 +133,7 @@ class Engine:
         loss = self._world.sum(loss) / self.batch
         norm = self._clip()
         self._bad.copy_(torch.maximum(self._bad, (~(loss + norm).isfinite()).float()))
-        self._unseen.append((self.images, loss, norm))
+        self.unseen.append((self.images, loss, norm))
         self.images += self.batch
         for group in self._optimizer.param_groups:
             group["lr"] = self.learning_rate(self.images)
@@ -145,7 +145,7 @@ class Engine:
 
         Raises NonFiniteError, on all processes, for the first that is not finite, and is where that step began.
         """
-        unseen, self._unseen = self._unseen, []
+        unseen, self.unseen = self.unseen, []
         if not unseen:
             return []
         found: list[list[float]] = torch.stack([torch.stack(seen[1:]) for seen in unseen]).tolist()
