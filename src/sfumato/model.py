@@ -334,7 +334,9 @@ class Model:
                 )
             return sampling.run(denoiser, tableau, x, noise=noise, watch=on_row, check=check)
 
-        if self.device.type == "cuda" and tableau is not None and watch is None:
+        # A learned schedule's numbers are asked for at every level.
+        learned = isinstance(self.denoiser.process.schedule, torch.nn.Module)
+        if self.device.type == "cuda" and tableau is not None and watch is None and not learned:
             recorded = Recorded(lambda keys: run(keys, 0, not torch.cuda.is_current_stream_capturing()))
             return lambda first, count, noise: recorded(noise.keys.to(self.device))
         return lambda first, count, noise: run(noise.keys, first, True)

@@ -16,7 +16,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from sfumato.errors import FailedError
+from sfumato.errors import FailedError, InputError
 
 TIMEOUT = 300.0  # seconds until a process that does not answer is taken for lost
 
@@ -92,6 +92,23 @@ class World:
         padded[self.rank, : len(data)] = data
         dist.all_reduce(padded, group=self.group)
         return [bytes(row.tolist()).decode().rpartition("\n")[0] for row in padded]
+
+    @contextmanager
+    def agreed(self) -> Iterator[None]:
+        """What one process is refused within (InputError) is refused to all, or the others would wait for it.
+
+        All of them come to its end; within, they do not talk to each other.
+        """
+        refused: InputError | None = None
+        try:
+            yield
+        except InputError as error:
+            if self.size == 1:
+                raise
+            refused = error
+        for text in self.tell(str(refused or "")):
+            if text:
+                raise refused or InputError(text)
 
     def wait(self) -> None:
         """Until all processes have come here."""

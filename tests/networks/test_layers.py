@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 
 from sfumato.errors import InputError
-from sfumato.networks.layers import Downsample, ResidualBlock, SelfAttention, Upsample, group_norm
+from sfumato.networks.layers import Downsample, ResidualBlock, SelfAttention, Upsample, group_norm, norm_silu
 
 SIDES = [(6,), (4, 6)]
 
@@ -166,3 +166,24 @@ def test_dropout_is_between_the_second_activation_and_convolution():
 def test_heads_must_divide_the_channels():
     with pytest.raises(InputError, match="heads=3 does not divide the 8 channels"):
         SelfAttention(8, heads=3)
+
+
+def test_a_norm_that_spares_memory_gives_the_same_gradients_and_keeps_its_input_alone():
+    layer = norm_silu(8, 4)
+    torch.nn.init.normal_(layer.weight)
+    torch.nn.init.normal_(layer.bias)
+    found, kept = [], []
+    for spares in (False, True):
+        layer.spares = spares
+        x = torch.randn(3, 8, 5, 5, generator=torch.Generator().manual_seed(0), requires_grad=True)
+        seen: list[int] = []
+        with torch.autograd.graph.saved_tensors_hooks(lambda t, seen=seen: seen.append(t.numel()) or t, lambda t: t):
+            y = layer(x)
+        found.append((y, *torch.autograd.grad(y.square().sum(), (x, *layer.parameters()))))
+        kept.append(sum(n == x.numel() for n in seen))
+    for ours, theirs in zip(*found, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=0, atol=0)
+    assert kept == [2, 1]
+    (slope,) = torch.autograd.grad(layer(x).square().sum(), x, create_graph=True)
+    with pytest.raises(RuntimeError, match="once_differentiable"):
+        slope.sum().backward()

@@ -15,8 +15,9 @@ import torch
 from sfumato import recipes
 from sfumato.data import DataOptions, Dataset, load
 from sfumato.model import Model
-from sfumato.training import Compute, Options, Trainer, execution
+from sfumato.training import Compute, Options, Trainer, execution, planning
 from sfumato.training.execution import PATIENCE, Execution, Watch, choose
+from sfumato.training.planning import ways
 
 DEFAULTS = Compute()
 SLOW, FAST = Execution(1, "float32"), Execution(1, "bfloat16")
@@ -43,9 +44,10 @@ def test_the_faster_way_is_taken_and_remembered() -> None:
     trial = takes({SLOW: 0.03, FAST: 0.005})
     assert choose(SLOW, [ROUND], trial, "net") == FAST
     assert choose(SLOW, [ROUND], lambda way: pytest.fail("tried again"), "net") == FAST
-    # Another network has its own trial; and what is remembered counts only where it may still be chosen.
+    # Another network has its own trial, and so has another choice.
     assert choose(SLOW, [ROUND], takes({SLOW: 0.001, FAST: 0.02}), "other") == SLOW
     assert choose(SLOW, [{"threads": 2}], takes({SLOW: 0.001, TWO: 0.02}), "net") == SLOW
+    assert choose(SLOW, [ROUND], lambda way: pytest.fail("tried again"), "net") == FAST
 
 
 def test_each_change_is_tried_on_the_best_so_far() -> None:
@@ -64,6 +66,14 @@ def test_what_is_hopeless_is_tried_once() -> None:
 
     assert choose(SLOW, [ROUND], trial, "a") == SLOW
     assert seen.count(FAST) == 1
+
+
+def test_what_was_compiled_is_not_where_it_cannot_be_any_more() -> None:
+    compiled = Execution(1, "float32", compiled=True)
+    change = {"compiled": True}
+    assert choose(SLOW, [change], takes({SLOW: 0.03, compiled: 0.001}), "a") == compiled
+    assert choose(SLOW, [change], lambda way: None, "a") == compiled
+    assert choose(SLOW, [change], lambda way: (_ for _ in ()).throw(RuntimeError("no compiler")), "a") == SLOW
 
 
 def test_what_cannot_be_compiled_is_passed_over() -> None:
@@ -147,7 +157,7 @@ def test_points_are_never_rounded_nor_networks_that_are_differentiated(digits: D
     moons = load("moons", DataOptions(count=100))
 
     def precisions(t: Trainer) -> set[str]:
-        first, changes = t.engine._ways()
+        first, changes = ways(t.engine)
         return {first.precision, *(change.get("precision", first.precision) for change in changes)}
 
     assert precisions(trainer(tmp_path / "a", moons, "network.width=8")) == {"float32"}
@@ -155,7 +165,7 @@ def test_points_are_never_rounded_nor_networks_that_are_differentiated(digits: D
     assert precisions(trainer(tmp_path / "b", digits, *sliced)) == {"float32"}
     assert precisions(trainer(tmp_path / "c", digits, "network.width=8")) == {"float32", "bfloat16"}
     asked = Compute(precision="bfloat16", threads=1)
-    assert trainer(tmp_path / "d", moons, "network.width=8", compute=asked).engine._ways() == (FAST, [])
+    assert ways(trainer(tmp_path / "d", moons, "network.width=8", compute=asked).engine) == (FAST, [])
 
 
 def test_bfloat16_keeps_weights_and_the_answer_in_float32_and_the_loss_near(digits: Dataset, tmp_path: Path) -> None:
@@ -190,7 +200,7 @@ def test_every_way_computes_the_same_step(digits: Dataset, tmp_path: Path) -> No
                 p.copy_(torch.linspace(-0.2, 0.2, p.numel()).view_as(p))
         engine.execute(way, None)
         found.append([engine.step() for _ in range(4)])
-        assert engine._network.middle[0].residual.conv1.weight.is_contiguous() == (way.layout == "channels_first")
+        assert engine.network.middle[0].residual.conv1.weight.is_contiguous() == (way.layout == "channels_first")
     for other in found[1:]:
         torch.testing.assert_close(torch.tensor(other), torch.tensor(found[0]), rtol=1e-4, atol=1e-6)
     plain, last, fused = engines
@@ -201,15 +211,30 @@ def test_every_way_computes_the_same_step(digits: Dataset, tmp_path: Path) -> No
     for part, tensors in plain.parts().items():
         for name, value in tensors.items():
             torch.testing.assert_close(theirs[part][name], value, rtol=0, atol=0)
-    # The averages can be differentiated forwards, and what was fused once it is written out.
-    slope(fused.averaged().module.network)
-    fused.execute(first, None)
-    slope(fused._network)
-
-
-def slope(network: torch.nn.Module) -> None:
+    # The averages can be differentiated forwards.
     x = torch.randn(1, 1, 8, 8)
-    torch.func.jvp(lambda y: network(y, torch.ones(1)), (x,), (x,))
+    torch.func.jvp(lambda y: fused.averaged().module.network(y, torch.ones(1)), (x,), (x,))
+
+
+def test_what_is_taken_up_is_what_this_machine_and_the_options_leave(digits: Dataset, tmp_path: Path) -> None:
+    bits = {
+        **asdict(Execution(2, "bfloat16", attention="fused")),
+        **{"device": "cpu", "processes": 1, "micro_batch": 4},
+    }
+
+    def taken(available: int, compute: Compute = DEFAULTS, **other: object) -> Execution:
+        torch.set_num_threads(available)
+        engine = trainer(tmp_path / "run", digits, "network.width=8", compute=compute).engine
+        planning.as_before(engine, {**bits, **other})
+        assert engine.execution is not None
+        assert engine.micro_batch == (None if other.get("processes") else 4)
+        return engine.execution
+
+    assert taken(2) == Execution(2, "bfloat16", attention="fused")
+    assert taken(2, Compute(precision="float32")) == Execution(2, "float32", attention="fused")
+    assert taken(2, Compute(threads=1)) == Execution(1, "bfloat16", attention="fused")
+    assert taken(1) == Execution(1, "bfloat16", attention="fused")
+    assert taken(2, processes=4, threads="two", layout=7) == Execution(1, "bfloat16", attention="fused")
 
 
 def test_a_run_goes_on_as_it_was_computed(digits: Dataset, tmp_path: Path) -> None:

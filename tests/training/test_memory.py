@@ -1,5 +1,8 @@
 """Memory is counted as autograd keeps it, and a batch parted so that it fits."""
 
+import gc
+import weakref
+
 import torch
 from torch import nn
 
@@ -82,3 +85,17 @@ def test_the_fixed_part_is_weight_gradient_moments_and_averages() -> None:
 def test_the_system_tells_what_is_free() -> None:
     told = free(torch.device("cpu"))
     assert told is None or 2**20 < told < 2**50
+
+
+def test_counting_frees_what_it_counts() -> None:
+    """exp's node holds exp's result, which holds its node: a circle, were the result what is packed."""
+    alive: list[weakref.ref[torch.Tensor]] = []
+
+    def losses() -> torch.Tensor:
+        y = torch.exp(torch.zeros(10, requires_grad=True))
+        alive.append(weakref.ref(y))
+        return y * 1.0
+
+    assert kept_for_backward(losses) == 40
+    gc.collect()
+    assert alive[0]() is None

@@ -14,6 +14,7 @@ from sfumato.errors import InputError
 from sfumato.model import Model, load_weights
 from sfumato.training import NonFiniteError, Progress, Trainer, checkpoint
 from sfumato.training.held_out import HeldOut
+from sfumato.training.record import rewinds
 
 CPU = torch.device("cpu")
 SETTINGS = [
@@ -257,6 +258,8 @@ def test_a_run_is_wound_back_and_goes_on_with_half_the_step(tmp_path: Path, data
     assert (t.steps, t.engine.rewinds) == (30, 2)
     assert t.engine.learning_rate(10_000) == before / 4
     assert [row["rewinds"] for row in rows(tmp_path, "rewind")] == [1, 2]
+    # The checkpoint that it was rewound to does not know of it, and one made after it does.
+    assert [rewinds(tmp_path, images) for images in (-1, t.images)] == [0, 2]
     assert "non-finite loss at step 10" in str(rows(tmp_path, "rewind")[0]["reason"])
     assert all(p.isfinite().all() for p in t.engine.module.parameters())
     again = trainer(tmp_path, dataset)

@@ -141,6 +141,9 @@ def pick_device(name: str) -> "torch.device":
     if not available.get(kind, False):
         usable = ", ".join(k for k, there in available.items() if there)
         raise InputError(f"--device {name}: not available here; this machine has {usable}")
-    if name == "cuda":  # each of a machine's processes has its own
-        return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
-    return torch.device(name)
+    if kind == "cpu":
+        return torch.device(name)
+    # Each of a machine's processes has its own; what is not told which one to take takes the current one.
+    device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0"))) if name == "cuda" else torch.device(name)
+    torch.cuda.set_device(device)
+    return device

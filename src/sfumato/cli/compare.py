@@ -327,14 +327,10 @@ def _trainer(
         return trainer
     if entry.folder.exists():  # nothing had been trained yet
         shutil.rmtree(entry.folder)
-    return runs.begin(
-        source,
-        entry.recipe,
-        dataset,
-        goal,
-        lambda model, folder: Trainer(model, dataset, folder, device),
-        wanted=entry.folder,
-    )
+    model, folder = runs.place(source, entry.recipe, dataset, wanted=entry.folder)
+    trainer = Trainer(model, dataset, folder, device)
+    runs.begin(source, trainer, goal)
+    return trainer
 
 
 def _train(trainer: "Trainer", goal: runs.Goal, device: "torch.device", out: common.Output) -> dict[str, Any]:

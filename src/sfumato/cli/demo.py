@@ -46,12 +46,9 @@ def run(args: argparse.Namespace) -> int:
     recipe = recipes.read("digits")
     goal: runs.Goal = {"seconds": args.budget}
     dataset = runs.load("digits", recipe, out)
-
-    def make(model: "Model", folder: Path) -> Trainer:
-        return Trainer(model, dataset, folder, device)
-
-    trainer = runs.begin("digits", recipe, dataset, goal, make, wanted=args.out, name="demo")
-    folder = trainer.run
+    model, folder = runs.place("digits", recipe, dataset, wanted=args.out, name="demo")
+    trainer = Trainer(model, dataset, folder, device)
+    runs.begin("digits", trainer, goal)
     reason = runs.train(trainer, out, device, goal)
     if reason in signals.AT_ONCE:
         out.say(f"{runs.ENDS[reason]}; go on with: sfumato train --resume {folder}")

@@ -7,6 +7,7 @@
 import argparse
 import importlib
 import io
+import os
 import sys
 import traceback
 from collections.abc import Sequence
@@ -25,6 +26,8 @@ VERBS = {
     "compare": "train several recipes alike, and say which is best on your data",
     "report": "make the report page of a run",
 }
+
+SHARED = ("train", "sample", "likelihood")  # what several processes of torchrun's do together
 
 DESCRIPTION = "Diffusion models for data of your own: train, sample, and see what was learnt."
 
@@ -77,6 +80,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             stream.reconfigure(errors="backslashreplace")
     args = _parse(argv)
     try:
+        if int(os.environ.get("WORLD_SIZE", "1")) > 1 and args.verb not in SHARED:
+            raise InputError(f"{args.verb} is done by one process; start it without torchrun")
         status: int = args.run(args)
         sys.stdout.flush()
         return status

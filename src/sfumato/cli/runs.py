@@ -1,7 +1,7 @@
 """The life of a run, shared by the verbs: read the data, make the folder, train, finish with samples and a report."""
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -43,35 +43,30 @@ def load(source: str, recipe: "Recipe", out: Output) -> "Dataset":
     return dataset
 
 
-def begin(
-    source: str,
-    recipe: "Recipe",
-    dataset: "Dataset",
-    goal: Goal,
-    make: "Callable[[Model, Path], Trainer]",
-    *,
-    wanted: Path | None,
-    name: str | None = None,
-) -> "Trainer":
-    """The trainer that ``make`` makes of an untrained model, in the folder of a new run: ``wanted``, or runs/``name``,
-    or runs/SOURCE-RECIPE.
+def place(
+    source: str, recipe: "Recipe", dataset: "Dataset", *, wanted: Path | None = None, name: str | None = None
+) -> "tuple[Model, Path]":
+    """An untrained model, and where its run may be: ``wanted``, or runs/``name``, or runs/SOURCE-RECIPE.
 
-    Everything that can be refused is, before there is a folder.
+    Raises InputError where the one or the other cannot be. Makes no folder yet.
     """
-    from sfumato.data import BUILT_IN
-    from sfumato.files import write_text
-
     model = untrained(recipe, dataset)
     _refuse(model, dataset, source)
     default = f"{dataset.spec.source.removesuffix('.npy').removesuffix('.npz') or 'data'}-{recipe.name}"
-    folder = _new_folder(wanted, name or default)
-    trainer = make(model, folder)
+    return model, _new_folder(wanted, name or default)
+
+
+def begin(source: str, trainer: "Trainer", goal: Goal) -> None:
+    """Make the folder of a run, once nothing is left that could be refused."""
+    from sfumato.data import BUILT_IN
+    from sfumato.files import write_text
+
+    folder, model = trainer.run, trainer.model
     folder.mkdir(parents=True, exist_ok=True)
     origin = source if source in BUILT_IN else str(Path(source).expanduser().resolve())
     write_text(folder / "run.json", json.dumps({"source": origin, "goal": goal}, indent=2) + "\n")
     write_text(folder / "config.json", json.dumps(model.config(), indent=2, ensure_ascii=False) + "\n")
     write_text(folder / "README.md", model.card())
-    return trainer
 
 
 def untrained(recipe: "Recipe", dataset: "Dataset") -> "Model":
@@ -161,6 +156,8 @@ def like(source: str, model: "Model", out: Output) -> "Dataset":
 
 def train(trainer: "Trainer", out: Output, device: "torch.device", goal: Goal) -> str:
     """Train until the goal, saying what and drawing a bar. Returns why it ended."""
+    from sfumato.training import planning
+
     steps = int(goal["steps"]) if "steps" in goal else None
     seconds = goal.get("seconds")
     model = trainer.model
@@ -170,13 +167,13 @@ def train(trainer: "Trainer", out: Output, device: "torch.device", goal: Goal) -
             out.warn(check.warning)
     limit = f"{steps:,} steps" if seconds is None else duration(seconds)
     engine = trainer.engine
-    engine.prepare(None if steps is None else steps - trainer.steps, seconds)
+    way = planning.prepare(engine, None if steps is None else steps - trainer.steps, seconds)
     processes = f", {trainer.world.size} processes" if trainer.world.size > 1 else ""
     out.say(
         f"training {model.recipe.name} on {model.spec.source}: {model.num_parameters:,} parameters, "
-        f"{len(engine.data.values):,} samples, {limit}, {device.type}{processes}, {engine.prepare()}"
+        f"{len(engine.data.values):,} samples, {limit}, {device.type}{processes}, {way}"
     )
-    each, needed = engine.forecast()
+    each, needed = planning.forecast(engine)
     parts = "" if engine.micro_batch is None else f", {engine.micro_batch} samples at a time"
     time = "" if steps is None else f" and {duration(each * max(steps - trainer.steps, 0))}"
     out.say(f"it will take about {needed / 2**20:,.0f} MiB beside the data{time}; batches of {engine.batch}{parts}")

@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     import torch
 
     from sfumato.data import Dataset
-    from sfumato.model import Model
     from sfumato.training import Options, Trainer, World
 
 EXAMPLES = """\
@@ -112,13 +111,13 @@ def _begun(args: argparse.Namespace, out: common.Output, device: "torch.device",
     recipe = recipes.read(args.recipe or "ddpm", args.overrides)
     dataset = runs.load(args.source, recipe, out)
     goal = _goal(args) or {"steps": recipe.training.steps}
-
-    def make(model: "Model", folder: Path) -> "Trainer":
-        return Trainer(model, dataset, Path(world.tell(str(folder))[0]), device, _options(args), world)
-
-    if not world.leads:
-        return _Begun(make(runs.untrained(recipe, dataset), Path()), dataset, goal)
-    return _Begun(runs.begin(args.source, recipe, dataset, goal, make, wanted=args.out), dataset, goal)
+    with world.agreed():
+        model, folder = runs.place(args.source, recipe, dataset, wanted=args.out)
+    folder = Path(world.tell(str(folder))[0])
+    trainer = Trainer(model, dataset, folder, device, _options(args), world)
+    if world.leads:
+        runs.begin(args.source, trainer, goal)
+    return _Begun(trainer, dataset, goal)
 
 
 def _resumed(args: argparse.Namespace, out: common.Output, device: "torch.device", world: "World") -> _Begun:

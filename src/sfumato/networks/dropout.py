@@ -8,7 +8,7 @@ from torch import Tensor, nn
 # Odd words of 32 bits with half of their bits set, as multipliers of a hash are chosen.
 _MULTIPLIERS = (0x3C6EF35F, 0x4BF19F61, 0x2545F491)
 _LOW = 0x7FFFFFFF
-_CACHED = 1 << 17  # words hashed at a time, which a core's cache holds: three times as fast
+_CACHED = 1 << 17  # words hashed at a time, which a core's cache holds: three times as fast there
 
 
 class Dropout(nn.Module):
@@ -32,7 +32,7 @@ class Dropout(nn.Module):
             return F.dropout(x, self.p)
         count = x[0].numel()
         kept = torch.empty(len(x), count, dtype=x.dtype, device=x.device)
-        rows = max(1, _CACHED // count)
+        rows = max(1, _CACHED // count) if x.device.type == "cpu" else len(x)
         for i in range(0, len(x), rows):
             kept[i : i + rows] = _words(self.keys[i : i + rows], count) >= round(self.p * (_LOW + 1))
         return x * kept.mul_(1 / (1 - self.p)).view_as(x)

@@ -9,12 +9,14 @@ Both end in a layer of zeros, so that a fresh block is its shortcut. The other w
 biases. (Ho, Jain and Abbeel, 2020, "Denoising Diffusion Probabilistic Models", appendix B and its code.)
 """
 
-from typing import TypeVar
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 
 from sfumato.errors import InputError
 from sfumato.networks.dropout import Dropout
@@ -57,13 +59,58 @@ def zeroed(layer: Layer) -> Layer:
     return layer
 
 
-def group_norm(channels: int, groups: int) -> nn.Module:
+def group_norm(channels: int, groups: int) -> nn.GroupNorm:
     """Group norm in at most ``groups`` groups: the largest divisor of ``channels`` that leaves two channels to each.
 
     A group of one channel would take away its mean over the positions, and with it the embedding that was just added.
     """
+    return nn.GroupNorm(_divisor(channels, groups), channels, eps=EPSILON)
+
+
+def norm_silu(channels: int, groups: int) -> "NormSilu":
+    """``group_norm`` and a SiLU."""
+    return NormSilu(_divisor(channels, groups), channels, eps=EPSILON)
+
+
+def _divisor(channels: int, groups: int) -> int:
     most = max(1, min(groups, channels // 2))
-    return nn.GroupNorm(next(g for g in range(most, 0, -1) if channels % g == 0), channels, eps=EPSILON)
+    return next(g for g in range(most, 0, -1) if channels % g == 0)
+
+
+class NormSilu(nn.GroupNorm):
+    """``silu(norm(x))``, ``(B, C, *s) -> (B, C, *s)``.
+
+    While ``spares`` is set, backward computes the norm anew from its input instead of keeping what comes out of it: of
+    the six tensors that a residual block keeps, two need not be, at no time that could be measured. There are then no
+    forward derivatives and no second ones.
+    """
+
+    spares: bool = False
+
+    def forward(self, x: Float[Tensor, "b c *s"]) -> Float[Tensor, "b c *s"]:
+        if self.spares and torch.is_grad_enabled():
+            spared: Callable[..., Tensor] = _Spared.apply
+            return spared(x, self.weight, self.bias, self.num_groups, self.eps)
+        return F.silu(super().forward(x))
+
+
+class _Spared(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, groups: int, epsilon: float) -> Tensor:
+        ctx.save_for_backward(x, weight, bias)
+        ctx.settings = groups, epsilon
+        return F.silu(F.group_norm(x, groups, weight, bias, epsilon), inplace=True)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        groups, epsilon = ctx.settings
+        inputs = [tensor.detach().requires_grad_() for tensor in ctx.saved_tensors]
+        with torch.enable_grad():
+            x, weight, bias = inputs
+            normed = F.group_norm(x, groups, weight, bias, epsilon)
+        gradient = torch.ops.aten.silu_backward(gradient, normed.detach())
+        return *torch.autograd.grad(normed, inputs, gradient), None, None
 
 
 def full_precision(x: Tensor) -> torch.autocast:
@@ -95,19 +142,19 @@ class ResidualBlock(nn.Module):
         dropout: float = 0.0,
     ) -> None:
         super().__init__()
-        self.norm1 = group_norm(channels, groups)
+        self.norm1 = norm_silu(channels, groups)
         self.conv1 = convolution(dimension, channels, out_channels, 3)
         self.embed = linear(embedding, out_channels)
-        self.norm2 = group_norm(out_channels, groups)
+        self.norm2 = norm_silu(out_channels, groups)
         self.dropout = Dropout(dropout)
         self.conv2 = zeroed(convolution(dimension, out_channels, out_channels, 3))
         self.shortcut = nn.Identity() if channels == out_channels else convolution(dimension, channels, out_channels, 1)
 
     def forward(self, x: Float[Tensor, "b c *s"], embedding: Float[Tensor, "b e"]) -> Float[Tensor, "b d *s"]:
-        h = self.conv1(F.silu(self.norm1(x)))
+        h = self.conv1(self.norm1(x))
         e = self.embed(embedding)
         h = h + e.reshape(e.shape + (1,) * (x.ndim - 2))
-        h = self.conv2(self.dropout(F.silu(self.norm2(h))))
+        h = self.conv2(self.dropout(self.norm2(h)))
         y: Tensor = self.shortcut(x) + h
         return y
 

@@ -24,13 +24,14 @@ from sfumato.networks.arguments import even, fits, positive, positives, probabil
 from sfumato.networks.embeddings import LabelEmbedding
 from sfumato.networks.layers import (
     Downsample,
+    NormSilu,
     ResidualBlock,
     SelfAttention,
     Upsample,
     at_hand,
     convolution,
     full_precision,
-    group_norm,
+    norm_silu,
     zeroed,
 )
 
@@ -173,7 +174,7 @@ class UNet(nn.Module):
             up.append(Up(stage, Upsample(dimension, c) if level else None))
             above = c
         self.up = nn.ModuleList(up)
-        self.norm = group_norm(channels[0], groups)
+        self.norm = norm_silu(channels[0], groups)
         self.conv_out = zeroed(convolution(dimension, channels[0], outputs * self.shape[0], 3))
 
     def recompute(self) -> None:
@@ -181,6 +182,12 @@ class UNet(nn.Module):
         for module in self.modules():
             if isinstance(module, Block):
                 module.recomputes = True
+
+    def spare(self, memory: bool) -> None:
+        """Whether norms keep nothing for backward but their input: see ``NormSilu``."""
+        for module in self.modules():
+            if isinstance(module, NormSilu):
+                module.spares = memory
 
     def attend(self, *, fused: bool) -> None:
         """Let attention be torch's fused one, which can be differentiated once, and not forwards; or written out."""
@@ -210,7 +217,7 @@ class UNet(nn.Module):
             x = block(x, embedding)
         for stage in self.up:
             x = stage(x, embedding, skips)
-        x = F.silu(self.norm(x))
+        x = self.norm(x)
         with full_precision(x):
             x = self.conv_out(x.to(self.conv_out.weight.dtype))
         if any(self.padding):

@@ -88,15 +88,15 @@ def save(
     place = _place(folder, images)
     stump = None
     try:
-        with _agreed(world):
+        with world.agreed():
             if world.leads and damage(place) is not None:
                 stump = begin(folder, images)
         if told := world.tell(str(stump or ""))[0]:
             digests: dict[str, str] = {}
-            with _agreed(world):
+            with world.agreed():
                 digests = write_parts(Path(told), parts, world.rank, world.size)
             written = [json.loads(text) for text in world.tell(json.dumps(digests))]
-            with _agreed(world):
+            with world.agreed():
                 if stump is not None:
                     finish(stump, state, {name: text for files in written for name, text in files.items()}, keep)
     finally:
@@ -106,21 +106,6 @@ def save(
         with _told(folder.parent, folder):
             then()
     return place
-
-
-@contextmanager
-def _agreed(world: World) -> Iterator[None]:
-    """Something that one process is refused is refused to all, or the others would wait for it."""
-    refused: InputError | None = None
-    try:
-        yield
-    except InputError as error:
-        if world.size == 1:
-            raise
-        refused = error
-    for text in world.tell(str(refused or "")):
-        if text:
-            raise refused or InputError(text)
 
 
 def begin(folder: Path, images: int) -> Path:

@@ -92,9 +92,10 @@ def choose(first: Execution, changes: Sequence[Change], trial: Callable[[Executi
     """
     if not changes:
         return first
-    key = "/".join([platform.node(), platform.machine(), str(os.cpu_count()), torch.__version__, key])
-    if (known := reachable(first, changes, _remembered().get(key))) is not None:
-        return known
+    offered = json.dumps([asdict(first), *map(dict, changes)])
+    key = "/".join([platform.node(), platform.machine(), str(os.cpu_count()), torch.__version__, key, offered])
+    if (known := _reachable(first, changes, _remembered().get(key))) is not None:
+        return possible(known, trial)
     best, least = first, _time(first, trial)
     for change in changes:
         way = replace(best, **change)
@@ -105,8 +106,19 @@ def choose(first: Execution, changes: Sequence[Change], trial: Callable[[Executi
     return best
 
 
-def reachable(first: Execution, changes: Sequence[Change], known: object) -> Execution | None:
-    """The Execution of these fields, where ``changes`` of the ``first`` lead to it."""
+def possible(way: Execution, trial: Callable[[Execution], object]) -> Execution:
+    """``way``, not compiled where that fails: there may be no compiler any more."""
+    if not way.compiled:
+        return way
+    try:
+        trial(way)
+    except Exception:
+        return replace(way, compiled=False)
+    return way
+
+
+def _reachable(first: Execution, changes: Sequence[Change], known: object) -> Execution | None:
+    """What is remembered, where ``changes`` could have led to it."""
     if not isinstance(known, dict):
         return None
     own = asdict(first)

@@ -3,6 +3,7 @@
 import math
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import NoneType
@@ -16,7 +17,7 @@ from sfumato.errors import InputError
 from sfumato.model import Model, save_weights
 from sfumato.world import ALONE, World
 
-from . import checkpoint, guards, signals
+from . import checkpoint, guards, planning, signals
 from .checkpoint import Keep
 from .ema import CANDIDATES, KEPT, choose
 from .engine import Engine, fingerprint
@@ -25,10 +26,11 @@ from .held_out import HeldOut, measure_due
 from .lock import Lock
 from .options import DEFAULTS, Options
 from .part import Part
-from .record import Record
+from .record import Record, rewinds
 from .writer import Writer
 
 LOG_EVERY = 25  # steps to a row of the record
+PATIENCE = 1.0  # seconds in which a GPU is not looked at
 CLOSING = 1 + len(CANDIDATES) / 2  # what the last measurement and the choice of an average take, in measurements
 REWINDS = 3  # in a run, each to half of the step
 
@@ -115,36 +117,39 @@ class Trainer:
         """
         if steps is None and seconds is None:
             steps = self.model.recipe.training.steps
-        if not self.world.leads:
-            return self._train(steps, seconds, watch, None)
-        with Lock(self.run):
-            saved = checkpoint.checkpoints(self.run / "checkpoints")
-            if saved and int(saved[-1].name) > self.images:
-                raise InputError(
-                    f"{self.run}: has gone on to {int(saved[-1].name):,} images; go on from there with: sfumato train "
-                    f"--resume {self.run}"
-                )
-            record = Record(self.run, self.images)
-            try:
-                return self._train(steps, seconds, watch, record)
-            finally:
-                record.close()
+        with ExitStack() as stack:
+            record = None
+            with self.world.agreed():
+                if self.world.leads:
+                    stack.enter_context(Lock(self.run))
+                    record = self._opened()
+                    stack.callback(record.close)
+            return self._train(steps, seconds, watch, record)
+
+    def _opened(self) -> Record:
+        saved = checkpoint.checkpoints(self.run / "checkpoints")
+        if saved and int(saved[-1].name) > self.images:
+            raise InputError(
+                f"{self.run}: has gone on to {int(saved[-1].name):,} images; go on from there with: sfumato train "
+                f"--resume {self.run}"
+            )
+        return Record(self.run, self.images)
 
     def _train(
         self, steps: int | None, seconds: float | None, watch: Callable[[Progress], None], record: Record | None
     ) -> str:
         ends = None if seconds is None else time.monotonic() + seconds
-        self.engine.prepare(None if steps is None else steps - self.steps, seconds)
+        planning.prepare(self.engine, None if steps is None else steps - self.steps, seconds)
         keep_memory()
         with signals.heard() as heard:
             while True:
                 try:
                     reason = self._loop(steps, ends, watch, record, heard)
+                    self.save()
                     break
                 except guards.NonFiniteError as error:
                     self._note(record, "stop", step=self.steps, seconds=self.seconds, reason="non-finite")
                     self._rewind(error, record)
-            self.save()
             if reason not in signals.AT_ONCE:
                 if self.measured_at != self.images:
                     self._measure(record)
@@ -178,14 +183,15 @@ class Trainer:
         pace = Watch()
         now = time.monotonic()
         while True:
-            over = ends is not None and now + closing >= ends
-            reason, save_due = self._agree(
-                heard(), over, now - saved > max(self.options.checkpoint_every, 100 * held_up)
-            )
+            at = time.monotonic()
+            over = ends is not None and at + closing >= ends
+            late = at - saved > max(self.options.checkpoint_every, 100 * held_up)
+            reason, save_due, look_due = self._agree(heard(), over, late, at - now > PATIENCE)
             if reason is None and steps is not None and self.steps >= steps:
                 reason = "steps"
             if reason is not None or save_due:
                 window += self.engine.look()
+                self.seconds = before + time.monotonic() - started
             if reason is not None:
                 return reason
             if save_due:
@@ -196,12 +202,12 @@ class Trainer:
                 now += held_up
             self.engine.queue()
             measured = measure_due(self.images - self.engine.batch, self.images)
-            if self.steps % waits and not measured:
+            if self.steps % waits and not measured and not look_due:
                 continue
             window += self.engine.look()
             elapsed = time.monotonic() - now
             if waits == 1 and pace.heed(elapsed):
-                self.engine.execute(replace(self.engine.prepare(), threads=1), self.engine.micro_batch)
+                self.engine.execute(replace(planning.prepare(self.engine), threads=1), self.engine.micro_batch)
                 self._note(record, "threads", step=self.steps, threads=1)
                 pace = Watch()
             now += elapsed
@@ -231,12 +237,12 @@ class Trainer:
                 closing = CLOSING * (time.monotonic() - now) + held_up
                 now = time.monotonic()
 
-    def _agree(self, heard: str | None, over: bool, save_due: bool) -> tuple[str | None, bool]:
-        """Why to stop, and whether to save, for all processes alike: clocks differ, and signals come to some."""
+    def _agree(self, heard: str | None, over: bool, *due: bool) -> tuple[str | None, bool, bool]:
+        """Why to stop, whether to save and to look, for all processes alike: clocks differ, signals come to some."""
         reasons = [None, "budget", *signals.STOPS.values()]
         code = reasons.index(heard or ("budget" if over else None))
-        code, due = (int(number) for number in self.world.greatest(float(code), float(save_due)))
-        return reasons[code], bool(due)
+        code, save, look = (int(number) for number in self.world.greatest(float(code), *map(float, due)))
+        return reasons[code], bool(save), bool(look)
 
     def save(self) -> None:
         """Write a checkpoint and the averaged weights as the run's model, meanwhile training may go on.
@@ -265,10 +271,10 @@ class Trainer:
         """
         folder = self.run / "checkpoints"
         place = checkpoint.newest(folder, warn) if self.world.leads else None
-        told = self.world.tell("" if place is None else place.name)[0]
+        told = self.world.tell("" if place is None else f"{place.name} {rewinds(self.run, int(place.name))}")[0]
         if not told:
             raise InputError(f"{folder}: no whole checkpoint to resume from; train afresh with --out")
-        place = folder / told
+        place, rewound = folder / told.split()[0], int(told.split()[1])
         parts, state = checkpoint.load(place)
         kinds = {"seconds": (int, float), "rewinds": int, "score": (float, NoneType), "bits": dict}
         if not all(isinstance(state.get(name, ...), kind) for name, kind in kinds.items()):  # type: ignore[arg-type]
@@ -278,11 +284,12 @@ class Trainer:
                 f"{place}: was made by another recipe than {self.run / 'config.json'} has now; restore that, or train "
                 "afresh with --out"
             )
-        self.engine.as_before(state["bits"])
+        planning.as_before(self.engine, state["bits"])
         for key, value in self.engine.bits().items():
             if (was := state["bits"].get(key)) != value:
                 warn(f"{place}: {key} was {was} and is {value} now; the run goes on, its last bits will differ")
-        self.engine.fill(parts, state["images"], state["rewinds"], place)
+        # One that this very checkpoint was rewound to says so in the record.
+        self.engine.fill(parts, state["images"], max(state["rewinds"], rewound), place)
         self.seconds, self.last_measured = state["seconds"], state["score"]
         if self.world.leads:
             for later in checkpoint.checkpoints(self.run / "averages"):
@@ -292,16 +299,17 @@ class Trainer:
     def _rewind(self, error: guards.NonFiniteError, record: Record | None) -> None:
         """Go back to the last checkpoint with half the step. Raises ``error`` where that is not wanted any more."""
         self._writer.wait()
-        rewinds = self.engine.rewinds + 1
+        self._past.wait()
+        count = self.engine.rewinds + 1
         if self.options.on_nonfinite == "stop":
             raise error
-        if rewinds > REWINDS:
+        if count > REWINDS:
             raise guards.NonFiniteError(f"{error}; rewound {REWINDS} times, in vain") from error
         self.resume(lambda text: None)
-        self.engine.rewinds = rewinds
+        self.engine.rewinds = count
         if record is not None:
             record.rewind(self.images)
-        self._note(record, "rewind", step=self.steps, rewinds=rewinds, reason=str(error))
+        self._note(record, "rewind", step=self.steps, rewinds=count, reason=str(error))
 
     def _measure(self, record: Record | None) -> None:
         measured = self.held_out.measure(self.averaged.module)

@@ -1,5 +1,6 @@
 """How much memory a step will take, before it takes it."""
 
+import os
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from functools import partial
@@ -18,15 +19,16 @@ def kept_for_backward(losses: Callable[[], Tensor]) -> int:
     """Bytes that autograd keeps while ``losses`` are computed, each storage once; parameters not counted."""
     seen: dict[int, int] = {}
 
-    def pack(tensor: Tensor) -> Tensor:
+    def pack(tensor: Tensor) -> None:
         storage = tensor.untyped_storage()
         if not (tensor if tensor._base is None else tensor._base).is_leaf:  # a view of a parameter is one
             seen[storage.data_ptr()] = storage.nbytes()
-        return tensor
+            held.append(tensor.detach())  # or its address would be used again
+        # Not the tensor: an output that its own node holds would never be freed.
 
-    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
-        result = losses()  # held, or storages would be freed and their addresses used again
-    del result
+    held: list[Tensor] = []
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda nothing: nothing):
+        losses()
     return sum(seen.values())
 
 
@@ -43,14 +45,18 @@ def fixed(parameters: Iterable[Tensor]) -> int:
 
 
 def free(device: torch.device) -> int | None:
-    """Bytes to be had on ``device``; None where the system does not tell."""
-    if device.type == "cuda":
-        return int(torch.cuda.mem_get_info(device)[0])
+    """Bytes to be had on ``device`` by this process, one of several on this machine; None where nobody tells."""
+    if device.type == "cuda":  # what torch holds and does not use counts as taken for the driver
+        unused = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+        return int(torch.cuda.mem_get_info(device)[0]) + unused
+    found = []
     with suppress(OSError, ValueError):
-        for line in Path("/proc/meminfo").read_text().splitlines():
-            if line.startswith("MemAvailable:"):
-                return 1024 * int(line.split()[1])
-    return None
+        lines = Path("/proc/meminfo").read_text().splitlines()
+        found += [1024 * int(line.split()[1]) for line in lines if line.startswith("MemAvailable:")]
+    with suppress(OSError, ValueError):  # a container's own limit, "max" where there is none
+        group = Path("/sys/fs/cgroup")
+        found.append(int((group / "memory.max").read_text()) - int((group / "memory.current").read_text()))
+    return min(found) // int(os.environ.get("LOCAL_WORLD_SIZE", "1")) if found else None
 
 
 def part_that_fits(batch: int, needed: Callable[[int], float], free_bytes: int | None) -> int:

@@ -1,6 +1,7 @@
 """The record of a run: metrics.jsonl, append-only, and the same numbers as TensorBoard events."""
 
 import json
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +47,26 @@ class Record:
         self._events.close()
 
 
+def rewinds(run: Path, images: int) -> int:
+    """How often the run was wound back, by its record up to ``images``."""
+    counts = [0]
+    with suppress(OSError):
+        for line in (run / "metrics.jsonl").read_text(encoding="utf-8", errors="replace").splitlines():
+            row = _parsed(line)
+            if row.get("kind") == "rewind" and isinstance(row.get("rewinds"), int) and row["images"] <= images:
+                counts.append(row["rewinds"])
+    return max(counts)
+
+
+def _parsed(line: str) -> dict[str, Any]:
+    """A row with a count of images, or none."""
+    try:
+        row = json.loads(line)
+    except ValueError:  # the last line of a killed process
+        return {}
+    return row if isinstance(row, dict) and isinstance(row.get("images"), int) else {}
+
+
 def _drop_after(path: Path, images: int) -> set[tuple[str, int]]:
     """Drop them. Returns what is there of ``images``."""
     kept: list[str] = []
@@ -53,11 +74,8 @@ def _drop_after(path: Path, images: int) -> set[tuple[str, int]]:
     if not path.exists():
         return present
     for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
-        try:
-            row = json.loads(line)
-        except ValueError:  # the last line of a killed process
-            continue
-        if isinstance(row, dict) and isinstance(row.get("images"), int) and row["images"] <= images:
+        row = _parsed(line)
+        if row and row["images"] <= images:
             kept.append(line)
             if row["images"] == images:
                 present.add((str(row.get("kind")), images))
