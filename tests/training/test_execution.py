@@ -212,8 +212,8 @@ def test_every_way_computes_the_same_step(digits: Dataset, tmp_path: Path) -> No
         for name, value in tensors.items():
             torch.testing.assert_close(theirs[part][name], value, rtol=0, atol=0)
     # The averages can be differentiated forwards.
-    x = torch.randn(1, 1, 8, 8)
-    torch.func.jvp(lambda y: fused.averaged().module.network(y, torch.ones(1)), (x,), (x,))
+    x, network = torch.randn(1, 1, 8, 8), fused.averaged().module.network
+    torch.func.jvp(lambda y: network(y, torch.ones(1)), (x,), (x,))
 
 
 def test_what_is_taken_up_is_what_this_machine_and_the_options_leave(digits: Dataset, tmp_path: Path) -> None:
