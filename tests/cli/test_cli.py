@@ -386,3 +386,26 @@ def test_what_a_hierarchy_has_not_is_refused(
     before = sorted(vae.iterdir())
     assert message in fails(capsys, argv[0], str(vae), *argv[1:])
     assert sorted(vae.iterdir()) == before
+
+
+def test_a_folder_that_cannot_be_made_is_refused(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    assert main(["train", "moons", "--steps", "1", "--out", str(tmp_path / "file" / "run")]) == 2
+    assert "cannot be written (Not a directory); choose another with --out" in capsys.readouterr().err
+
+
+def test_what_one_process_does_is_refused_to_several(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    assert main(["demo"]) == 2
+    assert capsys.readouterr().err == "sfumato demo: error: demo is done by one process; start it without torchrun\n"
+
+
+@pytest.mark.parametrize("flag", ["--shard", "--compile", "--gradient-checkpointing"])
+def test_a_flag_that_does_not_apply_is_refused_before_a_folder_is_made(
+    flag: str, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    assert main(["train", "moons", flag, "--steps", "1", "--out", str(tmp_path / "run")]) == 2
+    assert f"error: {flag}: " in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()

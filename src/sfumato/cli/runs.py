@@ -57,16 +57,19 @@ def place(
 
 
 def begin(source: str, trainer: "Trainer", goal: Goal) -> None:
-    """Make the folder of a run, once nothing is left that could be refused."""
+    """Make the folder of a run, once nothing is left that could be refused but by the disk. Raises InputError then."""
     from sfumato.data import BUILT_IN
     from sfumato.files import write_text
 
     folder, model = trainer.run, trainer.model
-    folder.mkdir(parents=True, exist_ok=True)
     origin = source if source in BUILT_IN else str(Path(source).expanduser().resolve())
-    write_text(folder / "run.json", json.dumps({"source": origin, "goal": goal}, indent=2) + "\n")
-    write_text(folder / "config.json", json.dumps(model.config(), indent=2, ensure_ascii=False) + "\n")
-    write_text(folder / "README.md", model.card())
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        write_text(folder / "run.json", json.dumps({"source": origin, "goal": goal}, indent=2) + "\n")
+        write_text(folder / "config.json", json.dumps(model.config(), indent=2, ensure_ascii=False) + "\n")
+        write_text(folder / "README.md", model.card())
+    except OSError as error:
+        raise InputError(f"{folder}: cannot be written ({error.strerror}); choose another with --out") from None
 
 
 def untrained(recipe: "Recipe", dataset: "Dataset") -> "Model":

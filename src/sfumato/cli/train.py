@@ -115,8 +115,9 @@ def _begun(args: argparse.Namespace, out: common.Output, device: "torch.device",
         model, folder = runs.place(args.source, recipe, dataset, wanted=args.out)
     folder = Path(world.tell(str(folder))[0])
     trainer = Trainer(model, dataset, folder, device, _options(args), world)
-    if world.leads:
-        runs.begin(args.source, trainer, goal)
+    with world.agreed():
+        if world.leads:
+            runs.begin(args.source, trainer, goal)
     return _Begun(trainer, dataset, goal)
 
 
