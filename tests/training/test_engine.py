@@ -12,14 +12,8 @@ from sfumato.model import Model
 from sfumato.training import Compute, Engine, NonFiniteError, Options, Trainer, World, planning
 from sfumato.training.part import Part
 
-SETTINGS = [
-    "network.kind=mlp",
-    "network.width=16",
-    "network.depth=1",
-    "network.dropout=0.1",
-    "training.batch=32",
-    "training.warmup=64",
-]
+from .conftest import SMALL_MLP
+
 ALL = Compute()
 ALONE = World()
 
@@ -30,7 +24,7 @@ def dataset() -> Dataset:
 
 
 def engine(dataset: Dataset, *settings: str, compute: Compute = ALL, world: World = ALONE) -> Engine:
-    recipe = recipes.read("ddpm", [*SETTINGS, *settings])
+    recipe = recipes.read("ddpm", [*SMALL_MLP, *settings])
     torch.manual_seed(0)
     model = Model.fresh(recipe, dataset.spec)
     return Engine(model, Part(model.spec.encode(dataset.values)), 7 + torch.arange(400), compute, world)

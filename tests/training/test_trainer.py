@@ -16,15 +16,9 @@ from sfumato.training import NonFiniteError, Progress, Trainer, checkpoint
 from sfumato.training.held_out import HeldOut
 from sfumato.training.record import rewinds
 
+from .conftest import SMALL_MLP
+
 CPU = torch.device("cpu")
-SETTINGS = [
-    "network.kind=mlp",
-    "network.width=16",
-    "network.depth=1",
-    "network.dropout=0.1",
-    "training.batch=32",
-    "training.warmup=64",
-]
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +30,7 @@ def dataset() -> Dataset:
 
 def trainer(run: Path, dataset: Dataset, *settings: str) -> Trainer:
     run.mkdir(exist_ok=True)
-    recipe = recipes.read("ddpm", [*SETTINGS, *settings])
+    recipe = recipes.read("ddpm", [*SMALL_MLP, *settings])
     torch.manual_seed(0)
     return Trainer(Model.fresh(recipe, dataset.spec), dataset, run, CPU)
 
