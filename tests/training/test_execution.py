@@ -191,7 +191,7 @@ def test_every_way_computes_the_same_step(digits: Dataset, tmp_path: Path) -> No
     """Attention fused, channels last; with parts that were written in one way and are taken up in another."""
     small = ("network.kind=unet", "network.width=16", "network.multipliers=[1,2]", "network.attention=[4,8]")
     first = Execution(1, "float32")
-    ways = [first, Execution(1, "float32", "channels_last"), Execution(1, "float32", "channels_last", "fused")]
+    ways = [first, Execution(1, "float32", "channels_last"), Execution(1, "float32", "channels_last", "fused", True)]
     engines = [trainer(tmp_path / str(i), digits, *small).engine for i in range(len(ways))]
     found = []
     for engine, way in zip(engines, ways, strict=True):

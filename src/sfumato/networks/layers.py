@@ -81,8 +81,8 @@ class NormSilu(nn.GroupNorm):
     """``silu(norm(x))``, ``(B, C, *s) -> (B, C, *s)``.
 
     While ``spares`` is set, backward computes the norm anew from its input instead of keeping what comes out of it: of
-    the six tensors that a residual block keeps, two need not be, at no time that could be measured. There are then no
-    forward derivatives and no second ones.
+    the six tensors that a residual block keeps, two need not be. There are then no forward derivatives and no second
+    ones.
     """
 
     spares: bool = False

@@ -320,10 +320,12 @@ class Engine:
     def take(self, way: Execution) -> None:
         """Set the network up for a ``way``, but for its threads."""
         self.losses.precision = way.dtype
-        if not isinstance(self.network, UNet) or self.compute.shard:
+        if not isinstance(self.network, UNet):
             return
-        self.network.spare(not self.loss.differentiates and not way.compiled)  # a compiler decides that by itself
+        self.network.spare(way.spares and not way.compiled)  # a compiler decides that by itself
         self.network.attend(fused=way.attention == "fused")
+        if self.compute.shard:
+            return
         if way.layout != self._layout:
             self._layout = way.layout
             wanted = torch.channels_last if way.layout == "channels_last" else torch.contiguous_format

@@ -29,7 +29,7 @@ Attention = Literal["written", "fused"]
 TRIALS = 2  # of each way, after one that warms up; the fastest counts
 LONG = 1.0  # seconds of a trial, after which one is enough
 HOPELESS = 4.0  # times the best time so far: not tried again
-WORTH = {"threads": 1.2}  # how many times as fast a change has to be; others
+WORTH = {"threads": 1.2, "spares": 0.97}  # how many times as fast a change has to be; others
 GAIN = 1.03  # that much
 COMPILING = 20 * 60.0  # seconds of a run in which a minute or two of compilation are little
 SUSPICIOUS = 3.0  # times the fastest step: slow
@@ -42,13 +42,14 @@ class Execution:
     """Steps on ``threads`` threads, with the network's products in ``precision``.
 
     ``layout`` is that of images and of convolutions' weights in memory; ``attention`` is written out in products, or
-    torch's fused one; ``compiled`` by torch.compile.
+    torch's fused one; ``spares``: norms keep less for backward; ``compiled`` by torch.compile.
     """
 
     threads: int
     precision: Precision
     layout: Layout = "channels_first"
     attention: Attention = "written"
+    spares: bool = False
     compiled: bool = False
 
     @property
@@ -60,6 +61,7 @@ class Execution:
         words = [f"{self.threads} thread{'s' if self.threads > 1 else ''}", self.precision]
         words += ["channels last"] if self.layout == "channels_last" else []
         words += ["fused attention"] if self.attention == "fused" else []
+        words += ["norms computed anew"] if self.spares else []
         return ", ".join(words + ["compiled"] * self.compiled)
 
 

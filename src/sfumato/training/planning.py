@@ -86,11 +86,13 @@ def ways(engine: Engine) -> tuple[Execution, list[Change]]:
     elif once:
         precision = "bfloat16"
     if given.shard:  # whose parts no process can try alone
-        return Execution(given.threads or most, precision), []
+        return Execution(given.threads or most, precision, spares=once), []
     if once:
         changes.append({"attention": "fused"})
     if once and len(engine.model.spec.shape) == 3:
         changes.append({"layout": "channels_last"})
+    if once:
+        changes.append({"spares": True})
     threads = given.threads or (1 if cpu and engine.world.size == 1 else most)
     if threads < most and not given.threads:
         changes.append({"threads": most})
