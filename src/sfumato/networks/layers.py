@@ -97,20 +97,26 @@ class NormSilu(nn.GroupNorm):
 class _Spared(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, groups: int, epsilon: float) -> Tensor:
-        ctx.save_for_backward(x, weight, bias)
-        ctx.settings = groups, epsilon
-        return F.silu(F.group_norm(x, groups, weight, bias, epsilon), inplace=True)
+        # Of channels last, CPUs alone have a norm.
+        last = x.ndim == 4 and x.device.type == "cpu" and x.is_contiguous(memory_format=torch.channels_last)
+        ctx.layout = torch.channels_last if last else torch.contiguous_format
+        x = x.contiguous(memory_format=ctx.layout)
+        batch, channels = x.shape[:2]
+        ctx.sizes = batch, channels, x[0, 0].numel(), groups
+        ctx.epsilon = epsilon
+        y, mean, rstd = torch.native_group_norm(x, weight, bias, batch, channels, x[0, 0].numel(), groups, epsilon)
+        ctx.save_for_backward(x, weight, bias, mean, rstd)
+        return F.silu(y, inplace=True)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        groups, epsilon = ctx.settings
-        inputs = [tensor.detach().requires_grad_() for tensor in ctx.saved_tensors]
-        with torch.enable_grad():
-            x, weight, bias = inputs
-            normed = F.group_norm(x, groups, weight, bias, epsilon)
-        gradient = torch.ops.aten.silu_backward(gradient, normed.detach())
-        return *torch.autograd.grad(normed, inputs, gradient), None, None
+        x, weight, bias, mean, rstd = ctx.saved_tensors
+        batch, channels, size, groups = ctx.sizes
+        y, *_ = torch.native_group_norm(x, weight, bias, batch, channels, size, groups, ctx.epsilon)
+        gradient = torch.ops.aten.silu_backward(gradient.contiguous(memory_format=ctx.layout), y)
+        backward = torch.ops.aten.native_group_norm_backward
+        return *backward(gradient, x, mean, rstd, weight, *ctx.sizes, [True, True, True]), None, None
 
 
 def full_precision(x: Tensor) -> torch.autocast:

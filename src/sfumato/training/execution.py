@@ -11,6 +11,7 @@ import ctypes
 import json
 import os
 import platform
+import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
@@ -31,6 +32,8 @@ LONG = 1.0  # seconds of a trial, after which one is enough
 HOPELESS = 4.0  # times the best time so far: not tried again
 WORTH = {"threads": 1.2, "spares": 0.97}  # how many times as fast a change has to be; others
 GAIN = 1.03  # that much
+CLOSE = 0.08  # so near to that, relative, they are compared once more, in turns
+PAIRS = 3
 COMPILING = 20 * 60.0  # seconds of a run in which a minute or two of compilation are little
 SUSPICIOUS = 3.0  # times the fastest step: slow
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # malloc.h
@@ -102,7 +105,12 @@ def choose(first: Execution, changes: Sequence[Change], trial: Callable[[Executi
     for change in changes:
         way = replace(best, **change)
         seconds = _time(way, trial, least)
-        if seconds * max(WORTH.get(name, GAIN) for name in change) < least:
+        wanted = max(WORTH.get(name, GAIN) for name in change)
+        gain = least / seconds
+        if abs(gain / wanted - 1) < CLOSE:
+            pairs = min(max(PAIRS, int(LONG / seconds)), 5 * PAIRS)
+            gain = statistics.median(_once(best, trial) / _once(way, trial) for _ in range(pairs))
+        if gain > wanted:
             best, least = way, seconds
     _remember(key, best)
     return best
@@ -132,13 +140,10 @@ def _reachable(first: Execution, changes: Sequence[Change], known: object) -> Ex
 
 def _time(way: Execution, trial: Callable[[Execution], object], least: float = float("inf")) -> float:
     """Seconds of a trial, the least of a few; infinite for one that is hopeless beside ``least``."""
-    former, best = torch.get_num_threads(), float("inf")
-    torch.set_num_threads(way.threads)
+    best = float("inf")
     try:
         for number in range(1 + TRIALS):
-            started = time.perf_counter()
-            trial(way)
-            seconds = time.perf_counter() - started
+            seconds = _once(way, trial)
             if number == 0 and seconds > HOPELESS * least and not way.compiled:
                 return float("inf")
             best = min(best, seconds)
@@ -148,9 +153,18 @@ def _time(way: Execution, trial: Callable[[Execution], object], least: float = f
         if not way.compiled:  # there may be no compiler, or none that can do with this network
             raise
         return float("inf")
+    return best
+
+
+def _once(way: Execution, trial: Callable[[Execution], object]) -> float:
+    former = torch.get_num_threads()
+    torch.set_num_threads(way.threads)
+    try:
+        started = time.perf_counter()
+        trial(way)
+        return time.perf_counter() - started
     finally:
         torch.set_num_threads(former)
-    return best
 
 
 def keep_memory() -> None:
