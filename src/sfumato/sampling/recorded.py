@@ -13,9 +13,12 @@ Recorder = Callable[[Function, tuple[Tensor, ...]], tuple[Callable[[], Any], Ten
 
 def cuda_graph(function: Function, inputs: tuple[Tensor, ...]) -> tuple[Callable[[], Any], Tensor]:
     """Record ``function(*inputs)`` on the current GPU."""
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
-        output = function(*inputs)
+    graph, stream = torch.cuda.CUDAGraph(), torch.cuda.current_stream()
+    try:
+        with torch.cuda.graph(graph):
+            output = function(*inputs)
+    finally:
+        torch.cuda.set_stream(stream)  # which a recording that fails does not give back
     return graph.replay, output
 
 
