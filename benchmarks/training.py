@@ -41,6 +41,8 @@ NETWORKS = {
     "small": ((3, 32, 32), 64, [1, 2, 2], [16], 32, 1.9),
     "cifar": ((3, 32, 32), 128, [1, 2, 2, 2], [16], 16, 2.0),
 }
+WARM = "warm"  # runs before memory is measured
+NETWORKS_AND_WARM = {**NETWORKS, WARM: ((1, 8, 8), 8, [1, 2], [4], 2, 0.0)}
 
 
 def data(shape: tuple[int, ...], folder: Path) -> Dataset:
@@ -68,7 +70,7 @@ def ours(
     device: torch.device = CPU,
 ) -> Engine:
     """A run of ours, ready to step."""
-    _, width, multipliers, attention, usual, _ = NETWORKS[name]
+    _, width, multipliers, attention, usual, _ = NETWORKS_AND_WARM[name]
     recipe = recipes.read(
         "ddpm",
         [
@@ -99,7 +101,7 @@ class Theirs:
         from diffusers import DDPMScheduler, UNet2DModel
         from diffusers.training_utils import EMAModel
 
-        shape, width, multipliers, attention, usual, _ = NETWORKS[name]
+        shape, width, multipliers, attention, usual, _ = NETWORKS_AND_WARM[name]
         self.batch = batch or usual
         self.autocast = autocast
         attends = [shape[-1] >> i in attention for i in range(len(multipliers))]
@@ -211,7 +213,7 @@ def curves(steps: int, precision: str) -> dict[str, object]:
 def memory(name: str, whose: str, precision: str) -> float:
     """The most that the steps of a run of three took, from before its network was made, in MiB.
 
-    A run of the smallest network comes before it, so that what is loaded and compiled once is not counted.
+    A run of a tiny network comes before it, so that what is loaded and compiled once is not counted.
     """
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as folder:
@@ -223,7 +225,7 @@ def memory(name: str, whose: str, precision: str) -> float:
             for _ in range(3):
                 made.step()
 
-        run("digits", data((1, 8, 8), Path(folder)))
+        run(WARM, data((1, 8, 8), Path(folder)))
         dataset = data(NETWORKS[name][0], Path(folder))
         gc.collect()
         Path("/proc/self/clear_refs").write_text("5")  # the peak is forgotten
