@@ -219,7 +219,7 @@ def test_every_way_computes_the_same_step(digits: Dataset, tmp_path: Path) -> No
 def test_what_is_taken_up_is_what_this_machine_and_the_options_leave(digits: Dataset, tmp_path: Path) -> None:
     bits = {
         **asdict(Execution(2, "bfloat16", attention="fused")),
-        **{"device": "cpu", "processes": 1, "micro_batch": 4},
+        **{"device": "cpu", "processes": 1, "sharded": False, "micro_batch": 4},
     }
 
     def taken(available: int, compute: Compute = DEFAULTS, **other: object) -> Execution:
@@ -227,7 +227,7 @@ def test_what_is_taken_up_is_what_this_machine_and_the_options_leave(digits: Dat
         engine = trainer(tmp_path / "run", digits, "network.width=8", compute=compute).engine
         planning.as_before(engine, {**bits, **other})
         assert engine.execution is not None
-        assert engine.micro_batch == (None if other.get("processes") else 4)
+        assert engine.micro_batch == (None if other else 4)
         return engine.execution
 
     assert taken(2) == Execution(2, "bfloat16", attention="fused")
@@ -235,6 +235,8 @@ def test_what_is_taken_up_is_what_this_machine_and_the_options_leave(digits: Dat
     assert taken(2, Compute(threads=1)) == Execution(1, "bfloat16", attention="fused")
     assert taken(1) == Execution(1, "bfloat16", attention="fused")
     assert taken(2, processes=4, threads="two", layout=7) == Execution(1, "bfloat16", attention="fused")
+    for strange in ({"sharded": True}, {"micro_batch": 0}, {"micro_batch": "all"}):
+        assert taken(2, **strange) == Execution(2, "bfloat16", attention="fused")
 
 
 def test_a_run_goes_on_as_it_was_computed(digits: Dataset, tmp_path: Path) -> None:

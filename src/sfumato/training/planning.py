@@ -59,8 +59,10 @@ def as_before(engine: Engine, bits: Mapping[str, Any]) -> None:
     way = replace(way, **{name: bits[name] for name, values in open_to.items() if bits.get(name) in values})
     if way.compiled:
         way = possible(way, _trial(engine, way))
-    part = given.micro_batch or bits.get("micro_batch")
-    if bits.get("processes") != engine.world.size or not isinstance(part, int | None):
+    # What fitted into memory does so again where as much is in it.
+    former = [bits.get(name) for name in ("processes", "sharded")] == [engine.world.size, given.shard]
+    part = bits.get("micro_batch") if given.micro_batch is None else given.micro_batch
+    if not former or not (part is None or (isinstance(part, int) and part > 0)):
         part = _part_that_fits(engine, way)
     _settle(engine, way, part)
 
