@@ -179,6 +179,7 @@ def test_alone_nothing_is_asked_of_anybody() -> None:
 
 TALK = """
 import torch
+from sfumato.errors import InputError
 from sfumato.training import joined
 with joined(torch.device("cpu")) as world:
     first, last = world.rows(5)
@@ -189,6 +190,15 @@ with joined(torch.device("cpu")) as world:
     assert world.greatest(world.rank, -world.rank) == [1.0, 0.0]
     assert world.tell("from " + "zero" * (1 - world.rank)) == ["from zero", "from "]
     assert world.leads == (world.rank == 0)
+    for refusing in (0, 1):
+        try:
+            with world.agreed():
+                if world.rank == refusing:
+                    raise InputError(f"mine, says {refusing}")
+        except InputError as error:
+            assert str(error) == f"mine, says {refusing}"
+        else:
+            raise AssertionError("one went on")
     world.wait()
 """
 

@@ -177,11 +177,11 @@ class Engine:
         return losses.detach()
 
     def _clip(self) -> Tensor:
-        """The norm of the whole gradient, from before its clipping. Whoever wraps the network leaves out the numbers.
+        """The norm of the whole gradient, from before its clipping, on the device.
 
-        The numbers' own norm is clipped by itself.
+        The network's gradient and that of the numbers beside it are clipped each by itself.
         """
-        if self.compute.shard:
+        if self.compute.shard:  # which averages the network's alone
             for p in self._numbers:
                 assert p.grad is not None
                 self.world.sum(p.grad.div_(self.world.size))

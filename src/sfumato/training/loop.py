@@ -250,9 +250,9 @@ class Trainer:
         Raises NonFiniteError, on all processes, instead of writing weights that are not finite.
         """
         parts = self.engine.parts()
-        averaged = self.engine.averaged_state()
         if not self._writing:
             return
+        averaged = self.engine.averaged_state()
         state = {
             "images": self.images,
             "seconds": self.seconds,
