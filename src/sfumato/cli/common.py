@@ -82,6 +82,25 @@ class Bar:
             print("\r\x1b[K", end="", file=sys.stderr, flush=True)
 
 
+class Bars:
+    """A bar for each part of a measurement, one at a time."""
+
+    def __init__(self) -> None:
+        self._part = ""
+        self._bar = Bar("")
+
+    def count(self, part: str, done: int, total: int) -> None:
+        """Draw ``done`` of ``total``."""
+        if part != self._part:
+            self.close()
+            self._part, self._bar = part, Bar(part)
+        self._bar.count(done, total)
+
+    def close(self) -> None:
+        """Wipe it."""
+        self._bar.close()
+
+
 def duration(seconds: float) -> str:
     """Seconds as people say them: 8 s, 1 min 30 s, 2 h 5 min."""
     if seconds != seconds or seconds == float("inf"):

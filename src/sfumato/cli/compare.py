@@ -298,7 +298,7 @@ def _train_and_measure(
         runs.finish(entry.folder, model, dataset)
     except FloatingPointError as error:
         out.warn(f"{entry.name}: {error}")
-    bars = _Bars()
+    bars = common.Bars()
     try:
         row = {**about, "training": training, **measure(model, yardstick, bars.count)}
     finally:
@@ -358,25 +358,6 @@ def _spent(trainer: "Trainer") -> dict[str, Any]:
         "threads": torch.get_num_threads(),
         "device": trainer.engine.device.type,
     }
-
-
-class _Bars:
-    """A bar for each part of a measurement, one at a time."""
-
-    def __init__(self) -> None:
-        self._part = ""
-        self._bar = common.Bar("")
-
-    def count(self, part: str, done: int, total: int) -> None:
-        """Draw ``done`` of ``total``."""
-        if part != self._part:
-            self.close()
-            self._part, self._bar = part, common.Bar(part)
-        self._bar.count(done, total)
-
-    def close(self) -> None:
-        """Wipe it."""
-        self._bar.close()
 
 
 def _told(row: "Row") -> dict[str, str]:
