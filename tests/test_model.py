@@ -103,6 +103,21 @@ def test_sampling_leaves_the_model_as_it_was(model: Model) -> None:
     assert torch.equal(first, model.sample(2, seed=0))
 
 
+def test_progress_is_told_after_each_batch_and_a_failure_leaves_the_model_as_it_was(model: Model) -> None:
+    seen: list[tuple[int, int]] = []
+    model.sample(5, steps=2, batch=2, first=7, progress=lambda done, count: seen.append((done, count)))
+    assert seen == [(2, 5), (4, 5), (5, 5)]
+
+    def fails(*told: object) -> None:
+        raise FloatingPointError("mine")
+
+    model.module.train()
+    with pytest.raises(FloatingPointError, match="mine"):
+        model.sample(2, steps=2, watch=fails)
+    assert model.module.training
+    model.module.eval()
+
+
 def test_a_saved_model_comes_back_the_same(model: Model, tmp_path: Path) -> None:
     model.save_pretrained(tmp_path / "m")
     again = Model.from_pretrained(tmp_path / "m")

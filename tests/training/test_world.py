@@ -178,7 +178,10 @@ def test_alone_nothing_is_asked_of_anybody() -> None:
 
 
 TALK = """
+import errno, sys
+from pathlib import Path
 import torch
+from sfumato.training import checkpoint
 from sfumato.errors import InputError
 from sfumato.training import joined
 with joined(torch.device("cpu")) as world:
@@ -190,6 +193,23 @@ with joined(torch.device("cpu")) as world:
     assert world.greatest(world.rank, -world.rank) == [1.0, 0.0]
     assert world.tell("from " + "zero" * (1 - world.rank)) == ["from zero", "from "]
     assert world.leads == (world.rank == 0)
+    # A disk that refuses one process its slice of a checkpoint: both are told, and nothing half written stays.
+    folder, write = Path(sys.argv[1]), checkpoint.save_file
+    def full(tensors, file):
+        raise OSError(errno.ENOSPC, "No space left on device")
+    parts = {"weights": {"w": torch.full((2,), float(world.rank))}}
+    checkpoint.save(folder, 1, parts, {}, world=world)
+    if world.rank == 1:
+        checkpoint.save_file = full
+    try:
+        checkpoint.save(folder, 2, parts, {}, world=world)
+    except InputError as error:
+        assert "cannot write (No space left on device); free some" in str(error)
+    else:
+        raise AssertionError("one went on")
+    world.wait()
+    assert [place.name for place in folder.iterdir()] == ["000000000001"]
+    assert checkpoint.load(folder / "000000000001")[0]["weights"]["w"].tolist() == [0, 0, 1, 1]
     for refusing in (0, 1):
         try:
             with world.agreed():
@@ -206,5 +226,7 @@ with joined(torch.device("cpu")) as world:
 def test_two_processes_tell_each_other(tmp_path: Path) -> None:
     script = tmp_path / "talk.py"
     script.write_text(TALK)
-    done = subprocess.run([*TORCHRUN, str(script)], capture_output=True, text=True, env=environment())
+    done = subprocess.run(
+        [*TORCHRUN, str(script), str(tmp_path / "checkpoints")], capture_output=True, text=True, env=environment()
+    )
     assert done.returncode == 0, done.stderr
