@@ -25,7 +25,7 @@ import torch
 from training import NETWORKS, Theirs, data, flops, ours
 
 from sfumato.model import Model
-from sfumato.training import Compute, Engine, planning
+from sfumato.training import Compute, Engine
 
 RESULTS = Path(__file__).parent / "results" / "gpu.json"
 STEPS = 50  # of DDIM
@@ -73,7 +73,7 @@ def training(args: argparse.Namespace, device: torch.device, folder: Path) -> di
     def mine(precision: str, compiled: bool) -> Callable[[], object]:
         compute = Compute(precision=precision, compile=compiled)  # type: ignore[arg-type]
         engine: Engine = ours(args.network, dataset, folder, 0, compute, batch=args.batch, device=device)
-        print(f"{precision}: {planning.prepare(engine)}", flush=True)
+        print(f"{precision}: {autotune.prepare(engine)}", flush=True)
 
         def step() -> None:
             engine.queue()

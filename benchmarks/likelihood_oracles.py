@@ -19,9 +19,10 @@ import torch
 from scipy.integrate import solve_ivp
 
 import sfumato
-from sfumato.core import VP, ContinuousGaussian, LinearBeta, LinearLogSNR, Process, Tabulated, linear_betas
+from sfumato.bounds import ContinuousGaussian
+from sfumato.core import VP, LinearBeta, LinearLogSNR, Process, Tabulated, linear_betas
 from sfumato.denoisers import Denoiser, ExactDenoiser, GaussianMixture
-from sfumato.likelihood import Span, estimate, finest, flow_likelihood, levels, walk
+from sfumato.likelihood import Span, estimate, finest_time, flow_likelihood, levels, walk
 from sfumato.numerics.divergence import divergence
 
 SAMPLES = 64
@@ -117,7 +118,7 @@ def main() -> None:
             "seconds of ten whole walks": round(seconds, 2),
         }
         line = ExactDenoiser(Process(VP(), LinearLogSNR(-14.0, 13.3)), mixture)
-        span = estimate(line, x, ContinuousGaussian(), Span(finest(line.process)), evaluations=300)
+        span = estimate(line, x, ContinuousGaussian(), Span(finest_time(line.process)), evaluations=300)
         row["continuous bound"] = [span.estimate.mean, span.estimate.method]
         for variance, label in ((0.0, "posterior"), (1.0, "beta")):
             row[f"bound by steps, {label} variance"] = {

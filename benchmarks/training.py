@@ -31,7 +31,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from sfumato import recipes
 from sfumato.data import DataOptions, Dataset, load
 from sfumato.model import Model
-from sfumato.training import Compute, Engine, Options, Trainer, planning
+from sfumato.training import Compute, Engine, Options, Trainer
 
 RESULTS = Path(__file__).parent / "results" / "training.json"
 CPU = torch.device("cpu")
@@ -88,7 +88,7 @@ def ours(
     torch.manual_seed(seed)
     options = Options(compute=compute)
     engine = Trainer(Model.fresh(recipe, dataset.spec), dataset, run, device, options).engine
-    planning.prepare(engine)
+    autotune.prepare(engine)
     return engine
 
 
@@ -176,7 +176,7 @@ def speed(name: str, threads: int, rounds: int, precision: str) -> dict[str, obj
     row = {
         "network": name,
         "threads": threads,
-        "precision": planning.prepare(mine).precision,
+        "precision": autotune.prepare(mine).precision,
         "batch": batch,
         "parameters": [sum(p.numel() for p in n.parameters()) for n in (mine.model.denoiser.network, peer.network)],
         "forward_gflop_per_image": {k: v / 1e9 for k, v in counted.items()},

@@ -18,7 +18,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from sfumato.core import VP, ContinuousGaussian, Process, SeededNoise, Tabulated, V, cosine_betas
+from sfumato.bounds import ContinuousGaussian
+from sfumato.core import VP, Process, SeededNoise, Tabulated, V, cosine_betas
 from sfumato.data import TOYS
 from sfumato.denoisers import Denoiser, ExactDenoiser, GaussianMixture, NetworkDenoiser
 from sfumato.hierarchical import (

@@ -22,7 +22,7 @@ from sfumato.core import (
     linear_betas,
 )
 from sfumato.data import DataSpec
-from sfumato.denoisers import ExactDenoiser, GaussianMixture, Reprocessed, Within
+from sfumato.denoisers import ExactDenoiser, GaussianMixture, NormBounded, Reprocessed
 from sfumato.errors import InputError
 from sfumato.sampling import methods, solve
 
@@ -512,5 +512,5 @@ def test_beliefs_about_signals_of_one_shape_are_left_alone(tmp_path: Path) -> No
     assert float(x.flatten(1).norm(dim=1).min()) > 5 * dataset.spec.diameter
     model = Model.fresh(recipes.read("flow", ["network.kind=mlp", "network.width=8"]), dataset.spec)
     beliefs = model.beliefs()
-    assert isinstance(beliefs, Within)
+    assert isinstance(beliefs, NormBounded)
     assert float(x.flatten(1).norm(dim=1).max()) < beliefs.radius

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from .recipes import Recipe as Recipe
     from .sampling import Tableau as Tableau
 
-__version__ = "0.1.0"
+from sfumato._version import __version__ as __version__
 
 _HOMES = {
     "DataSpec": "data",

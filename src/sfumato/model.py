@@ -19,11 +19,12 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from sfumato import __version__, sampling
+from sfumato import sampling
+from sfumato._version import __version__
 from sfumato.core import Cut, Prediction, Process, SeededNoise
 from sfumato.core.levels import expand
 from sfumato.data import DataSpec
-from sfumato.denoisers import Clamped, Denoiser, NetworkDenoiser, Reprocessed, Within
+from sfumato.denoisers import Clamped, Denoiser, NetworkDenoiser, NormBounded, Reprocessed
 from sfumato.errors import InputError
 from sfumato.files import digest, write_text, write_with
 from sfumato.hierarchical import MarkovianHVAE
@@ -31,7 +32,7 @@ from sfumato.networks import UNet
 from sfumato.recipes import Recipe
 from sfumato.recipes.reading import validate
 from sfumato.sampling import Tableau, methods
-from sfumato.sampling.grids import finest
+from sfumato.sampling.grids import finest_logsnr
 from sfumato.sampling.methods import ADAPTIVE
 from sfumato.sampling.recorded import Recorded
 from sfumato.sampling.tableau import Watch
@@ -142,11 +143,11 @@ class Model:
         own = replace(self, process=None).denoiser.process
         with torch.no_grad():
             ends = (float(process.level(1.0).logsnr), float(process.level(0.0).logsnr))
-            low, high = max(ends[0], float(own.level(1.0).logsnr)), min(ends[1], finest(own))
+            low, high = max(ends[0], float(own.level(1.0).logsnr)), min(ends[1], finest_logsnr(own))
         if not low < high:
             raise InputError(
                 f"process: its log-SNRs, {ends[0]:.4g} to {ends[1]:.4g}, are none of the model's, "
-                f"{float(own.level(1.0).logsnr):.4g} to {finest(own):.4g}"
+                f"{float(own.level(1.0).logsnr):.4g} to {finest_logsnr(own):.4g}"
             )
         if (low, high) != ends:
             process = Process(process.scaling, Cut(process.schedule, low, high))
@@ -222,15 +223,15 @@ class Model:
         return table
 
     def beliefs(self) -> Denoiser:
-        """The denoiser that sampling asks: x_0 clamped to the data's range where the data is bounded.
+        """The denoiser that sampling calls: x_0 clamped to the data's range where the data is bounded.
 
-        Elsewhere x_0 is kept within ``sqrt(D E[x^2]) + 2 diameter`` of the origin (``denoisers.Within``). No training
-        sample, and no mean of any, lies beyond: the mean's norm is at most the root of D second moments, and the
+        Elsewhere x_0 is kept within ``sqrt(D E[x^2]) + 2 diameter`` of the origin (``denoisers.NormBounded``). No
+        training sample, and no mean of any, lies beyond: the mean's norm is at most the root of D second moments, and the
         diameter of the contract is at least half of the true one.
         """
         if self.spec.low is None or self.spec.high is None:
             radius = math.sqrt(math.prod(self.spec.shape) * self.spec.second_moment) + 2 * self.spec.diameter
-            return Within(self.denoiser, radius) if radius > 0 else self.denoiser
+            return NormBounded(self.denoiser, radius) if radius > 0 else self.denoiser
         # Bounded data has one shift and one scale, so any value of a sample tells where the ends are.
         ends = (self.spec.low, self.spec.high)
         low, high = (float(self.spec.encode(torch.full(self.spec.shape, end)).amin()) for end in ends)

@@ -31,7 +31,7 @@ class World:
     group: "dist.ProcessGroup | None" = None
 
     @property
-    def leads(self) -> bool:
+    def is_main(self) -> bool:
         """Whether this process writes, draws and speaks for all."""
         return self.rank == 0
 
@@ -39,7 +39,7 @@ class World:
         """The part (first, last + 1) of ``count`` rows that is this process's."""
         return count * self.rank // self.size, count * (self.rank + 1) // self.size
 
-    def apart(self) -> "World":
+    def separate_group(self) -> "World":
         """The same processes, to be talked to from another thread than the one that talks to these."""
         if self.size == 1:
             return self
@@ -52,7 +52,7 @@ class World:
             dist.all_reduce(x, group=self.group)
         return x
 
-    def greatest(self, *numbers: float) -> list[float]:
+    def max(self, *numbers: float) -> list[float]:
         """The greatest of each over the processes, the same on all of them."""
         if self.size == 1:
             return list(numbers)
@@ -82,19 +82,19 @@ class World:
             return make(0, count).cpu()
         return self.gather(make(*self.rows(count)), count)
 
-    def tell(self, text: str) -> list[str]:
+    def gather_text(self, text: str) -> list[str]:
         """What every process has to say, in order, on all of them."""
         if self.size == 1:
             return [text]
         data = torch.frombuffer(bytearray(text.encode() + b"\n"), dtype=torch.uint8)
-        longest = int(self.greatest(float(len(data)))[0])
+        longest = int(self.max(float(len(data)))[0])
         padded = torch.zeros(self.size, longest, dtype=torch.uint8)
         padded[self.rank, : len(data)] = data
         dist.all_reduce(padded, group=self.group)
         return [bytes(row.tolist()).decode().rpartition("\n")[0] for row in padded]
 
     @contextmanager
-    def agreed(self) -> Iterator[None]:
+    def raise_together(self) -> Iterator[None]:
         """What one process is refused within (InputError) is refused to all, or the others would wait for it.
 
         All of them come to its end; within, they do not talk to each other.
@@ -106,7 +106,7 @@ class World:
             if self.size == 1:
                 raise
             refused = error
-        for text in self.tell(str(refused or "")):
+        for text in self.gather_text(str(refused or "")):
             if text:
                 raise refused or InputError(text)
 

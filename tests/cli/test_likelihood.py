@@ -116,9 +116,9 @@ def test_densities_are_in_the_datas_own_units(roll, capsys):
 
 
 def walk_in_model_units(model: Model, x_0: torch.Tensor, settings: Settings) -> float:
-    from sfumato.likelihood import Span, estimate, finest
+    from sfumato.likelihood import Span, estimate, finest_time
 
-    decoder, span = model.recipe.build_decoder(model.spec), Span(finest(model.denoiser.process))
+    decoder, span = model.recipe.build_decoder(model.spec), Span(finest_time(model.denoiser.process))
     return estimate(model.denoiser, x_0, decoder, span, evaluations=settings.evaluations).estimate.mean
 
 

@@ -138,7 +138,7 @@ import faulthandler
 import torch
 from sfumato import data, recipes
 from sfumato.evaluation.likelihood import Settings, measure_bound, measure_flow, shared
-from sfumato.evaluation.unlike import score_norms
+from sfumato.evaluation.out_of_distribution import score_norms
 from sfumato.model import Model
 from sfumato.world import LostProcessError, joined
 

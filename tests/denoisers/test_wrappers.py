@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from sfumato.core import VE, VP, Cosine, LinearLogSNR, Logistic, Prediction, Process, Straight
-from sfumato.denoisers import Clamped, Denoiser, ExactDenoiser, GaussianMixture, Within
+from sfumato.denoisers import Clamped, Denoiser, ExactDenoiser, GaussianMixture, NormBounded
 from sfumato.errors import InputError
 
 PROCESSES = [Process(VP(), Cosine()), Process(VE(), LinearLogSNR(-8.0, 8.0)), Process(Straight(), Logistic())]
@@ -82,10 +82,10 @@ def test_within_moves_only_what_lies_beyond_and_keeps_x_t():
             level = process.level(t, like=x_t)
             return Prediction(far, (x_t - level.alpha * far) / level.sigma)
 
-    found, plain, level = Within(Believes(), 2.0)(x_t, t), Believes()(x_t, t), process.level(t, like=x_t)
+    found, plain, level = NormBounded(Believes(), 2.0)(x_t, t), Believes()(x_t, t), process.level(t, like=x_t)
     torch.testing.assert_close(found.x_0[0], far[0] * 2 / 5, rtol=1e-14, atol=0)  # |(3, 4)| = 5
     torch.testing.assert_close(level.alpha * found.x_0 + level.sigma * found.eps, x_t, rtol=0, atol=1e-12)
     assert torch.equal(found.x_0[1], plain.x_0[1])
     assert torch.equal(found.eps[1], plain.eps[1])
     with pytest.raises(InputError, match=r"^radius: 0"):
-        Within(Believes(), 0.0)
+        NormBounded(Believes(), 0.0)

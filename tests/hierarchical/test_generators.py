@@ -1,14 +1,15 @@
 import pytest
 import torch
 
-from sfumato.core import VE, VP, ContinuousGaussian, Cosine, Factorised, Grid, Prediction, Process, Tabulated, geometric
+from sfumato.bounds import ContinuousGaussian, Factorised
+from sfumato.core import VE, VP, Cosine, Prediction, Process, Tabulated, ValueGrid, geometric
 from sfumato.denoisers import Denoiser
 from sfumato.errors import InputError
 from sfumato.hierarchical import DenoisingGenerator, LearnedGenerator
 
 from .conftest import BETAS, data, network_denoiser, shaken
 
-GRID = Grid(-1.0, 0.5, 5)
+GRID = ValueGrid(-1.0, 0.5, 5)
 
 
 class Certain(Denoiser):

@@ -5,19 +5,8 @@ import math
 import pytest
 import torch
 
-from sfumato.core import (
-    VP,
-    ContinuousGaussian,
-    DiscretisedGaussian,
-    Factorised,
-    Gaussian,
-    Grid,
-    Process,
-    SeededNoise,
-    Tabulated,
-    cosine_betas,
-    linear_betas,
-)
+from sfumato.bounds import ContinuousGaussian, DiscretisedGaussian, Factorised
+from sfumato.core import VP, Gaussian, Process, SeededNoise, Tabulated, ValueGrid, cosine_betas, linear_betas
 from sfumato.errors import InputError
 from sfumato.hierarchical import DenoisingGenerator, MarkovianHVAE, Restrictions
 from sfumato.likelihood import levels, walk
@@ -35,7 +24,7 @@ from .conftest import (
     shaken,
 )
 
-GRID = Grid(-2.0, 0.25, 17)
+GRID = ValueGrid(-2.0, 0.25, 17)
 DECODERS = [DiscretisedGaussian(GRID), Factorised(GRID), ContinuousGaussian()]
 
 # ------------------------------------------------------------------------- all three restrictions: a diffusion model

@@ -5,13 +5,11 @@ import math
 import pytest
 import torch
 
+from sfumato.bounds import ContinuousGaussian, DiscretisedGaussian
 from sfumato.core import (
     VE,
     VP,
-    ContinuousGaussian,
     Cosine,
-    DiscretisedGaussian,
-    Grid,
     LinearBeta,
     LinearLogSNR,
     Logistic,
@@ -19,11 +17,12 @@ from sfumato.core import (
     Process,
     Straight,
     Tabulated,
+    ValueGrid,
     linear_betas,
 )
 from sfumato.denoisers import Denoiser, ExactDenoiser, GaussianMixture
 from sfumato.errors import InputError
-from sfumato.likelihood import Span, estimate, finest, flow_likelihood, levels, walk
+from sfumato.likelihood import Span, estimate, finest_time, flow_likelihood, levels, walk
 
 F64 = torch.float64
 CHAIN = Process(VP(), Tabulated(linear_betas(10)))
@@ -37,20 +36,20 @@ DECODER = ContinuousGaussian()
 
 
 def test_the_finest_level_of_a_chain_is_its_first():
-    assert finest(CHAIN) == finest(CHAIN, Grid(-1.0, 0.1, 21)) == 0.1
+    assert finest_time(CHAIN) == finest_time(CHAIN, ValueGrid(-1.0, 0.1, 21)) == 0.1
 
 
 def test_a_clock_with_a_finite_end_begins_there():
     for process in (Process(VP(), Cosine()), Process(VE(), LinearLogSNR()), Process(Straight(), Logistic(-9.0, 9.0))):
-        assert finest(process) == finest(process, Grid(0.0, 1.0, 2)) == 0.0
+        assert finest_time(process) == finest_time(process, ValueGrid(0.0, 1.0, 2)) == 0.0
 
 
 @pytest.mark.parametrize("process", [FLOW, Process(VP(), LinearBeta())], ids=["straight", "VP"])
 def test_a_clock_that_begins_at_data_is_entered_where_values_are_told_apart(process):
-    level = process.level(finest(process))
+    level = process.level(finest_time(process))
     assert float(level.sigma / level.alpha) == pytest.approx(0.002, rel=1e-9)
     for step in (2 / 255, 0.125):
-        level = process.level(finest(process, Grid(-1.0, step, 9)))
+        level = process.level(finest_time(process, ValueGrid(-1.0, step, 9)))
         assert float(6 * level.sigma / level.alpha) == pytest.approx(step / 2, rel=1e-9)
 
 
@@ -69,10 +68,10 @@ def test_a_chains_levels_are_its_own():
 def test_a_clocks_levels_are_of_even_length():
     for process in (Process(VP(), Cosine()), FLOW):
         found = levels(process, 4)
-        first = finest(process)
+        first = finest_time(process)
         torch.testing.assert_close(found, torch.tensor([first + (1 - first) * k / 4 for k in range(5)], dtype=F64))
-    grid = Grid(-1.0, 0.125, 17)
-    assert float(levels(FLOW, 4, grid)[0]) == finest(FLOW, grid) > finest(FLOW)
+    grid = ValueGrid(-1.0, 0.125, 17)
+    assert float(levels(FLOW, 4, grid)[0]) == finest_time(FLOW, grid) > finest_time(FLOW)
 
 
 @pytest.mark.parametrize(
@@ -136,7 +135,7 @@ def test_a_span_must_rise():
 
 
 def test_data_off_the_decoders_grid():
-    decoder = DiscretisedGaussian(Grid(-1.0, 0.25, 9))
+    decoder = DiscretisedGaussian(ValueGrid(-1.0, 0.25, 9))
     for route in (walk, estimate):
         with pytest.raises(InputError, match="numbers are none of the 9 values from -1 to 1"):
             route(ExactDenoiser(CHAIN, GAUSSIAN), X, decoder, levels(CHAIN))

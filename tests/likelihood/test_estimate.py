@@ -10,23 +10,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from sfumato.core import (
-    VE,
-    VP,
-    ContinuousGaussian,
-    Cosine,
-    DiscretisedGaussian,
-    Factorised,
-    Grid,
-    LinearLogSNR,
-    Logistic,
-    Process,
-    Straight,
-    Tabulated,
-    linear_betas,
-)
+from sfumato.bounds import ContinuousGaussian, DiscretisedGaussian, Factorised
+from sfumato.core import VE, VP, Cosine, LinearLogSNR, Logistic, Process, Straight, Tabulated, ValueGrid, linear_betas
 from sfumato.denoisers import ExactDenoiser, GaussianMixture
-from sfumato.likelihood import Span, estimate, finest, levels, walk
+from sfumato.likelihood import Span, estimate, finest_time, levels, walk
 from sfumato.likelihood.visits import CELLS
 
 F64 = torch.float64
@@ -70,7 +57,7 @@ def test_over_a_walk_its_mean_is_the_walks(process, axes, share):
 def test_over_a_span_its_mean_is_the_integral(process, axes):
     """The same for infinitely many levels, which the closed form integrates by Simpson's rule."""
     x = draw(axes.mixture, 8)
-    first = finest(process)
+    first = finest_time(process)
     found = estimate(
         ExactDenoiser(process, axes.mixture), x.repeat(250, 1), DECODER, Span(first), evaluations=20, batch=2000
     )
@@ -87,7 +74,7 @@ def check(found, copies: int, want: Tensor) -> None:
     assert float(z.abs().max()) < 4
     # A variance of ``copies`` numbers whose tails are not too long is known to 15%, the mean of 8 to 5%; few pairs make
     # the reported one as unsure again.
-    assert 0.75 < float(grouped(found.variance, copies).mean() / values.var(1).mean()) < 1.35
+    assert 0.75 < float(grouped(found.variance_share, copies).mean() / values.var(1).mean()) < 1.35
 
 
 @pytest.mark.parametrize("name", ["nine modes", "mixture in 64-D"])
@@ -185,9 +172,9 @@ def test_with_exact_beliefs_the_continuous_bound_is_the_truth(target):
     x = draw(target, 64)
     found = estimate(ExactDenoiser(process, target), x, DECODER, Span(0.0), evaluations=100, seed=1)
     off = found.nats + target.log_prob(x)
-    assert abs(float(off.mean())) < 4 * math.sqrt(float(found.variance.sum())) / 64
+    assert abs(float(off.mean())) < 4 * math.sqrt(float(found.variance_share.sum())) / 64
     # 64 values known to 9%, divided by errors of 40 pairs that differ in weight.
-    assert 0.6 < float((off / found.variance.sqrt()).square().mean().sqrt()) < 1.6
+    assert 0.6 < float((off / found.variance_share.sqrt()).square().mean().sqrt()) < 1.6
 
 
 def test_the_continuous_bound_has_no_clock_and_no_units(targets):
@@ -241,7 +228,7 @@ def test_a_sample_does_not_depend_on_how_the_data_is_cut(targets, counted):
 @pytest.mark.parametrize("evaluations", [12, 51])
 def test_no_more_evaluations_than_were_allowed(targets, counted, evaluations):
     mixture = targets["nine modes"]
-    for count, decoder in ((1, DECODER), (3, ContinuousGaussian(asks=False)), (40, DECODER)):
+    for count, decoder in ((1, DECODER), (3, ContinuousGaussian(needs_prediction=False)), (40, DECODER)):
         denoiser = counted(CHAIN, mixture)
         found = estimate(denoiser, draw(mixture, count), decoder, levels(CHAIN), evaluations=evaluations)
         assert found.evaluations == pytest.approx(denoiser.count / count)
@@ -250,7 +237,7 @@ def test_no_more_evaluations_than_were_allowed(targets, counted, evaluations):
 
 def test_data_with_levels_in_pictures(counted):
     """Both decoders of values, on (B, C, H, W): its mean over copies is the full walk's, 4 sigma of the two."""
-    grid = Grid(-1.0, 0.25, 9)
+    grid = ValueGrid(-1.0, 0.25, 9)
     mixture = GaussianMixture.isotropic(torch.randn(3, 8, generator=torch.Generator().manual_seed(0), dtype=F64), 0.3)
     process = Process(VP(), Tabulated(linear_betas(30, 1e-3, 0.3)))
     x = ((draw(mixture, 8).clamp(-1, 1) / 0.25).round() * 0.25).reshape(8, 2, 2, 2)
@@ -263,7 +250,7 @@ def test_data_with_levels_in_pictures(counted):
 
 
 def test_progress_counts_evaluations_of_batches_to_the_end(targets):
-    for decoder, last in ((DECODER, 2), (ContinuousGaussian(asks=False), 0)):
+    for decoder, last in ((DECODER, 2), (ContinuousGaussian(needs_prediction=False), 0)):
         seen: list[tuple[int, int]] = []
         x = draw(targets["nine modes"], 10)
         found = estimate(

@@ -4,7 +4,8 @@ import math
 
 import torch
 
-from sfumato.core import VP, ContinuousGaussian, LinearLogSNR, Process
+from sfumato.bounds import ContinuousGaussian
+from sfumato.core import VP, LinearLogSNR, Process
 from sfumato.denoisers import ExactDenoiser, GaussianMixture
 from sfumato.likelihood import Span, bits_per_dim, estimate, levels, walk
 from sfumato.likelihood.rate_distortion import rate_distortion

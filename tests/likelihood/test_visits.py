@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from sfumato.core import VP, ContinuousGaussian, Cosine, LinearLogSNR, Logistic, Process, Straight
+from sfumato.bounds import ContinuousGaussian
+from sfumato.core import VP, Cosine, LinearLogSNR, Logistic, Process, Straight
 from sfumato.likelihood import Span, levels
 from sfumato.likelihood.control import Control
 from sfumato.likelihood.visits import Cells, Pilot, Visit, _interpolate, _slope

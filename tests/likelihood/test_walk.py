@@ -10,19 +10,17 @@ import pytest
 import torch
 from torch import Tensor
 
+from sfumato.bounds import ContinuousGaussian, DiscretisedGaussian, Factorised
 from sfumato.core import (
     VE,
     VP,
-    ContinuousGaussian,
     Cosine,
-    DiscretisedGaussian,
-    Factorised,
     Gaussian,
-    Grid,
     LinearLogSNR,
     Process,
     SeededNoise,
     Tabulated,
+    ValueGrid,
     linear_betas,
 )
 from sfumato.denoisers import ExactDenoiser, GaussianMixture
@@ -67,7 +65,7 @@ def by_hand(denoiser, x, decoder, times, draws, share, seed):
     at = [process.level(times[0]), process.level(times[1])]
     for k in range(last_draws):
         x_t = process.perturb(x, float(times[0]), noise(steps * draws + k, x))
-        prediction = denoiser(x_t, times[0], None) if decoder.asks else None
+        prediction = denoiser(x_t, times[0], None) if decoder.needs_prediction else None
         total -= decoder.log_prob(x, x_t, at[0], at[1], prediction) / last_draws
     return contributions, total
 
@@ -95,7 +93,7 @@ def test_the_walk_is_the_loop_over_its_levels(process, counted, targets, draws, 
 @pytest.mark.parametrize("kind", [DiscretisedGaussian, Factorised])
 def test_data_with_levels(counted, kind):
     """The decoders for numbers on a grid; images too, whose numbers are spread over several axes."""
-    grid = Grid(-1.0, 0.25, 9)
+    grid = ValueGrid(-1.0, 0.25, 9)
     mixture = GaussianMixture.isotropic(torch.randn(3, 8, generator=torch.Generator().manual_seed(0), dtype=F64), 0.3)
     process = Process(VP(), Tabulated(linear_betas(30, 1e-3, 0.3)))
     x = (draw(mixture, 4).clamp(-1, 1) / 0.25).round() * 0.25
@@ -135,7 +133,7 @@ def test_a_sample_does_not_depend_on_its_batch(process, targets, counted):
 
 
 def test_progress_counts_evaluations_of_batches_to_the_end(process, targets):
-    for decoder, last in ((ContinuousGaussian(), 2), (ContinuousGaussian(asks=False), 0)):
+    for decoder, last in ((ContinuousGaussian(), 2), (ContinuousGaussian(needs_prediction=False), 0)):
         seen: list[tuple[int, int]] = []
         x = draw(targets["nine modes"], 5)
         denoiser = ExactDenoiser(process, targets["nine modes"])
@@ -162,9 +160,9 @@ def test_its_mean_over_the_noise_is_the_closed_form_on_a_gaussian(process, axes,
     prior, steps, last = axes.walk(process, x, times, share)
     found = walk(ExactDenoiser(process, axes.mixture), x, ContinuousGaussian(), times, draws=16, variance=share, seed=1)
     torch.testing.assert_close(found.prior, prior, rtol=1e-9, atol=1e-10)
-    error = math.sqrt(float(found.variance.sum()))
+    error = math.sqrt(float(found.variance_share.sum()))
     assert abs(float((found.nats - prior - steps - last).sum())) < 4 * error
-    z = (found.nats - prior - steps - last) / found.variance.sqrt()
+    z = (found.nats - prior - steps - last) / found.variance_share.sqrt()
     # The root mean square of 40 standard normal numbers is known to 11%; divided by errors of a few degrees of freedom
     # they have longer tails: Student's with 6 is 1.2 wide.
     assert 0.6 < float(z.square().mean().sqrt()) < 1.7
@@ -214,7 +212,7 @@ def test_it_bounds_the_truth_and_falls_towards_it_as_levels_are_added(target):
         )
         gap = found.nats - truth
         gaps.append(float(gap.mean()))
-        errors.append(math.hypot(float(gap.std()), math.sqrt(float(found.variance.mean()))) / math.sqrt(48))
+        errors.append(math.hypot(float(gap.std()), math.sqrt(float(found.variance_share.mean()))) / math.sqrt(48))
         worst.append(0.5 * x.shape[1] * T * (math.expm1(24 / T) - 24 / T))
     # A step costs (e^h - 1) / 2 of an error of at most 1 a number, where the integral is no less than h / 2 of it.
     for gap, error, most in zip(gaps, errors, worst, strict=True):

@@ -6,13 +6,10 @@ import pytest
 import torch
 from torch import nn
 
+from sfumato.bounds import ContinuousGaussian, DiscretisedGaussian, Factorised
 from sfumato.core import (
     VE,
     VP,
-    ContinuousGaussian,
-    DiscretisedGaussian,
-    Factorised,
-    Grid,
     LearnedBetas,
     LearnedLogSNR,
     LinearLogSNR,
@@ -22,17 +19,18 @@ from sfumato.core import (
     Straight,
     Tabulated,
     V,
+    ValueGrid,
     cosine_betas,
     linear_betas,
 )
 from sfumato.denoisers import ExactDenoiser, GaussianMixture, NetworkDenoiser
 from sfumato.errors import InputError
-from sfumato.likelihood import Span, estimate, finest, levels, walk
+from sfumato.likelihood import Span, estimate, finest_time, levels, walk
 from sfumato.objectives import BoundLoss, ChainTimes, DenoisingLoss, HybridLoss, LossAware, UniformTimes
 from sfumato.objectives.times import stratify
 
 MODES = GaussianMixture.isotropic(torch.tensor([[-0.7, 0.2], [0.6, 0.6], [0.3, -0.8]]).double(), 0.15)
-GRID = Grid(-1.0, 0.25, 9)
+GRID = ValueGrid(-1.0, 0.25, 9)
 
 
 def continuous(n: int) -> torch.Tensor:
@@ -57,8 +55,8 @@ def draws(n: int):
 CASES = {
     "chain, density": (Process(VP(), Tabulated(linear_betas(30, 1e-3, 0.4))), ContinuousGaussian()),
     "chain, levels": (Process(VP(), Tabulated(linear_betas(30, 1e-3, 0.4))), DiscretisedGaussian(GRID)),
-    "VP": (Process(VP(), LinearLogSNR(-8.0, 6.0)), ContinuousGaussian(asks=False)),
-    "VE": (Process(VE(), LinearLogSNR(-8.0, 6.0)), ContinuousGaussian(asks=False)),
+    "VP": (Process(VP(), LinearLogSNR(-8.0, 6.0)), ContinuousGaussian(needs_prediction=False)),
+    "VE": (Process(VE(), LinearLogSNR(-8.0, 6.0)), ContinuousGaussian(needs_prediction=False)),
     "straight, levels": (Process(Straight(), Logistic()), Factorised(GRID)),
     "learned": (Process(VP(), LearnedLogSNR(-8.0, 6.0)), Factorised(GRID)),
 }
@@ -77,7 +75,7 @@ def test_the_mean_of_the_loss_is_the_bound(name):
     if chain:
         expected = walk(denoiser, x_0[:2000], decoder, levels(process), draws=2)
     else:
-        span = Span(finest(process, decoder.grid))
+        span = Span(finest_time(process, decoder.grid))
         expected = estimate(denoiser, x_0[:2000], decoder, span, evaluations=60)
     # Four errors of the difference; that is 15 % of the loss at most, so a factor of two on any term is seen.
     tolerance = 4 * math.hypot(float(losses.std()) / math.sqrt(n), expected.estimate.error)
@@ -109,7 +107,7 @@ def fitted(process: Process, steps: int, rate: float, batch: int = 256) -> None:
     denoiser = ExactDenoiser(process, MODES)
     chain = hasattr(process.schedule, "steps")
     times = ChainTimes(process.schedule.steps) if chain else UniformTimes()
-    loss = BoundLoss(times, ContinuousGaussian(asks=chain))
+    loss = BoundLoss(times, ContinuousGaussian(needs_prediction=chain))
     optimizer = torch.optim.Adam(process.schedule.parameters(), lr=rate)
     generator = torch.Generator().manual_seed(0)
     for _ in range(steps):
@@ -126,7 +124,7 @@ def spread(process: Process) -> tuple[float, float, float]:
     n = 40_000
     uniform, noise = draws(n)
     with torch.no_grad():
-        losses = BoundLoss(UniformTimes(), ContinuousGaussian(asks=False))(
+        losses = BoundLoss(UniformTimes(), ContinuousGaussian(needs_prediction=False))(
             ExactDenoiser(process, MODES), continuous(n), uniform, noise
         )
     return float(losses.mean()), float(losses.var()), float(losses.std()) / math.sqrt(n)
@@ -149,7 +147,9 @@ def test_the_inside_learns_from_the_variance_alone_and_the_ends_from_the_bound()
     denoiser = ExactDenoiser(Process(VP(), schedule), MODES)
     n = 200_000
     uniform, noise = draws(n)
-    BoundLoss(UniformTimes(), ContinuousGaussian(asks=False))(denoiser, continuous(n), uniform, noise).mean().backward()
+    BoundLoss(UniformTimes(), ContinuousGaussian(needs_prediction=False))(
+        denoiser, continuous(n), uniform, noise
+    ).mean().backward()
     schedule.density.settle(lambda total: total)
 
     def bound_and_moment(moved: torch.Tensor, change: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -207,7 +207,7 @@ def test_loss_aware_times_keep_the_mean_and_lower_the_variance(base):
     if isinstance(base, UniformTimes):
         process = Process(VP(), LinearLogSNR(-10.0, 8.0))
     denoiser = ExactDenoiser(process, MODES)
-    decoder = ContinuousGaussian(asks=isinstance(base, ChainTimes))
+    decoder = ContinuousGaussian(needs_prediction=isinstance(base, ChainTimes))
     aware = BoundLoss(LossAware(base, cells=25), decoder)
     optimizer = torch.optim.Adam(aware.parameters(), lr=5e-3)
     generator = torch.Generator().manual_seed(0)

@@ -58,10 +58,10 @@ def test_at_takes_one_time_or_one_for_each():
     x_0, _, noise = batch()
     denoiser = NetworkDenoiser(Curved(), PROCESSES[0], V())
     loss = DenoisingLoss(ChainTimes(10))
-    each = loss.at(denoiser, x_0, torch.full((5,), 0.4, dtype=torch.float64), always(noise))
-    torch.testing.assert_close(loss.at(denoiser, x_0, torch.tensor(0.4, dtype=torch.float64), always(noise)), each)
+    each = loss.at(denoiser, Batch(x_0, torch.full((5,), 0.4, dtype=torch.float64), always(noise)), torch.full((5,), 0.4, dtype=torch.float64))
+    torch.testing.assert_close(loss.at(denoiser, Batch(x_0, torch.tensor(0.4, dtype=torch.float64), always(noise)), torch.tensor(0.4, dtype=torch.float64)), each)
     quantiles = torch.tensor([0.01, 0.35, 0.39, 0.8, 0.99], dtype=torch.float64)
-    at_levels = loss.at(denoiser, x_0, torch.tensor([0.1, 0.4, 0.4, 0.9, 1.0], dtype=torch.float64), always(noise))
+    at_levels = loss.at(denoiser, Batch(x_0, torch.tensor([0.1, 0.4, 0.4, 0.9, 1.0], dtype=torch.float64), always(noise)), torch.tensor([0.1, 0.4, 0.4, 0.9, 1.0], dtype=torch.float64))
     torch.testing.assert_close(loss(denoiser, x_0, quantiles, always(noise)), at_levels, rtol=1e-13, atol=0)
 
 
@@ -86,7 +86,7 @@ def test_losses_of_float32_states():
 def test_pure_noise_has_no_eps_error_and_no_nan():
     x_0, _, noise = batch()
     denoiser = NetworkDenoiser(Curved(), Process(Straight(), Logistic()), Velocity(Straight()), "logsnr")
-    got = DenoisingLoss(UniformTimes()).at(denoiser, x_0, torch.tensor(1.0, dtype=torch.float64), always(noise))
+    got = DenoisingLoss(UniformTimes()).at(denoiser, Batch(x_0, torch.tensor(1.0, dtype=torch.float64), always(noise)), torch.tensor(1.0, dtype=torch.float64))
     assert got.tolist() == [0] * 5
 
 
@@ -114,7 +114,7 @@ def test_the_exact_denoiser_of_a_gaussian_has_the_closed_form_loss(process):
         network.level = level = process.level(time)
         total = level.alpha**2 * mixture.covariances[0] + level.sigma**2 * torch.eye(3, dtype=torch.float64)
         expected = float(torch.trace(torch.eye(3) - level.sigma**2 * torch.linalg.inv(total))) / 3
-        losses = DenoisingLoss(UniformTimes()).at(denoiser, x_0, time, always(noise))
+        losses = DenoisingLoss(UniformTimes()).at(denoiser, Batch(x_0, time, always(noise)), time)
         # Within 4 standard errors, of 0.7 % or so: a factor of 1.05 anywhere would be seen.
         error = float(losses.std()) / math.sqrt(n)
         assert abs(float(losses.mean()) - expected) < 4 * error

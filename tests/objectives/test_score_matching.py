@@ -95,7 +95,7 @@ def gradients(losses: Tensor, denoiser: nn.Module) -> Tensor:
 def test_implicit_is_hyvarinens_objective_and_so_is_its_gradient(process, target):
     x_0, t, z = batch()
     denoiser = tiny(process, target)
-    losses = ImplicitScoreMatching(TIMES).at(denoiser, x_0, t, draws(z))
+    losses = ImplicitScoreMatching(TIMES).at(denoiser, Batch(x_0, t, draws(z)), t)
     s, jacobian = scores_and_jacobians(denoiser, process.perturb(x_0, t, z), t)
     want = process.level(t).sigma ** 2 * (torch.einsum("bii->b", jacobian) + s.square().sum(1) / 2) / 3
     # Both sum a few dozen numbers, some up to e^2.5 times the loss.
@@ -114,8 +114,8 @@ def test_a_direction_gives_its_quadratic_form(process, count):
     for law, chosen in (("gaussian", v), ("rademacher", v.sign())):
         curvature = torch.einsum("pbi,bij,pbj->pb", chosen, jacobian, chosen)
         projected = torch.einsum("pbi,bi->pb", chosen, s).square() / 2
-        sliced = SlicedScoreMatching(TIMES, count, law).at(denoiser, x_0, t, draws(z, *v))
-        probed = ImplicitScoreMatching(TIMES, count, law).at(denoiser, x_0, t, draws(z, *v))
+        sliced = SlicedScoreMatching(TIMES, count, law).at(denoiser, Batch(x_0, t, draws(z, *v)), t)
+        probed = ImplicitScoreMatching(TIMES, count, law).at(denoiser, Batch(x_0, t, draws(z, *v)), t)
         wants = sigma2 * (curvature + projected).mean(0) / 3, sigma2 * (curvature.mean(0) + s.square().sum(1) / 2) / 3
         for got, want in zip((sliced, probed), wants, strict=True):
             torch.testing.assert_close(got, want, rtol=1e-11, atol=1e-12)
@@ -127,11 +127,11 @@ def test_over_all_directions_sliced_is_implicit(process):
     """All 2^D sign vectors, or sqrt(D) times the axes: the mean of v v' is the identity, so that no chance is left."""
     x_0, t, z = batch()
     denoiser = tiny(process)
-    exact = ImplicitScoreMatching(TIMES).at(denoiser, x_0, t, draws(z))
+    exact = ImplicitScoreMatching(TIMES).at(denoiser, Batch(x_0, t, draws(z)), t)
     axes = math.sqrt(3) * torch.eye(3, dtype=F64)
     for kind in (SlicedScoreMatching, ImplicitScoreMatching):
         for law, directions in (("rademacher", 0.3 * SIGNS), ("gaussian", axes)):
-            got = kind(TIMES, len(directions), law).at(denoiser, x_0, t, draws(z, *directions))
+            got = kind(TIMES, len(directions), law).at(denoiser, Batch(x_0, t, draws(z, *directions)), t)
             torch.testing.assert_close(got, exact, rtol=1e-12, atol=1e-13)
             torch.testing.assert_close(gradients(got, denoiser), gradients(exact, denoiser), rtol=1e-10, atol=1e-11)
 
@@ -170,7 +170,7 @@ def test_all_rungs_have_one_gradient_and_known_constants(process):
     t = torch.tensor(0.6, dtype=F64)
 
     def mean(objective):
-        return (joint * objective.at(denoiser, x_0, t, draws(noises))).sum()
+        return (joint * objective.at(denoiser, Batch(x_0, t, draws(noises)), t)).sum()
 
     explicit = mean(ExplicitScoreMatching(TIMES, truth.predict))
     implicit = mean(ImplicitScoreMatching(TIMES))
@@ -222,7 +222,7 @@ def test_the_minimiser_on_a_gaussian_is_its_score(process, kind):
 
     def closure() -> Tensor:
         optimiser.zero_grad()
-        loss = objective.at(denoiser, x_0, t, draws(z, *SIGNS)).mean()
+        loss = objective.at(denoiser, Batch(x_0, t, draws(z, *SIGNS)), t).mean()
         loss.backward()
         return loss
 
@@ -239,14 +239,14 @@ def test_explicit_is_zero_at_the_truth_and_the_error_elsewhere(process):
     x_0, t, z = batch()
     mixture = GaussianMixture.isotropic(torch.tensor([[1.0, 0.0, 0.0], [-1.0, 0.5, 0.2]], dtype=F64), 0.4)
     objective = ExplicitScoreMatching(TIMES, mixture.predict)
-    assert objective.at(ExactDenoiser(process, mixture), x_0, t, draws(z)).tolist() == [0] * 5
+    assert objective.at(ExactDenoiser(process, mixture), Batch(x_0, t, draws(z)), t).tolist() == [0] * 5
     denoiser = tiny(process)
     x_t, level = process.perturb(x_0, t, z), process.level(t)
     y = x_t.clone().requires_grad_()
     (true,) = torch.autograd.grad(mixture.log_prob(y, level).sum(), y)
     s, _ = scores_and_jacobians(denoiser, x_t, t)
     want = level.sigma**2 * (s - true).square().sum(1) / 6
-    torch.testing.assert_close(objective.at(denoiser, x_0, t, draws(z)), want, rtol=1e-10, atol=1e-12)
+    torch.testing.assert_close(objective.at(denoiser, Batch(x_0, t, draws(z)), t), want, rtol=1e-10, atol=1e-12)
 
 
 # ------------------------------------------------------------------------------------------ the contract
@@ -267,9 +267,9 @@ def test_samples_of_any_shape_are_their_numbers(objective, shape):
     x_0 = torch.randn(4, *shape, generator=torch.Generator().manual_seed(2), dtype=F64)
     t = torch.linspace(0.2, 0.8, 4, dtype=F64)
     noise, denoiser = SeededNoise.samples(0, 4), tiny(process, dimensions=D)
-    losses = objective.at(denoiser, x_0, t, noise)
+    losses = objective.at(denoiser, Batch(x_0, t, noise), t)
     assert losses.shape == (4,)
-    torch.testing.assert_close(losses, objective.at(denoiser, x_0.flatten(1), t, noise), rtol=1e-13, atol=1e-14)
+    torch.testing.assert_close(losses, objective.at(denoiser, Batch(x_0.flatten(1), t, noise), t), rtol=1e-13, atol=1e-14)
 
 
 def test_a_convolution_of_an_image_has_the_trace_of_its_jacobian():
@@ -288,7 +288,7 @@ def test_a_convolution_of_an_image_has_the_trace_of_its_jacobian():
     denoiser = NetworkDenoiser(Convolution(), process, V())
     x_0, z = torch.randn(2, 3, 2, 3, 2, generator=torch.Generator().manual_seed(0), dtype=F64).unbind()
     t = torch.tensor([0.2, 0.5, 0.8], dtype=F64)
-    losses = ImplicitScoreMatching(TIMES).at(denoiser, x_0, t, draws(z))
+    losses = ImplicitScoreMatching(TIMES).at(denoiser, Batch(x_0, t, draws(z)), t)
     s, jacobian = scores_and_jacobians(denoiser, process.perturb(x_0, t, z), t)
     want = process.level(t).sigma ** 2 * (torch.einsum("bii->b", jacobian) + s.square().sum(1) / 2) / 12
     torch.testing.assert_close(losses, want, rtol=1e-11, atol=1e-12)
@@ -298,9 +298,9 @@ def test_a_convolution_of_an_image_has_the_trace_of_its_jacobian():
 def test_a_sample_does_not_know_its_neighbours(objective):
     x_0, t, _ = batch()
     denoiser = tiny(PROCESSES[0])
-    together = objective.at(denoiser, x_0, t, SeededNoise.samples(7, 5))
+    together = objective.at(denoiser, Batch(x_0, t, SeededNoise.samples(7, 5)), t)
     for i in range(5):
-        alone = objective.at(denoiser, x_0[i : i + 1], t[i], SeededNoise.samples(7, 1, first=i))
+        alone = objective.at(denoiser, Batch(x_0[i : i + 1], t[i], SeededNoise.samples(7, 1, first=i)), t[i])
         torch.testing.assert_close(alone, together[i : i + 1], rtol=1e-12, atol=1e-13)
 
 
@@ -314,7 +314,7 @@ def test_one_draw_for_the_noise_and_one_for_each_direction():
 
     for objective, want in zip(OBJECTIVES, ([1], [1, 2, 3], [1, 2], [1, 2, 3]), strict=True):
         asked.clear()
-        objective.at(tiny(PROCESSES[0]), x_0, t, source)
+        objective.at(tiny(PROCESSES[0]), Batch(x_0, t, source), t)
         assert sorted(asked) == want
 
 
@@ -322,9 +322,9 @@ def test_one_draw_for_the_noise_and_one_for_each_direction():
 def test_the_loss_can_be_measured_without_gradients(objective):
     x_0, t, _ = batch()
     denoiser, noise = tiny(PROCESSES[0]), SeededNoise.samples(1, 5)
-    learning = objective.evenly(denoiser, x_0, t, noise)
+    learning = objective.evaluate(denoiser, x_0, t, noise)
     with torch.no_grad():
-        measured = objective.evenly(denoiser, x_0, t, noise)
+        measured = objective.evaluate(denoiser, x_0, t, noise)
     assert learning.requires_grad
     assert not measured.requires_grad
     assert measured.grad_fn is None
@@ -337,15 +337,15 @@ def test_a_condition_reaches_the_network_and_the_data_no_gradient(objective):
     denoiser, noise = tiny(PROCESSES[0]), SeededNoise.samples(1, 5)
     cond = torch.linspace(-1, 1, 5, dtype=F64)
     x_0.requires_grad_()
-    objective.at(denoiser, x_0, t, noise, cond).sum().backward()
+    objective.at(denoiser, Batch(x_0, t, noise, cond), t).sum().backward()
     assert x_0.grad is None
     for i in range(5):
         same = cond[i].expand(5)
-        got = objective.at(denoiser, x_0, t, noise, same)[i]
-        torch.testing.assert_close(got, objective.at(denoiser, x_0, t, noise, cond)[i], rtol=1e-12, atol=1e-13)
+        got = objective.at(denoiser, Batch(x_0, t, noise, same), t)[i]
+        torch.testing.assert_close(got, objective.at(denoiser, Batch(x_0, t, noise, cond), t)[i], rtol=1e-12, atol=1e-13)
     s, jacobian = scores_and_jacobians(denoiser, PROCESSES[0].perturb(x_0.detach(), t, noise(1, x_0)), t, cond)
     want = PROCESSES[0].level(t).sigma ** 2 * (torch.einsum("bii->b", jacobian) + s.square().sum(1) / 2) / 3
-    exact = ImplicitScoreMatching(TIMES).at(denoiser, x_0.detach(), t, noise, cond)
+    exact = ImplicitScoreMatching(TIMES).at(denoiser, Batch(x_0.detach(), t, noise, cond), t)
     torch.testing.assert_close(exact, want, rtol=1e-11, atol=1e-12)
 
 
@@ -353,10 +353,10 @@ def test_a_condition_reaches_the_network_and_the_data_no_gradient(objective):
 def test_float32_states(objective):
     x_0, t, _ = batch()
     denoiser, noise = tiny(PROCESSES[0]), SeededNoise.samples(1, 5)
-    single = objective.at(denoiser, x_0.float(), t, noise)
+    single = objective.at(denoiser, Batch(x_0.float(), t, noise), t)
     assert single.dtype == torch.float32
     # A few dozen roundings of 6e-8, of terms up to ten times the loss.
-    torch.testing.assert_close(single.double(), objective.at(denoiser, x_0, t, noise), rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(single.double(), objective.at(denoiser, Batch(x_0, t, noise), t), rtol=1e-4, atol=1e-5)
 
 
 def test_the_weight_is_half_that_of_the_denoising_loss():

@@ -139,14 +139,16 @@ def test_what_is_measured_and_where_is_the_objectives():
     loss = with_heights(UncertaintyWeighted(inner), torch.linspace(-3, 4, 33, dtype=F64))
     model = denoiser()
     x_0 = torch.randn(5, 3, generator=torch.Generator().manual_seed(0), dtype=F64)
-    assert torch.equal(loss.evenly(model, x_0, U, no_noise), inner.evenly(model, x_0, U, no_noise))
+    assert torch.equal(loss.evaluate(model, x_0, U, no_noise), inner.evaluate(model, x_0, U, no_noise))
     for even in (False, True):
-        for got, expected in zip(loss.levels(model, U, even), inner.levels(model, U, even), strict=True):
+        for got, expected in zip(loss.noise_levels(model, U, even), inner.levels(model, U, even), strict=True):
             assert torch.equal(got, expected)
     assert not torch.equal(loss(model, x_0, U, no_noise), inner(model, x_0, U, no_noise))
     # What counts of a level is its weight divided by e^u.
     u = loss.uncertainty(inner.levels(model, U, True)[1]).detach()
-    torch.testing.assert_close(loss.emphasis(model, U), inner.emphasis(model, U) / u.exp(), rtol=1e-12, atol=0)
+    torch.testing.assert_close(
+        loss.relative_weight(model, U), inner.relative_weight(model, U) / u.exp(), rtol=1e-12, atol=0
+    )
 
 
 def test_losses_keep_their_type_and_the_heights_are_saved():

@@ -9,12 +9,12 @@ import pytest
 import torch
 from torch import nn
 
+from sfumato.bounds import ContinuousGaussian
 from sfumato.core import (
     EDM,
     VE,
     VP,
     X0,
-    ContinuousGaussian,
     Cosine,
     LinearBeta,
     LinearLogSNR,
@@ -150,8 +150,7 @@ def test_p2_is_choi_et_als_on_the_terms_of_the_bound(offset, power):
     x_0, _, noise = batch()
     denoiser = NetworkDenoiser(Curved(), process, Noise(), "logsnr")
     got = DenoisingLoss(UniformTimes(), weight).at(
-        denoiser, x_0, torch.tensor(levels).double() / steps, lambda draw, like: noise
-    )
+        denoiser, Batch(x_0, torch.tensor(levels).double() / steps, lambda draw, like: noise), torch.tensor(levels).double() / steps)
     for i, k in enumerate(levels):
         beta, alpha_bar = float(betas[k - 1]), math.prod((1 - betas[:k]).tolist())
         x_t = math.sqrt(alpha_bar) * x_0[i] + math.sqrt(1 - alpha_bar) * noise[i]
@@ -228,7 +227,7 @@ def test_elbo_is_what_the_bound_says_of_the_network(process, first):
     # The rest of a bound, prior and decoder, does not ask the network: two networks differ by their noise errors.
     x_0, u, noise = batch()
     times = UniformTimes(first)
-    bound = BoundLoss(UniformTimes(), ContinuousGaussian(asks=False))
+    bound = BoundLoss(UniformTimes(), ContinuousGaussian(needs_prediction=False))
     target = Velocity(process.scaling)
     networks = (Curved(2.0), Curved(0.7))
     ours = [losses(process, weights.elbo, target, times, network) for network in networks]

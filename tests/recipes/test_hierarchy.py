@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from sfumato import data, objectives, recipes
-from sfumato.core import Grid
+from sfumato.core import ValueGrid
 from sfumato.errors import InputError
 from sfumato.hierarchical import LearnedPrior, LinearEncoder, MarkovianHVAE, StandardPrior
 from sfumato.recipes import Recipe
@@ -83,7 +83,7 @@ def test_widths_come_from_the_data(
 def test_settings_reach_the_model(digits: data.DataSpec) -> None:
     module = built(digits, "hierarchy.widths=[9, 4]")
     assert module.widths == (9, 4)
-    assert module.generator.grid == Grid(-1.0, 0.125, 17)  # the digits' values 0 .. 16 as -1 .. 1
+    assert module.generator.grid == ValueGrid(-1.0, 0.125, 17)  # the digits' values 0 .. 16 as -1 .. 1
     assert isinstance(module.prior, LearnedPrior)
     assert isinstance(built(digits, "hierarchy.standard_end=true").prior, StandardPrior)
     assert isinstance(recipes.read("mhvae").build_loss(digits), objectives.NegativeELBO)

@@ -425,8 +425,8 @@ def test_the_loss_is_called_what_it_is(tmp_path, overrides, name):
 def test_what_the_loss_looks_at_is_shown_where_it_was_recorded(tmp_path):
     pairs = [[9.0 - 0.5 * k, math.exp(-((k - 15) ** 2) / 50)] for k in range(30)]
     row = {"kind": "held_out", "images": 64, "step": 1, "seconds": 1.0, "loss": 1.0, "train_loss": 1.0, "levels": []}
-    for name, emphasis, shown in (("a", pairs, True), ("b", [], False), ("c", [[1.0, "x"], [2.0, 1.0]], False)):
-        run = write_run(tmp_path / name, SPECS["image"], rows=[{**row, "emphasis": emphasis}])
+    for name, relative_weight, shown in (("a", pairs, True), ("b", [], False), ("c", [[1.0, "x"], [2.0, 1.0]], False)):
+        run = write_run(tmp_path / name, SPECS["image"], rows=[{**row, "relative_weight": relative_weight}])
         assert ("What the loss looks at" in sections.process(read_run(run))) == shown
 
 

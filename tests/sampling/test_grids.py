@@ -31,7 +31,7 @@ from sfumato.sampling.grids import (
     angle,
     check,
     ends,
-    finest,
+    finest_logsnr,
     levels,
     quadratic,
     rho,
@@ -208,9 +208,9 @@ def test_ends_are_finite_for_every_process(process):
 def test_what_noise_and_data_are_called():
     assert math.exp(-DATA / 2) == pytest.approx(0.002)
     assert math.exp(-NOISE / 2) == pytest.approx(1096.6, rel=1e-4)
-    assert finest(PROCESSES["Logistic"]) == math.inf
-    assert finest(PROCESSES["LinearBeta"]) == math.inf
-    assert finest(PROCESSES["Cosine"]) == pytest.approx(15)
+    assert finest_logsnr(PROCESSES["Logistic"]) == math.inf
+    assert finest_logsnr(PROCESSES["LinearBeta"]) == math.inf
+    assert finest_logsnr(PROCESSES["Cosine"]) == pytest.approx(15)
 
 
 @each_process

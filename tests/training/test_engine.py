@@ -9,7 +9,7 @@ from sfumato import recipes
 from sfumato.data import DataOptions, Dataset, load
 from sfumato.errors import InputError
 from sfumato.model import Model
-from sfumato.training import Compute, Engine, NonFiniteError, Options, Trainer, World, planning
+from sfumato.training import Compute, Engine, NonFiniteError, Options, Trainer, World, autotune
 from sfumato.training.part import Part
 
 from .conftest import SMALL_MLP
@@ -109,14 +109,14 @@ def test_a_batch_that_memory_does_not_hold_is_taken_in_parts(tmp_path: Path, mon
         return Trainer(Model.fresh(recipe, dataset.spec), dataset, tmp_path, torch.device("cpu"), options).engine
 
     whole = engine()
-    planning.prepare(whole)
+    autotune.prepare(whole)
     assert whole.micro_batch is None
-    _, needed = planning.forecast(whole)
+    _, needed = autotune.forecast(whole)
     monkeypatch.setattr(memory, "free", lambda device: int(0.8 * needed / memory.SHARE))
     parts = engine()
-    planning.prepare(parts)
+    autotune.prepare(parts)
     assert parts.micro_batch in (12, 6)
-    assert planning.forecast(parts)[1] <= 0.8 * needed
+    assert autotune.forecast(parts)[1] <= 0.8 * needed
     for _ in range(2):
         assert parts.step() == pytest.approx(whole.step(), rel=1e-4)
     assert parts.bits()["micro_batch"] == parts.micro_batch
@@ -130,9 +130,9 @@ def test_gradient_checkpointing_changes_no_bit(tmp_path: Path) -> None:
         torch.manual_seed(0)
         options = Options(compute=Compute(None, anew, "float32", 1))
         engine = Trainer(Model.fresh(recipe, dataset.spec), dataset, tmp_path, torch.device("cpu"), options).engine
-        planning.prepare(engine)
+        autotune.prepare(engine)
         losses.append([engine.step() for _ in range(3)])
-        needed.append(planning.forecast(engine)[1])
+        needed.append(autotune.forecast(engine)[1])
     assert losses[0] == losses[1]
     assert needed[1] < 0.7 * needed[0]
     points = load("moons", DataOptions(count=50))

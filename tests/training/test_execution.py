@@ -15,9 +15,9 @@ import torch
 from sfumato import recipes
 from sfumato.data import DataOptions, Dataset, load
 from sfumato.model import Model
-from sfumato.training import Compute, Options, Trainer, execution, planning
+from sfumato.training import Compute, Options, Trainer, autotune, execution
+from sfumato.training.autotune import ways
 from sfumato.training.execution import PATIENCE, Execution, Watch, choose
-from sfumato.training.planning import ways
 
 DEFAULTS = Compute()
 SLOW, FAST = Execution(1, "float32"), Execution(1, "bfloat16")
@@ -225,7 +225,7 @@ def test_what_is_taken_up_is_what_this_machine_and_the_options_leave(digits: Dat
     def taken(available: int, compute: Compute = DEFAULTS, **other: object) -> Execution:
         torch.set_num_threads(available)
         engine = trainer(tmp_path / "run", digits, "network.width=8", compute=compute).engine
-        planning.as_before(engine, {**bits, **other})
+        autotune.as_before(engine, {**bits, **other})
         assert engine.execution is not None
         assert engine.micro_batch == (None if other else 4)
         return engine.execution

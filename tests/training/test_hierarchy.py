@@ -111,5 +111,5 @@ def test_the_uniform_numbers_choose_nothing(tmp_path: Path, dataset: Dataset) ->
     for u in (0.1, 0.9):
         uniform = torch.full((5,), u, dtype=torch.float64)
         assert torch.equal(loss(t.engine.module, x, uniform, noise), expected)
-        assert torch.equal(loss.evenly(t.engine.module, x, uniform, noise), expected)
-        assert loss.levels(t.engine.module, uniform) is None
+        assert torch.equal(loss.evaluate(t.engine.module, x, uniform, noise), expected)
+        assert loss.noise_levels(t.engine.module, uniform) is None

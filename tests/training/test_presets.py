@@ -38,7 +38,7 @@ def test_it_trains_is_measured_and_sampled(preset: str, dataset: Dataset, tmp_pa
     rows = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
     measured = next(row for row in rows if row["kind"] == "held_out")
     if plain.hierarchy is None:
-        logsnr, weights = np.array(measured["emphasis"]).T
+        logsnr, weights = np.array(measured["relative_weight"]).T
         assert (np.diff(logsnr) <= 0).all()  # a short chain has fewer levels than places
         assert (weights > 0).all()
     # As it is read back from the folder, with the sampler that the preset names.

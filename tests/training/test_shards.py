@@ -26,7 +26,7 @@ from sfumato import recipes
 from sfumato.data import DataOptions, load
 from sfumato.model import Model
 from sfumato.training import Compute, NonFiniteError, Options, Trainer, joined
-from sfumato.training import planning, shards
+from sfumato.training import autotune, shards
 
 faulthandler.dump_traceback_later(100, exit=True)
 torch.set_num_threads(1)
@@ -56,7 +56,7 @@ with joined(CPU, 60) as world:
         torch.testing.assert_close(shards.whole(states[0][name]), value, rtol=1e-3, atol=1e-4)
     held = sum(shards.local(p).numel() for p in engine.module.parameters())
     assert held < 0.55 * sum(p.numel() for p in whole.module.parameters())
-    planning.prepare(engine)
+    autotune.prepare(engine)
     assert engine.bits()["sharded"]
     # The averages are measured in shards, and put together for what comes after.
     value = trainer.held_out.value(trainer.averaged.module)

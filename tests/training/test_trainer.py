@@ -14,7 +14,7 @@ from sfumato.errors import InputError
 from sfumato.model import Model, load_weights
 from sfumato.training import NonFiniteError, Progress, Trainer, checkpoint
 from sfumato.training.held_out import HeldOut
-from sfumato.training.record import rewinds
+from sfumato.training.metrics import rewinds
 
 from .conftest import SMALL_MLP
 
@@ -102,7 +102,7 @@ def test_what_is_measured_is_even_however_times_are_drawn(tmp_path: Path, datase
     for p in t.engine.loss.parameters():
         p.data.add_(torch.linspace(-2, 2, p.numel()).view_as(p))
     uniform = torch.linspace(0.05, 0.95, 9, dtype=torch.float64)
-    drawn, even = (t.engine.loss.levels(t.engine.module, uniform, even) for even in (False, True))
+    drawn, even = (t.engine.loss.noise_levels(t.engine.module, uniform, even) for even in (False, True))
     assert (drawn[0] - even[0]).abs().max() > 0.1  # type: ignore[index]
     assert t.held_out.measure(t.engine.module) == first
 
@@ -203,7 +203,7 @@ def test_a_bad_layer_is_named_and_the_last_checkpoint_is_whole(
 
 
 def test_finite_losses_whose_mean_overflows_are_explained() -> None:
-    from sfumato.training.guards import explain_losses
+    from sfumato.training.nonfinite import explain_losses
 
     losses = torch.full((4,), 3e38)
     why = explain_losses(losses, torch.zeros(4, 2), torch.tensor([5, 9, 1000, 2]), torch.arange(4.0), [])

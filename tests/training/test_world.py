@@ -170,9 +170,9 @@ def test_rows_are_shared_out_once_each() -> None:
 def test_alone_nothing_is_asked_of_anybody() -> None:
     assert ALONE.leads
     assert ALONE.sum(torch.ones(2)).tolist() == [1, 1]
-    assert ALONE.apart() is ALONE
-    assert ALONE.greatest(3.0) == [3.0]
-    assert ALONE.tell("words") == ["words"]
+    assert ALONE.separate_group() is ALONE
+    assert ALONE.max(3.0) == [3.0]
+    assert ALONE.gather_text("words") == ["words"]
     rows = torch.arange(6).reshape(3, 2)
     assert torch.equal(ALONE.gather(rows, 3), rows)
 
@@ -188,11 +188,11 @@ with joined(torch.device("cpu")) as world:
     first, last = world.rows(5)
     rows = torch.arange(10.0).reshape(5, 2)
     assert torch.equal(world.gather(rows[first:last], 5), rows)
-    for among in (world, world.apart()):
+    for among in (world, world.separate_group()):
         assert among.sum(torch.tensor([1.0, world.rank])).tolist() == [2.0, 1.0]
-    assert world.greatest(world.rank, -world.rank) == [1.0, 0.0]
-    assert world.tell("from " + "zero" * (1 - world.rank)) == ["from zero", "from "]
-    assert world.leads == (world.rank == 0)
+    assert world.max(world.rank, -world.rank) == [1.0, 0.0]
+    assert world.gather_text("from " + "zero" * (1 - world.rank)) == ["from zero", "from "]
+    assert world.is_main == (world.rank == 0)
     # A disk that refuses one process its slice of a checkpoint: both are told, and nothing half written stays.
     folder, write = Path(sys.argv[1]), checkpoint.save_file
     def full(tensors, file):
@@ -212,7 +212,7 @@ with joined(torch.device("cpu")) as world:
     assert checkpoint.load(folder / "000000000001")[0]["weights"]["w"].tolist() == [0, 0, 1, 1]
     for refusing in (0, 1):
         try:
-            with world.agreed():
+            with world.raise_together():
                 if world.rank == refusing:
                     raise InputError(f"mine, says {refusing}")
         except InputError as error:

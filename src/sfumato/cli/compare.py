@@ -378,7 +378,7 @@ def _circumstances(threads: int) -> dict[str, Any]:
 
     import torch
 
-    from sfumato import __version__
+    from sfumato._version import __version__
 
     return {
         "versions": {"sfumato": __version__, "torch": torch.__version__, "python": platform.python_version()},

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from sfumato.evaluation.likelihood import Settings
-    from sfumato.evaluation.unlike import Reference
+    from sfumato.evaluation.out_of_distribution import Reference
     from sfumato.likelihood import Bound, Estimate, Exact
     from sfumato.model import Model
     from sfumato.world import World
@@ -93,7 +93,7 @@ def run(args: argparse.Namespace) -> int:
     import torch
 
     from sfumato.evaluation import likelihood as measuring
-    from sfumato.evaluation import unlike
+    from sfumato.evaluation import out_of_distribution
     from sfumato.model import Model
     from sfumato.world import joined
 
@@ -126,8 +126,10 @@ def run(args: argparse.Namespace) -> int:
             base = _bound(model, reference_values[1], settings, "training data", world)
             norms = None
             if model.recipe.hierarchy is None:
-                norms = unlike.score_norms(measuring.shared(model.denoiser, world), reference_values[1], args.batch)
-            reference = unlike.Reference(base.bits, norms)
+                norms = out_of_distribution.score_norms(
+                    measuring.shared(model.denoiser, world), reference_values[1], args.batch
+                )
+            reference = out_of_distribution.Reference(base.bits, norms)
         scores = _scores(model, values, x_0, bound, reference, args.batch, world)
         against = None
         if other is not None:
@@ -138,10 +140,12 @@ def run(args: argparse.Namespace) -> int:
                 "bits": foreign.bits.tolist(),
                 "bits_per_dim": _both(foreign.estimate),
                 "auroc": {
-                    name: _finite(vars(unlike.auroc(scores[name], theirs[name]))) for name in scores if name in theirs
+                    name: _finite(vars(out_of_distribution.auroc(scores[name], theirs[name])))
+                    for name in scores
+                    if name in theirs
                 },
             }
-    if not world.leads:
+    if not world.is_main:
         return 0
     order = bound.bits.argsort()
     shown = min(SHOWN, len(order))
@@ -315,17 +319,17 @@ def _scores(
     batch: int,
     world: "World",
 ) -> "dict[str, Tensor]":
-    from sfumato.evaluation import unlike
+    from sfumato.evaluation import out_of_distribution
     from sfumato.evaluation.likelihood import shared
 
     scores = {"bits": bound.bits}
-    compressed = unlike.compressed_bits(values, model.spec)
+    compressed = out_of_distribution.compressed_bits(values, model.spec)
     if compressed is not None:
         scores["complexity"] = bound.bits - compressed
     if reference is not None:
         scores["typicality"] = reference.typicality(bound.bits)
         if reference.norms is not None:
-            norms = unlike.score_norms(shared(model.denoiser, world), x_0, batch)
+            norms = out_of_distribution.score_norms(shared(model.denoiser, world), x_0, batch)
             scores["norms"] = reference.norm_distance(norms)
     return {name: scores[name] for name in SCORES if name in scores}
 

@@ -13,7 +13,7 @@ import traceback
 from collections.abc import Sequence
 from typing import NoReturn
 
-from sfumato import __version__
+from sfumato._version import __version__
 from sfumato.errors import FailedError, InputError
 
 VERBS = {

@@ -159,7 +159,7 @@ def like(source: str, model: "Model", out: Output) -> "Dataset":
 
 def train(trainer: "Trainer", out: Output, device: "torch.device", goal: Goal) -> str:
     """Train until the goal, saying what and drawing a bar. Returns why it ended."""
-    from sfumato.training import planning
+    from sfumato.training import autotune
 
     steps = int(goal["steps"]) if "steps" in goal else None
     seconds = goal.get("seconds")
@@ -170,13 +170,13 @@ def train(trainer: "Trainer", out: Output, device: "torch.device", goal: Goal) -
             out.warn(check.warning)
     limit = f"{steps:,} steps" if seconds is None else duration(seconds)
     engine = trainer.engine
-    way = planning.prepare(engine, None if steps is None else steps - trainer.steps, seconds)
+    way = autotune.prepare(engine, None if steps is None else steps - trainer.steps, seconds)
     processes = f", {trainer.world.size} processes" if trainer.world.size > 1 else ""
     out.say(
         f"training {model.recipe.name} on {model.spec.source}: {model.num_parameters:,} parameters, "
-        f"{len(engine.data.values):,} samples, {limit}, {device.type}{processes}, {way}"
+        f"{len(engine.data):,} samples, {limit}, {device.type}{processes}, {way}"
     )
-    each, needed = planning.forecast(engine)
+    each, needed = autotune.forecast(engine)
     parts = "" if engine.micro_batch is None else f", {engine.micro_batch} samples at a time"
     time = "" if steps is None else f" and {duration(each * max(steps - trainer.steps, 0))}"
     out.say(f"it will take about {needed / 2**20:,.0f} MiB beside the data{time}; batches of {engine.batch}{parts}")

@@ -137,9 +137,9 @@ def run(args: argparse.Namespace) -> int:
             )
         finally:
             bar.close()
-        taken = int(world.greatest(float(taken))[0])
+        taken = int(world.max(float(taken))[0])
     seconds = time.monotonic() - started
-    if not world.leads:
+    if not world.is_main:
         return 0
     if sampler == ADAPTIVE:
         steps = f"{args.tolerance or TOLERANCE:g}"
@@ -196,7 +196,7 @@ def _through_latents(args: argparse.Namespace, model: "Model", out: common.Outpu
     with joined(model.device) as world:
         samples = model.sample(args.count, seed=args.seed, batch=args.batch, world=world)
     seconds = time.monotonic() - started
-    if not world.leads:
+    if not world.is_main:
         return 0
     latents = model.recipe.hierarchy.levels
     written = _write(args, model, samples, f"latents-{latents}", {})

@@ -80,7 +80,7 @@ def run(args: argparse.Namespace) -> int:
         begun = _resumed(args, out, device, world) if args.resume else _begun(args, out, device, world)
         trainer, folder = begun.trainer, begun.trainer.run
         reason = runs.train(trainer, out, device, begun.goal)
-    if not world.leads:
+    if not world.is_main:
         return signals.STATUSES.get(reason, 0)
     page = None
     if reason not in signals.AT_ONCE:
@@ -111,12 +111,12 @@ def _begun(args: argparse.Namespace, out: common.Output, device: "torch.device",
     recipe = recipes.read(args.recipe or "ddpm", args.overrides)
     dataset = runs.load(args.source, recipe, out)
     goal = _goal(args) or {"steps": recipe.training.steps}
-    with world.agreed():
+    with world.raise_together():
         model, folder = runs.place(args.source, recipe, dataset, wanted=args.out)
-    folder = Path(world.tell(str(folder))[0])
+    folder = Path(world.gather_text(str(folder))[0])
     trainer = Trainer(model, dataset, folder, device, _options(args), world)
-    with world.agreed():
-        if world.leads:
+    with world.raise_together():
+        if world.is_main:
             runs.begin(args.source, trainer, goal)
     return _Begun(trainer, dataset, goal)
 
@@ -130,7 +130,7 @@ def _resumed(args: argparse.Namespace, out: common.Output, device: "torch.device
     trainer.resume(out.warn)
     goal = _goal(args) or runs.goal_of(folder, trainer.seconds)
     out.say(f"going on with {folder} after {trainer.steps:,} steps")
-    if world.leads:
+    if world.is_main:
         for stale in ("results.json", "gallery.json", "gallery.npz"):  # they tell of the weights before
             (folder / stale).unlink(missing_ok=True)
     return _Begun(trainer, dataset, goal)

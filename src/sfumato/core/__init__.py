@@ -5,16 +5,12 @@ A noisy sample is ``x_t = alpha x_0 + sigma eps``. How much signal is left is on
 written, and the two make a *process*.
 """
 
-from .decoders import ContinuousGaussian as ContinuousGaussian
-from .decoders import Decoder as Decoder
-from .decoders import DiscretisedGaussian as DiscretisedGaussian
-from .decoders import Factorised as Factorised
-from .decoders import Grid as Grid
 from .gaussians import Gaussian as Gaussian
 from .learned import LearnedBetas as LearnedBetas
 from .learned import LearnedLogSNR as LearnedLogSNR
 from .levels import Level as Level
 from .noise import NoiseSource as NoiseSource
+from .noise import PairedNoise as PairedNoise
 from .noise import SeededNoise as SeededNoise
 from .process import PriorCheck as PriorCheck
 from .process import Process as Process
@@ -48,3 +44,4 @@ from .targets import Score as Score
 from .targets import Target as Target
 from .targets import V as V
 from .targets import Velocity as Velocity
+from .values import ValueGrid as ValueGrid

@@ -27,6 +27,10 @@ class SeededNoise:
         """The noise of samples number first .. first + count - 1 under ``seed``."""
         return cls(random.keys(random.derive(seed, "samples"), torch.arange(first, first + count)))
 
+    def rows(self, index: slice) -> "SeededNoise":
+        """The noise of the samples that ``index`` selects."""
+        return SeededNoise(self.keys[index])
+
     def __call__(self, draw: int, like: Tensor) -> Tensor:
         if len(like) != len(self.keys):
             raise InputError(
@@ -34,3 +38,23 @@ class SeededNoise:
             )
         keys = self.keys.to(like.device)
         return random.normal(keys, draw, math.prod(like.shape[1:]), like.dtype).reshape(like.shape)
+
+
+@dataclass(frozen=True, eq=False)
+class PairedNoise:
+    """Draw 1 is ``z`` (B, *), for samples that are paired with their noise; other draws are those of ``source``."""
+
+    z: Tensor
+    source: SeededNoise
+
+    @property
+    def keys(self) -> Int64[Tensor, "b"]:
+        """The keys of the samples."""
+        return self.source.keys
+
+    def rows(self, index: slice) -> "PairedNoise":
+        """The noise of the samples that ``index`` selects."""
+        return PairedNoise(self.z[index], self.source.rows(index))
+
+    def __call__(self, draw: int, like: Tensor) -> Tensor:
+        return self.z.to(like) if draw == 1 else self.source(draw, like)

@@ -13,7 +13,7 @@ Solving the two gives every conversion there is:
 """
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Float
@@ -27,14 +27,22 @@ from .scalings import Scaling
 class Prediction:
     """What is believed about a noisy sample: E[x_0 | x_t] and E[eps | x_t], both of x_t's shape.
 
-    Both are kept, so that nobody divides by a small sigma or alpha again. ``variance``, where a model has learned it,
-    is the share v in [0, 1] by which the log-variance of a reverse step lies between its smallest and its largest
+    Both are kept, so that nobody divides by a small sigma or alpha again. ``variance_share``, where a model has learned
+    it, is the share v in [0, 1] by which the log-variance of a reverse step lies between its smallest and its largest
     (Nichol & Dhariwal 2021, eq. 15).
     """
 
     x_0: Tensor
     eps: Tensor
-    variance: Tensor | None = None
+    variance_share: Tensor | None = None
+
+    def with_x_0(self, x_0: Float[Tensor, "*b"], level: Level) -> "Prediction":
+        """The prediction with another x_0 and the eps that agrees with it: ``eps + alpha / sigma (old x_0 - x_0)``.
+
+        A correction of the old eps, exact where x_0 is unchanged, however small sigma is.
+        """
+        ratio = expand(level.alpha / level.sigma, x_0)
+        return replace(self, x_0=x_0, eps=self.eps + (self.x_0 - x_0) * ratio)
 
 
 class Target(ABC):

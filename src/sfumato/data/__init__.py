@@ -7,6 +7,8 @@ from .dataset import DataOptions as DataOptions
 from .dataset import Dataset as Dataset
 from .order import Order as Order
 from .order import split as split
+from .samples import Samples as Samples
+from .samples import SampleSource as SampleSource
 from .sources import BUILT_IN as BUILT_IN
 from .sources import load as load
 from .spec import DataSpec as DataSpec

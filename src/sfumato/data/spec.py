@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Float, Shaped
 from torch import Tensor
 
-from ..core import Grid
+from ..core import ValueGrid
 from ..errors import InputError
 
 Layout = Literal["vector", "signal", "image"]
@@ -115,12 +115,12 @@ class DataSpec:
         return x.clamp(self.low, self.high)
 
     @property
-    def grid(self) -> Grid | None:
+    def grid(self) -> ValueGrid | None:
         """The values that numbers of a sample can take, in model units; None where they are continuous."""
         if self.levels is None or self.low is None or self.high is None:
             return None
         step = (self.high - self.low) / (self.levels - 1)
-        return Grid((self.low - self.shift[0]) / self.scale[0], step / self.scale[0], self.levels)
+        return ValueGrid((self.low - self.shift[0]) / self.scale[0], step / self.scale[0], self.levels)
 
     def to_array(self, x: Float[Tensor, "*s"]) -> Shaped[np.ndarray, "*s"]:
         """Model units to an array of the type that the data came in: on the nearest level, integers in their range.

@@ -1,11 +1,12 @@
 """The contract of a denoiser."""
 
 from abc import ABC, abstractmethod
-from typing import Any
 
 from torch import Tensor, nn
 
 from sfumato.core import Prediction, Process
+
+from .condition import Condition
 
 
 class Denoiser(nn.Module, ABC):
@@ -19,5 +20,5 @@ class Denoiser(nn.Module, ABC):
     process: Process
 
     @abstractmethod
-    def forward(self, x_t: Tensor, t: Tensor, cond: Any = None) -> Prediction:
+    def forward(self, x_t: Tensor, t: Tensor, cond: Condition | None = None) -> Prediction:
         """The prediction at ``x_t``, both members of its shape and type."""

@@ -10,7 +10,6 @@ averaged over the components' posterior weights. No training, no error: tests, c
 
 import math
 from dataclasses import dataclass, field
-from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -20,6 +19,7 @@ from sfumato.core import Level, Prediction, Process
 from sfumato.errors import InputError
 
 from .base import Denoiser
+from .condition import Condition
 
 
 @dataclass(frozen=True, eq=False)
@@ -120,7 +120,7 @@ class ExactDenoiser(Denoiser):
         self.process = process
         self.distribution = distribution
 
-    def forward(self, x_t: Tensor, t: Tensor, cond: Any = None) -> Prediction:
+    def forward(self, x_t: Tensor, t: Tensor, cond: Condition | None = None) -> Prediction:
         if cond is not None:
             raise InputError("cond: an exact denoiser of a mixture without labels takes no condition")
         return self.distribution.predict(x_t, self.process.level(t))

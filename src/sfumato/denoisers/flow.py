@@ -9,7 +9,6 @@ for every process: the clock and the units drop out, and v is smooth at both end
 
 import math
 from collections.abc import Callable
-from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -20,6 +19,7 @@ from sfumato.core.levels import DATA
 from sfumato.errors import InputError
 
 from .base import Denoiser
+from .condition import Condition
 
 
 class ProbabilityFlow:
@@ -34,7 +34,7 @@ class ProbabilityFlow:
         denoiser: Denoiser,
         shape: torch.Size,
         dtype: torch.dtype,
-        cond: Any = None,
+        cond: Condition | None = None,
         watch: Callable[[int, Tensor, Tensor, Prediction], None] | None = None,
     ) -> None:
         self.denoiser = denoiser

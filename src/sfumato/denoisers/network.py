@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -12,6 +11,7 @@ from sfumato.core.levels import expand
 from sfumato.errors import InputError
 
 from .base import Denoiser
+from .condition import Condition
 
 LABELS: Mapping[str, Callable[[Tensor, Level], Tensor]] = MappingProxyType(
     {
@@ -39,7 +39,7 @@ class NetworkDenoiser(Denoiser):
     the only place where a level's index is shifted to what a network was trained with.
 
     With ``learned_variance`` the network has twice the outputs along its first axis: the target's, and the logits of
-    ``Prediction.variance`` (Nichol & Dhariwal 2021, section 3.1). A schedule that is learned is part of the module.
+    ``Prediction.variance_share`` (Nichol & Dhariwal 2021, section 3.1). A learned schedule is part of the module.
 
     Raises InputError for an unknown label, and where the target has no solution at t = 1 (the noise at pure noise).
     """
@@ -70,12 +70,12 @@ class NetworkDenoiser(Denoiser):
         if isinstance(process.schedule, nn.Module):
             self.schedule = process.schedule  # registered, so that it is moved, saved and learned with the network
 
-    def output(self, x_t: Tensor, t: Tensor, cond: Any = None) -> Tensor:
+    def output(self, x_t: Tensor, t: Tensor, cond: Condition | None = None) -> Tensor:
         """The network's output at ``x_t``, in the target's units and x_t's type, shape (B, *)."""
         y = self._all_outputs(x_t, t, cond)
         return y[:, : x_t.shape[1]] if self.learned_variance else y
 
-    def _all_outputs(self, x_t: Tensor, t: Tensor, cond: Any) -> Tensor:
+    def _all_outputs(self, x_t: Tensor, t: Tensor, cond: Condition | None) -> Tensor:
         level = self.process.level(t)
         scale = torch.rsqrt((level.alpha * self.sigma_data) ** 2 + level.sigma**2)
         dtype = next((p.dtype for p in self.network.parameters()), x_t.dtype)
@@ -84,13 +84,22 @@ class NetworkDenoiser(Denoiser):
             label = x_t.new_full((), float(label), dtype=torch.float32)
         label = label.to(device=x_t.device, dtype=torch.float32).expand(len(x_t))
         inputs = (expand(scale, x_t) * x_t).to(dtype)
-        y: Tensor = self.network(inputs, label) if cond is None else self.network(inputs, label, cond)
+        y: Tensor = self.network(inputs, label) if cond is None else self.network(inputs, label, _numbers(cond))
         return y.to(x_t.dtype)
 
-    def forward(self, x_t: Tensor, t: Tensor, cond: Any = None) -> Prediction:
+    def forward(self, x_t: Tensor, t: Tensor, cond: Condition | None = None) -> Prediction:
         y, variance = self._all_outputs(x_t, t, cond), None
         if self.learned_variance:
             y, logits = y[:, : x_t.shape[1]], y[:, x_t.shape[1] :]
             variance = torch.sigmoid(logits)
         belief = self.target.decode(y, x_t, self.process.level(t))
         return Prediction(belief.x_0, belief.eps, variance)
+
+
+def _numbers(cond: Condition) -> Tensor:
+    """The condition vector of the network. Raises InputError for a part that these networks do not take."""
+    for name in ("classes", "vector", "image"):
+        if getattr(cond, name) is not None:
+            raise InputError(f"cond: this network takes no {name}; leave it out")
+    assert cond.augmentation is not None  # a condition has one part at least
+    return cond.augmentation

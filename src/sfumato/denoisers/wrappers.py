@@ -1,7 +1,5 @@
 """Denoisers around denoisers."""
 
-from typing import Any
-
 import torch
 from torch import Tensor
 
@@ -10,6 +8,7 @@ from sfumato.core.levels import expand
 from sfumato.errors import InputError
 
 from .base import Denoiser
+from .condition import Condition
 
 SLACK = 1e-6  # in log-SNR: an end that was computed, not copied
 
@@ -29,9 +28,9 @@ class Clamped(Denoiser):
         self.process = denoiser.process
         self.low, self.high = low, high
 
-    def forward(self, x_t: Tensor, t: Tensor, cond: Any = None) -> Prediction:
-        prediction = self.denoiser(x_t, t, cond)
-        return _agreed(prediction, prediction.x_0.clamp(self.low, self.high), self.process, x_t, t)
+    def forward(self, x_t: Tensor, t: Tensor, cond: Condition | None = None) -> Prediction:
+        prediction: Prediction = self.denoiser(x_t, t, cond)
+        return prediction.with_x_0(prediction.x_0.clamp(self.low, self.high), self.process.level(t, like=x_t))
 
 
 class Reprocessed(Denoiser):
@@ -54,7 +53,7 @@ class Reprocessed(Denoiser):
         self.denoiser = denoiser
         self.process = process
 
-    def forward(self, x_t: Tensor, t: Tensor, cond: Any = None) -> Prediction:
+    def forward(self, x_t: Tensor, t: Tensor, cond: Condition | None = None) -> Prediction:
         level, own = self.process.level(t), self.denoiser.process
         s = own.schedule.time(level.logsnr).clamp(0, 1)
         there = own.scaling.at(level.logsnr)
@@ -63,7 +62,7 @@ class Reprocessed(Denoiser):
         return prediction
 
 
-class Within(Denoiser):
+class NormBounded(Denoiser):
     """x_0 no farther than ``radius`` from the origin, and eps made to agree: for data that is not bounded.
 
     A posterior mean lies in the convex hull of the data. Where little signal is left, x_0 read off a predicted noise
@@ -80,16 +79,9 @@ class Within(Denoiser):
         self.process = denoiser.process
         self.radius = radius
 
-    def forward(self, x_t: Tensor, t: Tensor, cond: Any = None) -> Prediction:
-        prediction = self.denoiser(x_t, t, cond)
+    def forward(self, x_t: Tensor, t: Tensor, cond: Condition | None = None) -> Prediction:
+        prediction: Prediction = self.denoiser(x_t, t, cond)
         norm = prediction.x_0.flatten(1).norm(dim=1)
         share = expand(torch.clamp(self.radius / norm.clamp(min=1e-30), max=1.0), x_t)
-        return _agreed(prediction, torch.where(share < 1, share * prediction.x_0, prediction.x_0), self.process, x_t, t)
-
-
-def _agreed(prediction: Prediction, x_0: Tensor, process: Process, x_t: Tensor, t: Tensor) -> Prediction:
-    """The prediction with another x_0, and the eps that goes with it and x_t."""
-    level = process.level(t, like=x_t)
-    # A correction of the old eps, exact where nothing was changed, however small sigma is.
-    eps = prediction.eps + (prediction.x_0 - x_0) * (level.alpha / level.sigma)
-    return Prediction(x_0, eps, prediction.variance)
+        x_0 = torch.where(share < 1, share * prediction.x_0, prediction.x_0)
+        return prediction.with_x_0(x_0, self.process.level(t, like=x_t))

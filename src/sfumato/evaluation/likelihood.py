@@ -19,7 +19,7 @@ from sfumato.likelihood import (
     Span,
     dequantised_likelihood,
     estimate,
-    finest,
+    finest_time,
     flow_likelihood,
     levels,
     walk,
@@ -115,7 +115,7 @@ def measure_bound(
         "progress": progress,
     }
     chain = isinstance(process.schedule, Chain)
-    times: Tensor | Span = Span(finest(process, model.spec.grid))
+    times: Tensor | Span = Span(finest_time(process, model.spec.grid))
     if chain or settings.steps is not None:
         times = levels(process, settings.steps, model.spec.grid)
     if isinstance(times, Tensor) and (settings.evaluations is None or len(times) <= settings.evaluations):
@@ -169,7 +169,7 @@ class Shared(Denoiser):
         first, last = self.world.rows(count)
         x = _Rows.apply(x_t, self.world)  # type: ignore[no-untyped-call]
         found = self.denoiser(x, t if t.ndim == 0 else t[first:last], None)
-        variance = None if found.variance is None else self._whole(found.variance, count)
+        variance = None if found.variance_share is None else self._whole(found.variance_share, count)
         return Prediction(self._whole(found.x_0, count), self._whole(found.eps, count), variance)
 
     def _whole(self, rows: Tensor, count: int) -> Tensor:

@@ -8,8 +8,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from sfumato.core import VP, Decoder, Gaussian, Grid, Prediction, Tabulated
-from sfumato.core.decoders import discretised_gaussian
+from sfumato.bounds import Decoder
+from sfumato.bounds.decoders import discretised_gaussian
+from sfumato.core import VP, Gaussian, Prediction, Tabulated, ValueGrid
 from sfumato.denoisers import Denoiser
 from sfumato.errors import InputError
 
@@ -39,7 +40,7 @@ class LearnedGenerator(Generator):
     p(x | z_1) is its mass in the cell around each value of ``grid``, or the density itself where there is no grid.
     """
 
-    def __init__(self, dimensions: Sequence[int], hidden: int, depth: int, grid: Grid | None) -> None:
+    def __init__(self, dimensions: Sequence[int], hidden: int, depth: int, grid: ValueGrid | None) -> None:
         super().__init__()
         self.networks = nn.ModuleList(
             [GaussianMLP(above, below, hidden, depth) for below, above in pairwise(dimensions)]
@@ -97,16 +98,16 @@ class DenoisingGenerator(Generator):
     def step(self, z_t: Float[Tensor, "b n"], t: int) -> Gaussian:
         belief = self._predict(self._shaped(z_t), t)
         posterior = self.chain.posterior(z_t, belief.x_0.flatten(1), t)
-        if belief.variance is None:
+        if belief.variance_share is None:
             return posterior
-        share, large = belief.variance.flatten(1), self.chain.step(z_t, t).variance
+        share, large = belief.variance_share.flatten(1), self.chain.step(z_t, t).variance
         return Gaussian(posterior.mean, torch.exp(share * large.log() + (1 - share) * posterior.variance.log()))
 
     def log_prob(self, x: Float[Tensor, "b n"], z_1: Float[Tensor, "b m"]) -> Float[Tensor, "b"]:
         x_0, z = self._shaped(x), self._shaped(z_1)
         process, steps = self.denoiser.process, len(self.chain.betas)
         following = process.level(2 / steps) if steps > 1 else None
-        prediction = self._predict(z, 1) if self.decoder.asks else None
+        prediction = self._predict(z, 1) if self.decoder.needs_prediction else None
         return self.decoder.log_prob(x_0, z, process.level(1 / steps), following, prediction)
 
     def draw(self, z_1: Float[Tensor, "b m"], noise: Float[Tensor, "b n"]) -> Float[Tensor, "b n"]:

@@ -16,7 +16,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from sfumato.core import Gaussian, Grid, NoiseSource
+from sfumato.core import Gaussian, NoiseSource, ValueGrid
 from sfumato.errors import InputError
 from sfumato.networks.arguments import fits, positives
 
@@ -73,7 +73,7 @@ class MarkovianHVAE(nn.Module):
         widths: Sequence[int],
         hidden: int = 128,
         depth: int = 2,
-        grid: Grid | None = None,
+        grid: ValueGrid | None = None,
         restrictions: Restrictions | None = None,
         betas: Sequence[float] | Tensor | None = None,
         generator: DenoisingGenerator | None = None,

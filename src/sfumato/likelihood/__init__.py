@@ -1,6 +1,6 @@
 """How likely data is: the bound over noise levels, the exact value along the probability flow, with error bars."""
 
-from sfumato.core.terms import finest as finest
+from sfumato.bounds.terms import finest_time as finest_time
 
 from .bits import Estimate as Estimate
 from .bits import bits_per_dim as bits_per_dim

@@ -8,8 +8,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from sfumato.core import Chain, Grid, Process
-from sfumato.core.terms import finest
+from sfumato.bounds.terms import finest_time
+from sfumato.core import Chain, Process, ValueGrid
 from sfumato.errors import InputError
 
 from .bits import Estimate, bits_per_dim
@@ -62,7 +62,7 @@ class Bound:
         return {name: Estimate.of(bits_per_dim(part, self.dimensions), unknown) for name, part in parts.items()}
 
 
-def levels(process: Process, steps: int | None = None, grid: Grid | None = None) -> Float[Tensor, "n"]:
+def levels(process: Process, steps: int | None = None, grid: ValueGrid | None = None) -> Float[Tensor, "n"]:
     """The times t_0 < ... < t_N = 1 of a walk: all of a chain's, or ``steps`` of even length from the finest level.
 
     Of a chain, ``steps`` + 1 levels are picked evenly. Raises InputError where a clock without levels is given no
@@ -74,7 +74,7 @@ def levels(process: Process, steps: int | None = None, grid: Grid | None = None)
     if chain is None:
         if steps is None:
             raise InputError("steps: this schedule has no levels of its own; say how many steps, or take a Span")
-        return torch.linspace(finest(process, grid), 1, steps + 1, dtype=torch.float64)
+        return torch.linspace(finest_time(process, grid), 1, steps + 1, dtype=torch.float64)
     if chain == 1:
         raise InputError("steps: a chain of 1 level has no pair to walk between; use 2 or more")
     if steps is None:

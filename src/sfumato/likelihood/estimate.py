@@ -16,8 +16,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from sfumato.core import Decoder
-from sfumato.core.terms import Form, prior_term
+from sfumato.bounds import Decoder
+from sfumato.bounds.terms import Form, prior_term
 from sfumato.denoisers import Denoiser
 from sfumato.errors import InputError
 from sfumato.numerics import random
@@ -52,12 +52,12 @@ def estimate(
     cells = Cells.of(denoiser.process, times)
     visit = Visit(denoiser, cells, Control.of(x_0), variance, form, cond)
     pilot = Pilot.run(visit, x_0, decoder, evaluations, seed)
-    strata = int((evaluations - 2 * decoder.asks - pilot.evaluations / len(x_0)) // 2)
+    strata = int((evaluations - 2 * decoder.needs_prediction - pilot.evaluations / len(x_0)) // 2)
     if strata < 1:
         raise InputError(f"evaluations: {evaluations} are too few for pilot, decoder and a pair; give 12 or more")
     density = pilot.density
     cumulative = density.cumsum(0)
-    done, total = 0, (2 * strata + 2 * decoder.asks) * -(-len(x_0) // batch)
+    done, total = 0, (2 * strata + 2 * decoder.needs_prediction) * -(-len(x_0) // batch)
     parts = []
     for number, (x, noise) in enumerate(batched(x_0, seed, batch)):
         index = torch.arange(number * batch, number * batch + len(x))
@@ -79,7 +79,7 @@ def estimate(
             if progress is not None:
                 progress(done, total)
         last, last_control = visit.decode(decoder, x, noise, 2 * strata, 2)
-        done += 2 * decoder.asks
+        done += 2 * decoder.needs_prediction
         final = last - pilot.final_slope * last_control
         spread = (left[:, 0::2] - left[:, 1::2]).square().sum(1) + final.diff()[:, 0].square() / 4
         parts.append((expected.sum(1) + left.sum(1), final.mean(1), terms, logsnr, errors, spread))
@@ -94,5 +94,5 @@ def estimate(
         errors=errors,
         variance=spread,
         dimensions=x_0[0].numel(),
-        evaluations=2 * strata + 2 * decoder.asks + pilot.evaluations / len(x_0),
+        evaluations=2 * strata + 2 * decoder.needs_prediction + pilot.evaluations / len(x_0),
     )

@@ -14,8 +14,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from sfumato.core import Factorised, Grid, SeededNoise
-from sfumato.core.terms import finest
+from sfumato.bounds import Factorised
+from sfumato.bounds.terms import finest_time
+from sfumato.core import SeededNoise, ValueGrid
 from sfumato.denoisers import Denoiser
 from sfumato.denoisers.flow import ProbabilityFlow, angle, check_tolerance
 from sfumato.errors import InputError
@@ -134,7 +135,7 @@ def _batch(
 def dequantised_likelihood(
     denoiser: Denoiser,
     x_0: Float[Tensor, "b *s"],
-    grid: Grid,
+    grid: ValueGrid,
     *,
     by: Literal["noise", "uniform"] = "noise",
     draws: int = 1,
@@ -161,7 +162,7 @@ def dequantised_likelihood(
         raise InputError(f"draws: {draws} fill no cell; give at least 1")
     grid.index(x_0)
     process, D = denoiser.process, x_0[0].numel()
-    start = finest(process, grid) if by == "noise" else None
+    start = finest_time(process, grid) if by == "noise" else None
     source = SeededNoise.samples(seed, len(x_0))
     log_weights, evaluations = [], 0
     for k in range(draws):

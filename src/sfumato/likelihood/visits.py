@@ -8,9 +8,10 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
-from sfumato.core import Decoder, Level, Process, SeededNoise
+from sfumato.bounds import Decoder
+from sfumato.bounds.terms import Form, noise_errors, step_term
+from sfumato.core import Level, Process, SeededNoise
 from sfumato.core.levels import expand
-from sfumato.core.terms import Form, noise_errors, step_term
 from sfumato.denoisers import Denoiser
 from sfumato.errors import InputError
 from sfumato.numerics import random
@@ -130,7 +131,7 @@ class Visit:
         for k in range(draws):
             z = noise(first + k, x)
             x_t = noisy(x, z, at[0])
-            prediction = self.denoiser(x_t, finest[0].to(x.device), self.cond) if decoder.asks else None
+            prediction = self.denoiser(x_t, finest[0].to(x.device), self.cond) if decoder.needs_prediction else None
             terms.append(-decoder.log_prob(x, x_t, at[0], at[1] if len(at) > 1 else None, prediction).cpu())
             check_term(terms[-1], finest[0])
             controls.append(0.5 * self.control.excess(x, z, at[0]).cpu())
@@ -185,7 +186,7 @@ class Pilot:
         density = weights * unit
         even = cells.upper - cells.lower.clamp(min=_FAR)
         density = (1 - _LEAST) * density / density.sum() + _LEAST * even / even.sum()
-        spent = (2 * len(chosen) + 2 * decoder.asks) * count
+        spent = (2 * len(chosen) + 2 * decoder.needs_prediction) * count
         return cls(
             density=density,
             slope=_interpolate(places, at, slopes),

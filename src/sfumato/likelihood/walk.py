@@ -11,8 +11,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from sfumato.core import Decoder
-from sfumato.core.terms import Form, prior_term
+from sfumato.bounds import Decoder
+from sfumato.bounds.terms import Form, prior_term
 from sfumato.denoisers import Denoiser
 
 from .bound import Bound, Progress, check_data
@@ -59,7 +59,7 @@ def walk(
     pilot = Pilot.none(cells)
     if len(x_0) >= FEWEST:
         pilot = Pilot.run(visit, x_0, decoder, PILOT_BUDGET, seed)
-    done, total = 0, (steps * draws + last_draws * decoder.asks) * -(-len(x_0) // batch)
+    done, total = 0, (steps * draws + last_draws * decoder.needs_prediction) * -(-len(x_0) // batch)
     parts = []
     for x, noise in batched(x_0, seed, batch):
         terms, controls, errors = (torch.zeros(len(x), steps, draws, dtype=torch.float64) for _ in range(3))
@@ -73,7 +73,7 @@ def walk(
                 if progress is not None:
                     progress(done, total)
         last, last_control = visit.decode(decoder, x, noise, steps * draws, last_draws)
-        done += last_draws * decoder.asks
+        done += last_draws * decoder.needs_prediction
         left = terms - pilot.slope[:, None] * controls
         decoded = last - pilot.final_slope * last_control
         # What is known to change from level to level is not noise.
@@ -90,7 +90,7 @@ def walk(
         errors=errors,
         variance=spread,
         dimensions=x_0[0].numel(),
-        evaluations=steps * draws + last_draws * decoder.asks + pilot.evaluations / len(x_0),
+        evaluations=steps * draws + last_draws * decoder.needs_prediction + pilot.evaluations / len(x_0),
     )
 
 

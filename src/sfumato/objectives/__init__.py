@@ -1,5 +1,6 @@
 """What is minimised: a distribution over t, a weight on the eps error, a target; or the bound itself."""
 
+from .batch import Batch as Batch
 from .bound import BoundLoss as BoundLoss
 from .bound import HybridLoss as HybridLoss
 from .denoising import DenoisingLoss as DenoisingLoss
@@ -7,8 +8,8 @@ from .elbo import LatentModel as LatentModel
 from .elbo import NegativeELBO as NegativeELBO
 from .objective import Loss as Loss
 from .objective import Objective as Objective
-from .objective import Pairing as Pairing
-from .pairing import given as given
+from .pairing import Pairing as Pairing
+from .pairing import noise_of as noise_of
 from .pairing import optimal_transport as optimal_transport
 from .score_matching import ExplicitScoreMatching as ExplicitScoreMatching
 from .score_matching import ImplicitScoreMatching as ImplicitScoreMatching

@@ -8,17 +8,17 @@ can be learned from: the network, the variance of a step, the ends of a log-SNR,
 ``LearnedLogSNR`` has no bearing on the bound; it goes down the variance of this estimate (section 5.1 there).
 """
 
-from typing import Any
-
 from jaxtyping import Float
 from torch import Tensor
 
-from sfumato.core import Chain, Decoder, LearnedLogSNR, Level, NoiseSource, Prediction, Process
+from sfumato.bounds import Decoder
+from sfumato.bounds.terms import Form, finest_time, noise_errors, prior_term, step_term
+from sfumato.core import Chain, LearnedLogSNR, Level, Prediction, Process
 from sfumato.core.levels import expand
-from sfumato.core.terms import Form, finest, noise_errors, prior_term, step_term
 from sfumato.denoisers import Denoiser, NetworkDenoiser
 from sfumato.errors import InputError
 
+from .batch import Batch
 from .objective import Objective
 from .times import TimeSampler
 from .weights import elbo, simple
@@ -39,29 +39,28 @@ class BoundLoss(Objective):
     def at(
         self,
         denoiser: Denoiser,
-        x_0: Float[Tensor, "b *s"],
+        batch: Batch,
         t: Float[Tensor, "*b"],
-        noise: NoiseSource,
-        cond: Any = None,
     ) -> Float[Tensor, "b"]:
-        process = denoiser.process
+        process, x_0 = denoiser.process, batch.x_0
         t = t.expand(len(x_0))
         if isinstance(process.schedule, Chain):
-            z = noise(1, x_0)
-            prediction = denoiser(process.perturb(x_0, t, z), t, cond)
+            z = batch.noise(1, x_0)
+            prediction = denoiser(process.perturb(x_0, t, z), t, batch.cond)
             losses = chain_bound(prediction, process, self.decoder, x_0, t, z, self.form)
         else:
-            losses = self._continuous(denoiser, x_0, t, noise, cond)
+            losses = self._continuous(denoiser, batch, t)
         return losses.to(x_0)
 
-    def _continuous(self, denoiser: Denoiser, x_0: Tensor, t: Tensor, noise: NoiseSource, cond: Any) -> Tensor:
-        process, schedule, D = denoiser.process, denoiser.process.schedule, x_0[0].numel()
-        if self.decoder.asks:
+    def _continuous(self, denoiser: Denoiser, batch: Batch, t: Tensor) -> Tensor:
+        process, schedule, x_0, noise = denoiser.process, denoiser.process.schedule, batch.x_0, batch.noise
+        D = x_0[0].numel()
+        if self.decoder.needs_prediction:
             raise InputError("objective: this decoder asks the network, which a loss in continuous time does elsewhere")
-        first = finest(process, self.decoder.grid)
+        first = finest_time(process, self.decoder.grid)
         t = first + (1 - first) * t
         level, z = process.level(t), noise(1, x_0)
-        prediction = denoiser(process.perturb(x_0, t, z), t, cond)
+        prediction = denoiser(process.perturb(x_0, t, z), t, batch.cond)
         errors = noise_errors(prediction, x_0, z, level, self.form).flatten(1).sum(1)
         steps = 0.5 * (1 - first) * process.rate(t) * errors / D
         if isinstance(schedule, LearnedLogSNR):
@@ -102,7 +101,7 @@ def chain_bound(
         belief = Prediction(
             prediction.x_0[last],
             prediction.eps[last],
-            None if prediction.variance is None else prediction.variance[last],
+            None if prediction.variance_share is None else prediction.variance_share[last],
         )
         decoded = decoder.log_prob(x_0[last], _noisy(x_0[last], noise[last], first), first, following, belief)
         terms = terms.masked_scatter(last, -decoded)
@@ -125,17 +124,15 @@ class HybridLoss(Objective):
     def at(
         self,
         denoiser: NetworkDenoiser,
-        x_0: Float[Tensor, "b *s"],
+        batch: Batch,
         t: Float[Tensor, "*b"],
-        noise: NoiseSource,
-        cond: Any = None,
     ) -> Float[Tensor, "b"]:
-        process = denoiser.process
+        process, x_0 = denoiser.process, batch.x_0
         t = t.expand(len(x_0))
-        z = noise(1, x_0)
-        prediction = denoiser(process.perturb(x_0, t, z), t, cond)
+        z = batch.noise(1, x_0)
+        prediction = denoiser(process.perturb(x_0, t, z), t, batch.cond)
         errors = (z - prediction.eps).square().flatten(1).mean(1)
-        held = Prediction(prediction.x_0.detach(), prediction.eps.detach(), prediction.variance)
+        held = Prediction(prediction.x_0.detach(), prediction.eps.detach(), prediction.variance_share)
         losses: Tensor = errors + self.bound_weight * chain_bound(held, process, self.decoder, x_0, t, z).to(errors)
         return losses
 

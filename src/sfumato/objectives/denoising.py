@@ -6,15 +6,15 @@ Two predictions with the same x_t differ by ``y - y_hat = (det / alpha) (eps - e
 same loss is ``w (alpha / det)^2 |y - y_hat|^2``: well-conditioned wherever the network's own target is.
 """
 
-from typing import Any
-
 from jaxtyping import Float
 from torch import Tensor
 
-from sfumato.core import Level, NoiseSource
+from sfumato.core import Level
 from sfumato.denoisers import NetworkDenoiser
 
-from .objective import Objective, Pairing
+from .batch import Batch
+from .objective import Objective
+from .pairing import Pairing
 from .times import TimeSampler
 from .weights import LEVEL_ALONE, Weight, simple
 
@@ -34,15 +34,13 @@ class DenoisingLoss(Objective):
     def at(
         self,
         denoiser: NetworkDenoiser,
-        x_0: Float[Tensor, "b *s"],
+        batch: Batch,
         t: Float[Tensor, "*b"],
-        noise: NoiseSource,
-        cond: Any = None,
     ) -> Float[Tensor, "b"]:
         process = denoiser.process
-        level, z = process.level(t), noise(1, x_0)
+        x_0, level, z = batch.x_0, process.level(t), batch.noise(1, batch.x_0)
         x_t = process.perturb(x_0, t, z)
-        error = denoiser.target.encode(x_0, z, level) - denoiser.output(x_t, t, cond)
+        error = denoiser.target.encode(x_0, z, level) - denoiser.output(x_t, t, batch.cond)
         rate = level.alpha if self._level_alone else self.times.rate(process, t)
         weight = self.weight(level, rate) * (level.alpha / denoiser.target.det(level)) ** 2
         return weight.to(error) * error.square().flatten(1).mean(1)

@@ -1,12 +1,13 @@
 """The negative ELBO of a model that knows its own, such as a hierarchical VAE."""
 
-from typing import Any, Protocol, runtime_checkable
+from typing import Protocol, runtime_checkable
 
 from jaxtyping import Float
 from torch import Tensor
 
 from sfumato.core import NoiseSource
 
+from .batch import Batch
 from .objective import Loss
 
 
@@ -21,28 +22,14 @@ class LatentModel(Protocol):
 class NegativeELBO(Loss[LatentModel]):
     """The model's own bound. It has no levels, and so the uniform numbers choose nothing."""
 
-    def forward(
-        self,
-        module: LatentModel,
-        x_0: Float[Tensor, "b *s"],
-        uniform: Float[Tensor, "b"],
-        noise: NoiseSource,
-        cond: Any = None,
-    ) -> Float[Tensor, "b"]:
-        return module.loss(x_0, noise)
+    def losses(self, module: LatentModel, batch: Batch) -> Float[Tensor, "b"]:
+        return module.loss(batch.x_0, batch.noise)
 
-    def evenly(
-        self,
-        module: LatentModel,
-        x_0: Float[Tensor, "b *s"],
-        uniform: Float[Tensor, "b"],
-        noise: NoiseSource,
-        cond: Any = None,
-    ) -> Float[Tensor, "b"]:
-        return module.loss(x_0, noise)
+    def even_losses(self, module: LatentModel, batch: Batch) -> Float[Tensor, "b"]:
+        return module.loss(batch.x_0, batch.noise)
 
-    def levels(self, module: LatentModel, uniform: Float[Tensor, "b"], even: bool = False) -> None:
+    def noise_levels(self, module: LatentModel, uniform: Float[Tensor, "b"], even: bool = False) -> None:
         return None
 
-    def emphasis(self, module: LatentModel, uniform: Float[Tensor, "b"]) -> None:
+    def relative_weight(self, module: LatentModel, uniform: Float[Tensor, "b"]) -> None:
         return None

@@ -1,20 +1,19 @@
 """The contracts of what is minimised: a loss of any model, and an objective, the loss of a denoiser at its times."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
 from typing import Any, Generic, TypeVar
 
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from sfumato.core import Level, NoiseSource
+from sfumato.core import Level
 from sfumato.denoisers import Denoiser
 
+from .batch import Batch
+from .pairing import Pairing
 from .times import TimeSampler
 
 M = TypeVar("M")
-
-Pairing = Callable[[NoiseSource], NoiseSource]
 
 
 class Loss(nn.Module, ABC, Generic[M]):
@@ -27,37 +26,31 @@ class Loss(nn.Module, ABC, Generic[M]):
     pairing: Pairing | None = None
     differentiates: bool = False  # with respect to x, so that rounding a network's products would be felt
 
-    @abstractmethod
-    def forward(
-        self,
-        module: M,
-        x_0: Float[Tensor, "b *s"],
-        uniform: Float[Tensor, "b"],
-        noise: NoiseSource,
-        cond: Any = None,
-    ) -> Float[Tensor, "b"]:
-        """Losses of shape (B,) to learn from; ``uniform`` in (0, 1] chooses what a loss is drawn over beside noise."""
+    def forward(self, module: M, batch: Batch) -> Float[Tensor, "b"]:
+        """Losses (B,) to learn from, weighted by ``batch.weight``."""
+        return batch.weighted(self.losses(module, batch))
+
+    def evaluate(self, module: M, batch: Batch) -> Float[Tensor, "b"]:
+        """Losses (B,) to measure by, weighted by ``batch.weight``: every time is equally likely, with no correction."""
+        return batch.weighted(self.even_losses(module, batch))
 
     @abstractmethod
-    def evenly(
-        self,
-        module: M,
-        x_0: Float[Tensor, "b *s"],
-        uniform: Float[Tensor, "b"],
-        noise: NoiseSource,
-        cond: Any = None,
-    ) -> Float[Tensor, "b"]:
-        """The same as they are measured: with nothing drawn more often than the rest, and no weight for that."""
+    def losses(self, module: M, batch: Batch) -> Float[Tensor, "b"]:
+        """Unweighted losses (B,) to learn from."""
 
     @abstractmethod
-    def levels(
+    def even_losses(self, module: M, batch: Batch) -> Float[Tensor, "b"]:
+        """Unweighted losses (B,) to measure by."""
+
+    @abstractmethod
+    def noise_levels(
         self, module: M, uniform: Float[Tensor, "b"], even: bool = False
     ) -> tuple[Float[Tensor, "b"], Float[Tensor, "b"]] | None:
-        """(t, log-SNR) where these numbers lead ``forward``, or ``evenly``; None for a loss without levels."""
+        """(t, log-SNR) where these numbers lead ``forward``, or ``evaluate``; None for a loss without levels."""
 
     @abstractmethod
-    def emphasis(self, module: M, uniform: Float[Tensor, "b"]) -> Float[Tensor, "b"] | None:
-        """The weight relative to the ELBO at the levels where ``evenly`` looks; None for a loss without levels.
+    def relative_weight(self, module: M, uniform: Float[Tensor, "b"]) -> Float[Tensor, "b"] | None:
+        """The weight relative to the ELBO at the levels where ``evaluate`` looks; None for a loss without levels.
 
         With a weight w on ``|eps - eps_hat|^2`` and log-SNRs of density p it is ``2 w p`` (Kingma & Gao 2023).
         """
@@ -73,17 +66,10 @@ class Objective(Loss[Denoiser]):
         super().__init__()
         self.times = times
 
-    def forward(
-        self,
-        module: Denoiser,
-        x_0: Float[Tensor, "b *s"],
-        uniform: Float[Tensor, "b"],
-        noise: NoiseSource,
-        cond: Any = None,
-    ) -> Float[Tensor, "b"]:
-        """Losses of shape (B,) at the times of these quantiles, weighted so that their mean is that over all times."""
-        t = self.times(uniform)
-        losses = self.at(module, x_0, t, noise, cond)
+    def losses(self, module: Denoiser, batch: Batch) -> Float[Tensor, "b"]:
+        """Losses at the times of ``batch.uniform``, weighted so that their mean is that over all times."""
+        t = self.times(batch.uniform)
+        losses = self.at(module, batch, t)
         weight = self.times.weight(t)
         if weight is None:
             return losses
@@ -91,23 +77,16 @@ class Objective(Loss[Denoiser]):
         surrogate = self.times.variance_surrogate(weighted, t)
         return weighted if surrogate is None else weighted + surrogate
 
-    def evenly(
-        self,
-        module: Denoiser,
-        x_0: Float[Tensor, "b *s"],
-        uniform: Float[Tensor, "b"],
-        noise: NoiseSource,
-        cond: Any = None,
-    ) -> Float[Tensor, "b"]:
-        return self.at(module, x_0, self.times.even(uniform), noise, cond)
+    def even_losses(self, module: Denoiser, batch: Batch) -> Float[Tensor, "b"]:
+        return self.at(module, batch, self.times.even(batch.uniform))
 
-    def levels(
+    def noise_levels(
         self, module: Denoiser, uniform: Float[Tensor, "b"], even: bool = False
     ) -> tuple[Float[Tensor, "b"], Float[Tensor, "b"]]:
         t = self.times.even(uniform) if even else self.times(uniform)
         return t, module.process.level(t).logsnr.detach()
 
-    def emphasis(self, module: Denoiser, uniform: Float[Tensor, "b"]) -> Float[Tensor, "b"]:
+    def relative_weight(self, module: Denoiser, uniform: Float[Tensor, "b"]) -> Float[Tensor, "b"]:
         t = self.times.even(uniform)
         rate = self.times.rate(module.process, t)
         return (2 * self.weight(module.process.level(t), rate) / rate).detach()
@@ -120,9 +99,7 @@ class Objective(Loss[Denoiser]):
     def at(
         self,
         denoiser: Any,
-        x_0: Float[Tensor, "b *s"],
+        batch: Batch,
         t: Float[Tensor, "*b"],
-        noise: NoiseSource,
-        cond: Any = None,
     ) -> Float[Tensor, "b"]:
         """Losses of shape (B,) at times ``t`` of shape () or (B,), for the kind of denoiser that it needs."""

@@ -1,10 +1,15 @@
 """Which noise goes with which sample: pairs that shorten the paths of a flow."""
 
-from jaxtyping import Float
+from collections.abc import Callable
+
+from jaxtyping import Float, Int64
 from torch import Tensor
 
-from sfumato.core import NoiseSource
+from sfumato.core import NoiseSource, PairedNoise, SeededNoise
 from sfumato.numerics.assignment import assign
+
+Pairing = Callable[[NoiseSource], NoiseSource]
+"""Reassigns draw 1 of the noise within a whole batch."""
 
 
 def optimal_transport(noise: NoiseSource) -> NoiseSource:
@@ -25,6 +30,14 @@ def optimal_transport(noise: NoiseSource) -> NoiseSource:
     return paired
 
 
-def given(z: Float[Tensor, "b *s"], noise: NoiseSource) -> NoiseSource:
-    """Draw 1 is ``z``, the other draws are those of ``noise``: for data that brings its noise along."""
-    return lambda draw, like: z.to(like) if draw == 1 else noise(draw, like)
+def noise_of(
+    values: Float[Tensor, "b *s"],
+    keys: Int64[Tensor, "b"],
+    z: Float[Tensor, "b *s"] | None = None,
+    pairing: Pairing | None = None,
+) -> SeededNoise | PairedNoise:
+    """The noise of a whole batch of ``values``: that of ``keys``, or ``z`` for draw 1, reassigned by ``pairing``."""
+    noise: SeededNoise | PairedNoise = SeededNoise(keys)
+    if z is not None:
+        noise = PairedNoise(z, SeededNoise(keys))
+    return noise if pairing is None else PairedNoise(pairing(noise)(1, values), SeededNoise(keys))

@@ -17,7 +17,6 @@ nothing these are the objectives on clean data.
 """
 
 from collections.abc import Callable
-from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -27,6 +26,7 @@ from sfumato.core import Level, NoiseSource, Prediction
 from sfumato.denoisers import Denoiser
 from sfumato.errors import InputError
 
+from .batch import Batch
 from .objective import Objective
 from .times import TimeSampler
 from .weights import simple
@@ -51,13 +51,11 @@ class ExplicitScoreMatching(Objective):
     def at(
         self,
         denoiser: Denoiser,
-        x_0: Float[Tensor, "b *s"],
+        batch: Batch,
         t: Float[Tensor, "*b"],
-        noise: NoiseSource,
-        cond: Any = None,
     ) -> Float[Tensor, "b"]:
-        x_t = denoiser.process.perturb(x_0, t, noise(1, x_0))
-        error = denoiser(x_t, t, cond).eps - self.truth(x_t, denoiser.process.level(t)).eps
+        x_t = denoiser.process.perturb(batch.x_0, t, batch.noise(1, batch.x_0))
+        error = denoiser(x_t, t, batch.cond).eps - self.truth(x_t, denoiser.process.level(t)).eps
         losses: Tensor = 0.5 * error.square().flatten(1).mean(1)
         return losses
 
@@ -90,17 +88,16 @@ class ImplicitScoreMatching(Objective):
     def at(
         self,
         denoiser: Denoiser,
-        x_0: Float[Tensor, "b *s"],
+        batch: Batch,
         t: Float[Tensor, "*b"],
-        noise: NoiseSource,
-        cond: Any = None,
     ) -> Float[Tensor, "b"]:
+        x_0 = batch.x_0
         if self.probes is None:
             axes = torch.eye(x_0[0].numel(), dtype=x_0.dtype, device=x_0.device)
             directions = axes[:, None].expand(-1, len(x_0), -1)
         else:
-            directions = _draw(self.directions, self.probes, noise, x_0)
-        eps, curvature = _curvature(denoiser, x_0, t, noise, cond, directions)
+            directions = _draw(self.directions, self.probes, batch.noise, x_0)
+        eps, curvature = _curvature(denoiser, batch, t, directions)
         # Of the axes the sum is the trace; of random directions, the mean.
         trace = curvature.sum(0) if self.probes is None else curvature.mean(0)
         return (0.5 * eps.square().sum(1) - trace) / eps.shape[1]
@@ -128,13 +125,11 @@ class SlicedScoreMatching(Objective):
     def at(
         self,
         denoiser: Denoiser,
-        x_0: Float[Tensor, "b *s"],
+        batch: Batch,
         t: Float[Tensor, "*b"],
-        noise: NoiseSource,
-        cond: Any = None,
     ) -> Float[Tensor, "b"]:
-        directions = _draw(self.directions, self.projections, noise, x_0)
-        eps, curvature = _curvature(denoiser, x_0, t, noise, cond, directions)
+        directions = _draw(self.directions, self.projections, batch.noise, batch.x_0)
+        eps, curvature = _curvature(denoiser, batch, t, directions)
         projected = (directions * eps).sum(2)
         return (0.5 * projected.square() - curvature).mean(0) / eps.shape[1]
 
@@ -156,10 +151,8 @@ def _draw(directions: str, count: int, noise: NoiseSource, x_0: Tensor) -> Float
 
 def _curvature(
     denoiser: Denoiser,
-    x_0: Tensor,
+    batch: Batch,
     t: Tensor,
-    noise: NoiseSource,
-    cond: Any,
     directions: Float[Tensor, "p b d"],
 ) -> tuple[Float[Tensor, "b d"], Float[Tensor, "p b"]]:
     """``eps_hat`` and ``sigma v' (grad eps_hat) v`` of each direction, with a graph where gradients are being recorded.
@@ -167,10 +160,10 @@ def _curvature(
     Passes backwards give all samples at once, as a prediction depends on its own sample alone.
     """
     learning = torch.is_grad_enabled()
-    process = denoiser.process
+    process, x_0 = denoiser.process, batch.x_0
     with torch.enable_grad():
-        x_t = process.perturb(x_0, t, noise(1, x_0)).detach().flatten(1).requires_grad_()
-        eps = denoiser(x_t.reshape(x_0.shape), t, cond).eps.flatten(1)
+        x_t = process.perturb(x_0, t, batch.noise(1, x_0)).detach().flatten(1).requires_grad_()
+        eps = denoiser(x_t.reshape(x_0.shape), t, batch.cond).eps.flatten(1)
         products = [torch.autograd.grad(eps, x_t, v, retain_graph=True, create_graph=learning)[0] for v in directions]
     sigma = process.level(t, like=x_0).sigma.detach().flatten()
     curvature = sigma * torch.stack([(product * v).sum(1) for product, v in zip(products, directions, strict=True)])

@@ -1,14 +1,12 @@
 """Levels weighted by how uncertain their loss is: multi-task learning over noise levels."""
 
-from typing import Any
-
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from sfumato.core import NoiseSource
 from sfumato.denoisers import Denoiser
 
+from .batch import Batch
 from .objective import Loss, Objective
 
 KNOTS = 33
@@ -37,34 +35,20 @@ class UncertaintyWeighted(Loss[Denoiser]):
         heights = SPEED * self.heights.double().to(logsnr.device)
         return heights[k] + (place - k) * (heights[k + 1] - heights[k])
 
-    def forward(
-        self,
-        module: Denoiser,
-        x_0: Float[Tensor, "b *s"],
-        uniform: Float[Tensor, "b"],
-        noise: NoiseSource,
-        cond: Any = None,
-    ) -> Float[Tensor, "b"]:
-        losses = self.objective(module, x_0, uniform, noise, cond)
-        u = self.uncertainty(self.objective.levels(module, uniform)[1]).to(losses)
+    def losses(self, module: Denoiser, batch: Batch) -> Float[Tensor, "b"]:
+        losses = self.objective.losses(module, batch)
+        u = self.uncertainty(self.objective.noise_levels(module, batch.uniform)[1]).to(losses)
         weighted: Tensor = losses / u.exp() + u
         return weighted
 
-    def evenly(
-        self,
-        module: Denoiser,
-        x_0: Float[Tensor, "b *s"],
-        uniform: Float[Tensor, "b"],
-        noise: NoiseSource,
-        cond: Any = None,
-    ) -> Float[Tensor, "b"]:
-        return self.objective.evenly(module, x_0, uniform, noise, cond)
+    def even_losses(self, module: Denoiser, batch: Batch) -> Float[Tensor, "b"]:
+        return self.objective.even_losses(module, batch)
 
-    def levels(
+    def noise_levels(
         self, module: Denoiser, uniform: Float[Tensor, "b"], even: bool = False
     ) -> tuple[Float[Tensor, "b"], Float[Tensor, "b"]]:
-        return self.objective.levels(module, uniform, even)
+        return self.objective.noise_levels(module, uniform, even)
 
-    def emphasis(self, module: Denoiser, uniform: Float[Tensor, "b"]) -> Float[Tensor, "b"]:
-        logsnr = self.levels(module, uniform, even=True)[1]
-        return self.objective.emphasis(module, uniform) / self.uncertainty(logsnr).detach().exp()
+    def relative_weight(self, module: Denoiser, uniform: Float[Tensor, "b"]) -> Float[Tensor, "b"]:
+        logsnr = self.noise_levels(module, uniform, even=True)[1]
+        return self.objective.relative_weight(module, uniform) / self.uncertainty(logsnr).detach().exp()

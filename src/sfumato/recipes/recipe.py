@@ -18,8 +18,8 @@ from pydantic import (
     model_serializer,
 )
 
-from sfumato import core, objectives
-from sfumato.core.terms import finest
+from sfumato import bounds, core, objectives
+from sfumato.bounds.terms import finest_time
 from sfumato.data import AUGMENTATION_LABELS, DataOptions, DataSpec
 from sfumato.denoisers import NetworkDenoiser
 from sfumato.errors import InputError
@@ -203,17 +203,17 @@ class Recipe(Section):
         times = objectives.ChainTimes(schedule.steps) if isinstance(schedule, core.Chain) else objectives.UniformTimes()
         return objectives.BoundLoss(times, self._bound_decoder(spec))
 
-    def _bound_decoder(self, spec: DataSpec) -> core.Decoder:
+    def _bound_decoder(self, spec: DataSpec) -> bounds.Decoder:
         """The decoder, for a loss that does not ask the network a second time."""
         decoder = self.build_decoder(spec)
-        if decoder.asks and not isinstance(self.process.schedule.build(), core.Chain):
-            return core.ContinuousGaussian(asks=False)
+        if decoder.needs_prediction and not isinstance(self.process.schedule.build(), core.Chain):
+            return bounds.ContinuousGaussian(needs_prediction=False)
         return decoder
 
     def _times(self, spec: DataSpec) -> objectives.TimeSampler:
         objective, process = self.objective, self.build_process()
         # A clock that begins at data itself is entered where data begins to show, or a loss could have no end.
-        first = 0.0 if objective.kind == "bound" else finest(process, spec.grid)
+        first = 0.0 if objective.kind == "bound" else finest_time(process, spec.grid)
         if objective.times == "log-normal":
             mean = EDM_MEAN if objective.log_ratio_mean is None else objective.log_ratio_mean
             return objectives.LogNormalTimes(process, mean, objective.log_ratio_std or EDM_STD, first)
@@ -222,13 +222,13 @@ class Recipe(Section):
             even = objectives.ChainTimes(process.schedule.steps)
         return objectives.LossAware(even) if objective.times == "loss-aware" else even
 
-    def build_decoder(self, spec: DataSpec) -> core.Decoder:
+    def build_decoder(self, spec: DataSpec) -> bounds.Decoder:
         """p(x_0 | x_t) at the finest level: DDPM's on a chain, VDM's elsewhere, a density for data without levels."""
         grid = spec.grid
         if grid is None:
-            return core.ContinuousGaussian()
+            return bounds.ContinuousGaussian()
         chain = isinstance(self.process.schedule.build(), core.Chain)
-        return core.DiscretisedGaussian(grid) if chain else core.Factorised(grid)
+        return bounds.DiscretisedGaussian(grid) if chain else bounds.Factorised(grid)
 
     def _check(self) -> None:
         kind, schedule = self.objective.kind, self.process.schedule

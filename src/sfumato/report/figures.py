@@ -129,9 +129,9 @@ def schedule(process: Process) -> list[str]:
     return drawn
 
 
-def emphasis(row: Row) -> str:
+def relative_weight(row: Row) -> str:
     """What the loss looks at: its weight relative to the ELBO against the log-SNR, the greatest 1."""
-    pairs = np.array(row["emphasis"], dtype=np.float64)
+    pairs = np.array(row["relative_weight"], dtype=np.float64)
     pairs = pairs[np.isfinite(pairs).all(1)]
     order = np.argsort(pairs[:, 0])
     with styled():
@@ -140,7 +140,7 @@ def emphasis(row: Row) -> str:
         axes.plot(pairs[order, 0], pairs[order, 1] / max(float(pairs[:, 1].max()), 1e-300), color=BLUE)
         axes.axhline(1.0, color=GRAY, linestyle=(0, (2, 3)), linewidth=1.2)
         axes.set(xlabel="log-SNR  (← noise, data →)", ylabel="weight, relative to the bound's", ylim=(0, 1.08))
-        return to_svg(figure, "emphasis", "The weight of the loss relative to the ELBO, against the log-SNR.")
+        return to_svg(figure, "relative_weight", "The weight of the loss relative to the ELBO, against the log-SNR.")
 
 
 def distances(sampled: Values, held_out: Values | None) -> str:

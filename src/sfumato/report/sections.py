@@ -161,7 +161,7 @@ def process(run: Run) -> str:
     looked = [row for row in run.held_out if _has_emphasis(row)]
     if looked:
         seen = figure(
-            figures.emphasis(looked[-1]),
+            figures.relative_weight(looked[-1]),
             "What the loss looks at: its weight at each level times how often the level is drawn, relative to the "
             "bound (ELBO), which looks at all alike (dotted); the greatest is 1. Where it is low on the right it "
             "neglects fine detail, on the left what samples have in common.",
@@ -180,7 +180,7 @@ def process(run: Run) -> str:
 
 
 def _has_emphasis(row: Row) -> bool:
-    pairs = row.get("emphasis")
+    pairs = row.get("relative_weight")
     return (
         isinstance(pairs, list)
         and len(pairs) > 1

@@ -35,7 +35,7 @@ _PIXELS_PER_UNIT = 1.5
 
 @contextmanager
 def styled(ink: str = _INK) -> Iterator[None]:
-    """Within, matplotlib draws in this style; ``ink`` is the colour of axes and text. Nothing global stays changed."""
+    """Inside, matplotlib draws in this style; ``ink`` is the colour of axes and text. Nothing global stays changed."""
     import matplotlib
 
     look: dict[Any, Any] = {

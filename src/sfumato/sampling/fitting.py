@@ -260,7 +260,7 @@ def _start(process: Process, evaluations: int) -> Tableau:
     At the noisiest level of most processes x_0-hat is the same for all samples, and an evaluation tells nothing of
     them. A row that evaluates nothing brings the start to the scale of the first level.
     """
-    top, highest = grids.noisiest(process), grids.finest(process)
+    top, highest = grids.noisiest_logsnr(process), grids.finest_logsnr(process)
     data = min(-2 * math.log(0.25 / evaluations), highest)
     first = max(top, FIRST)
     if data <= first:  # a process that hardly makes noise, or all of it finer than this

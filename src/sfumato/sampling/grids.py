@@ -126,26 +126,29 @@ def levels(process: Process, logsnr: Float[Tensor, "steps"]) -> Float[Tensor, "n
 def ends(process: Process, noise: float | None = None, data: float | None = None) -> tuple[float, float]:
     """The log-SNRs called noise and data: as given, or the process's own where finite, else ``NOISE`` and ``DATA``.
 
-    Data is never finer than ``finest``, the least noisy level that a model of this process was trained on. Raises
+    Data is never finer than ``finest_logsnr``, the least noisy level that a model of this process was trained on.
+    Raises
     InputError when noise is not below data.
     """
     if noise is None:
-        noise = noisiest(process)
+        noise = noisiest_logsnr(process)
     if data is None:
-        data = min(DATA, finest(process))
-        data = data if data > noise else finest(process)  # a process whose noise is all below what is called data
+        data = min(DATA, finest_logsnr(process))
+        data = (
+            data if data > noise else finest_logsnr(process)
+        )  # a process whose noise is all below what is called data
     if not noise < data:
         raise InputError(f"noise {noise:.6g}, data {data:.6g}: log-SNRs, of which noise must be the lower")
     return noise, data
 
 
-def noisiest(process: Process) -> float:
+def noisiest_logsnr(process: Process) -> float:
     """The log-SNR of the process's own end where that is finite, else ``NOISE``."""
     lowest = float(process.level(1.0).logsnr)
     return lowest if math.isfinite(lowest) else NOISE
 
 
-def finest(process: Process) -> float:
+def finest_logsnr(process: Process) -> float:
     """The highest log-SNR with a level of its own: that of a chain's first level, or of a clock's end (+inf: none)."""
     schedule = process.schedule
     first = 1 / schedule.steps if isinstance(schedule, Chain) else 0.0

@@ -44,7 +44,7 @@ def in_time(process: Process, steps: int) -> Float[Tensor, "n"]:
     """Evenly in t from where the log-SNR is finite; on a chain its own levels, as evenly as they come."""
     if isinstance(process.schedule, Chain):
         return grids.chain(steps, process.schedule.steps)
-    start = process.schedule.time(torch.tensor(grids.noisiest(process), dtype=torch.float64))
+    start = process.schedule.time(torch.tensor(grids.noisiest_logsnr(process), dtype=torch.float64))
     return grids.uniform(steps, min(float(start), 1.0))
 
 
@@ -96,7 +96,7 @@ def auto(process: Process, evaluations: int) -> Tableau:
     order 3 and from 41 order 4, both with one: a high order needs levels that are close, and a model that is smooth.
     Raises InputError for less than one evaluation, and for more than one on a chain that has a single level.
     """
-    lowest, highest = grids.noisiest(process), grids.finest(process)
+    lowest, highest = grids.noisiest_logsnr(process), grids.finest_logsnr(process)
     if evaluations > 1 and highest <= lowest:
         raise InputError(f"steps: {evaluations} evaluations of a process with a single level; give 1")
     data = min(-2 * math.log(0.5 * max(evaluations, 1) ** -1.5), highest)

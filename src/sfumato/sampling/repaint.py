@@ -27,7 +27,7 @@ def repaint(
     check(times)
     level = process.grid(times)
     N = len(times) - 1
-    # Grid entry N is data, N - 1 the lowest level; a jump from entry i goes up to entry i - jump.
+    # ValueGrid entry N is data, N - 1 the lowest level; a jump from entry i goes up to entry i - jump.
     left = {N - 1 - k: repeats - 1 for k in range(0, N - jump, jump)}
     parts, top, i = [], 0, 0
     while i < N:

@@ -238,9 +238,9 @@ def run(
 
 
 def _learned(prediction: Prediction, small: float, large: float) -> Tensor:
-    if prediction.variance is None:
+    if prediction.variance_share is None:
         raise InputError("variance: this model has not learned one; use the posterior's or beta")
-    return small * (large / small) ** prediction.variance if small else large * (prediction.variance >= 1)
+    return small * (large / small) ** prediction.variance_share if small else large * (prediction.variance_share >= 1)
 
 
 def _not_finite(tableau: Tableau, row: int) -> FloatingPointError:

@@ -10,7 +10,7 @@ from sfumato.world import joined as joined
 from .checkpoint import Keep as Keep
 from .engine import Engine as Engine
 from .execution import Compute as Compute
-from .guards import NonFiniteError as NonFiniteError
 from .loop import Progress as Progress
 from .loop import Trainer as Trainer
+from .nonfinite import NonFiniteError as NonFiniteError
 from .options import Options as Options

@@ -22,7 +22,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from sfumato import __version__
+from sfumato._version import __version__
 from sfumato.errors import InputError
 from sfumato.files import beside, digest, flush, flush_folder, sweep
 from sfumato.world import ALONE, World
@@ -88,21 +88,21 @@ def save(
     place = _place(folder, images)
     stump = None
     try:
-        with world.agreed():
-            if world.leads and damage(place) is not None:
+        with world.raise_together():
+            if world.is_main and damage(place) is not None:
                 stump = begin(folder, images)
-        if told := world.tell(str(stump or ""))[0]:
+        if told := world.gather_text(str(stump or ""))[0]:
             digests: dict[str, str] = {}
-            with world.agreed():
+            with world.raise_together():
                 digests = write_parts(Path(told), parts, world.rank, world.size)
-            written = [json.loads(text) for text in world.tell(json.dumps(digests))]
-            with world.agreed():
+            written = [json.loads(text) for text in world.gather_text(json.dumps(digests))]
+            with world.raise_together():
                 if stump is not None:
                     finish(stump, state, {name: text for files in written for name, text in files.items()}, keep)
     finally:
         if stump is not None:
             shutil.rmtree(stump, ignore_errors=True)
-    if then is not None and world.leads:
+    if then is not None and world.is_main:
         with _told(folder.parent, folder):
             then()
     return place

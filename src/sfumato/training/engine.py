@@ -15,20 +15,20 @@ from jaxtyping import Int64
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from sfumato.data import Order
+from sfumato.data import Order, SampleSource
 from sfumato.denoisers import NetworkDenoiser
 from sfumato.errors import InputError
 from sfumato.model import Model, fill
 from sfumato.networks import UNet
 from sfumato.numerics.density import Density
+from sfumato.objectives import Batch
 from sfumato.world import World
 
-from . import guards, shards
+from . import nonfinite, shards
 from .ema import EMA
 from .execution import Compute, Execution, Layout
 from .optimizer import adamw, load_optimizer, optimizer_tensors
-from .part import Part
-from .step import Batch, Draws, Losses
+from .step import Draws, Losses
 
 
 class Engine:
@@ -39,7 +39,9 @@ class Engine:
     messages call those of the data. Raises InputError when the batch cannot be shared.
     """
 
-    def __init__(self, model: Model, data: Part, samples: Int64[Tensor, "n"], compute: Compute, world: World) -> None:
+    def __init__(
+        self, model: Model, data: SampleSource, samples: Int64[Tensor, "n"], compute: Compute, world: World
+    ) -> None:
         settings = model.recipe.training
         self._settings = settings
         self.compute = compute
@@ -87,7 +89,7 @@ class Engine:
     @property
     def device(self) -> torch.device:
         """Where the data is, and the module."""
-        return self.data.values.device
+        return self.data.device
 
     @property
     def network(self) -> nn.Module:
@@ -195,26 +197,33 @@ class Engine:
         norm: Tensor = torch.stack(norms).norm()
         return norm
 
-    def _explained(self, loss: float) -> guards.NonFiniteError:
+    def _explained(self, loss: float) -> nonfinite.NonFiniteError:
         """What is wrong with the step at hand, which all processes compute once more to tell."""
-        batch = self.draws.batch(self.images, self.batch, self.world.rows(self.batch))
+        rows = self.world.rows(self.batch)
+        batch = self.draws.batch(self.images, self.batch, rows)
         logsnr = self._logsnr(batch)
         if math.isfinite(loss):
             self._optimizer.zero_grad(set_to_none=True)
             for part, sync in self._parts(batch):
                 self._backward(part, sync)
-            found = int(self.world.greatest(float(guards.last_bad_gradient(self.network)))[0])
+            found = int(self.world.max(float(nonfinite.last_bad_gradient(self.network)))[0])
             if logsnr is not None:
-                high, low = self.world.greatest(float(logsnr.max()), -float(logsnr.min()))
+                high, low = self.world.max(float(logsnr.max()), -float(logsnr.min()))
                 logsnr = torch.tensor([-low, high])
-            return guards.explain_gradient(self.steps + 1, logsnr, self.network, found)
-        with torch.no_grad(), guards.bad_layers(self.network) as layers:
+            return nonfinite.explain_gradient(self.steps + 1, logsnr, self.network, found)
+        with torch.no_grad(), nonfinite.bad_layers(self.network) as layers:
             losses = torch.cat([self.losses(part) for part, _ in self._parts(batch)])
-        told = self.world.tell(
-            guards.explain_losses(losses, batch.x_0, self._samples[batch.samples.cpu()], logsnr, layers)
+        told = self.world.gather_text(
+            nonfinite.explain_losses(
+                losses,
+                batch.x_0,
+                self._samples[self.draws.samples(self.images, self.batch, rows).cpu()],
+                logsnr,
+                layers,
+            )
         )
         texts = [f"process {rank}: {text}" if len(told) > 1 else text for rank, text in enumerate(told) if text]
-        return guards.NonFiniteError(f"non-finite loss at step {self.steps + 1}: {'; '.join(texts)}")
+        return nonfinite.NonFiniteError(f"non-finite loss at step {self.steps + 1}: {'; '.join(texts)}")
 
     def losses_of_first(self, rows: int) -> Tensor:
         """The losses (rows,) of the first rows of the batch to come, without an effect."""
@@ -236,7 +245,7 @@ class Engine:
             yield batch.rows(rows * i // count, rows * (i + 1) // count), i == count - 1
 
     def _logsnr(self, batch: Batch) -> Tensor | None:
-        levels = self.loss.levels(self.module, batch.uniform)
+        levels = self.loss.noise_levels(self.module, batch.uniform)
         return None if levels is None else levels[1]
 
     def learning_rate(self, images: int) -> float:
@@ -257,8 +266,8 @@ class Engine:
         """
         learned = (*self.module.named_parameters(), *self.loss.named_parameters())
         bad = [name for name, p in learned if not shards.local(p).isfinite().all()]
-        if found := [name for name in self.world.tell(bad[0] if bad else "") if name]:
-            raise guards.NonFiniteError(f"non-finite weights at step {self.steps}; first bad layer: {found[0]}")
+        if found := [name for name in self.world.gather_text(bad[0] if bad else "") if name]:
+            raise nonfinite.NonFiniteError(f"non-finite weights at step {self.steps}; first bad layer: {found[0]}")
         parts = {
             "weights": self.module.state_dict(),
             "averages": self.ema.state(),
@@ -271,7 +280,7 @@ class Engine:
         return {
             name: shards.local(tensor)
             for name, tensor in tensors.items()
-            if self.world.leads or shards.sharded(tensor) or tensor.ndim == 0
+            if self.world.is_main or shards.sharded(tensor) or tensor.ndim == 0
         }
 
     def past(self) -> dict[str, dict[str, Tensor]]:

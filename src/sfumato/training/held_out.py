@@ -7,16 +7,15 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from sfumato.data import Samples, SampleSource
 from sfumato.data.order import permutation
 from sfumato.numerics import random
-from sfumato.objectives import Loss
+from sfumato.objectives import Batch, Loss, noise_of
 from sfumato.world import ALONE, World
-
-from .part import Part, source
 
 LEVELS = 8
 SAMPLES = 128
-PLACES = 64  # where the emphasis is recorded
+PLACES = 64  # where the relative_weight is recorded
 FIRST = 2_000  # images; each further measurement comes after a quarter more images
 GROWTH = 1.25
 
@@ -26,16 +25,18 @@ class HeldOut:
     """Measures the loss on ``held_out`` and, in the same way, on as many ``training`` samples (over-fitting shows)."""
 
     loss: Loss[Any]
-    held_out: Part
-    training: Part
+    held_out: Samples
+    training: Samples
     seed: int
     world: World = ALONE
 
     @classmethod
-    def of(cls, loss: Loss[Any], held_out: Part, training: Part, seed: int, world: World = ALONE) -> "HeldOut":
+    def of(
+        cls, loss: Loss[Any], held_out: SampleSource, training: SampleSource, seed: int, world: World = ALONE
+    ) -> "HeldOut":
         """With a fixed random choice from each part."""
-        count = min(SAMPLES, len(held_out.values), len(training.values))
-        chosen = [p.pick(permutation(len(p.values), seed, "measured")[:count]) for p in (held_out, training)]
+        count = min(SAMPLES, len(held_out), len(training))
+        chosen = [p.take(permutation(len(p), seed, "measured")[:count]) for p in (held_out, training)]
         return cls(loss, chosen[0], chosen[1], seed, world)
 
     @torch.no_grad()
@@ -44,13 +45,13 @@ class HeldOut:
 
         The samples of an eighth divide its times evenly among them, so that a chain's first level, where a bound has
         its decoder, is not passed over; ``t`` and ``logsnr`` are those of its middle. A loss without levels is
-        measured as often, with other noise each time, and has one row. ``emphasis`` are pairs (log-SNR, weight
+        measured as often, with other noise each time, and has one row. ``relative_weight`` are pairs (log-SNR, weight
         relative to the ELBO) over the levels.
         """
         held_out = torch.stack([self._losses(module, self.held_out, i, "held-out") for i in range(LEVELS)])
         training = torch.stack([self._losses(module, self.training, i, "training") for i in range(LEVELS)])
         middles = (torch.arange(LEVELS, dtype=torch.float64) + 0.5) / LEVELS
-        places = self.loss.levels(module, middles, even=True)
+        places = self.loss.noise_levels(module, middles, even=True)
         if places is None:
             rows = [_row(held_out.mean(0), training.mean(0))]
         else:
@@ -72,19 +73,19 @@ class HeldOut:
 
     def _emphasis(self, module: nn.Module) -> dict[str, Any]:
         places = (torch.arange(PLACES, dtype=torch.float64) + 0.5) / PLACES
-        levels, weights = self.loss.levels(module, places, even=True), self.loss.emphasis(module, places)
+        levels, weights = self.loss.noise_levels(module, places, even=True), self.loss.relative_weight(module, places)
         if levels is None or weights is None:
             return {}
-        return {"emphasis": list(zip(levels[1].tolist(), weights.tolist(), strict=True))}
+        return {"relative_weight": list(zip(levels[1].tolist(), weights.tolist(), strict=True))}
 
-    def _losses(self, module: nn.Module, part: Part, draw: int, name: str) -> Tensor:
+    def _losses(self, module: nn.Module, part: Samples, draw: int, name: str) -> Tensor:
         count = len(part.values)
         keys = random.keys(random.derive(self.seed, name, draw), torch.arange(count))
         first, last = self.world.rows(count)
-        own = part.dealt(self.loss.pairing, keys).rows(first, last)
-        place = (torch.arange(first, last, dtype=torch.float64, device=own.values.device) + 0.5) / count
-        noise = source(keys[first:last], own.noise)
-        losses: Tensor = self.loss.evenly(module, own.values, (draw + place) / LEVELS, noise)
+        place = (torch.arange(count, dtype=torch.float64, device=part.device) + 0.5) / count
+        noise = noise_of(part.values, keys, part.noise, self.loss.pairing)
+        batch = Batch(part.values, (draw + place) / LEVELS, noise).rows(first, last)
+        losses: Tensor = self.loss.evaluate(module, batch)
         return self.world.gather(losses, count)
 
 

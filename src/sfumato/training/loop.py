@@ -12,22 +12,21 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sfumato.data import Dataset, split
+from sfumato.data import Dataset, Samples, split
 from sfumato.errors import InputError
 from sfumato.model import Model, save_weights
 from sfumato.world import ALONE, World
 
-from . import checkpoint, guards, planning, signals
+from . import autotune, checkpoint, nonfinite, signals
+from .background_writer import Writer
 from .checkpoint import Keep
 from .ema import CANDIDATES, KEPT, choose
 from .engine import Engine, fingerprint
 from .execution import Watch, keep_memory
 from .held_out import HeldOut, measure_due
 from .lock import Lock
+from .metrics import Record, rewinds
 from .options import DEFAULTS, Options
-from .part import Part
-from .record import Record, rewinds
-from .writer import Writer
 
 LOG_EVERY = 25  # steps to a row of the record
 PATIENCE = 1.0  # seconds in which a GPU is not looked at
@@ -73,17 +72,17 @@ class Trainer:
         self.last_measured_training: float | None = None
         settings = model.recipe.training
         samples, held_out = split(len(dataset.values), settings.held_out, settings.seed)
-        everything = Part(
+        everything = Samples(
             model.spec.encode(dataset.values).to(device), None if dataset.noise is None else dataset.noise.to(device)
         )
-        self.engine = Engine(model, everything.pick(samples), samples, options.compute, world)
-        rest = everything.pick(held_out)
+        self.engine = Engine(model, everything.take(samples), samples, options.compute, world)
+        rest = everything.take(held_out)
         self.held_out = HeldOut.of(self.engine.loss, rest, self.engine.data, settings.seed, world)
         bound = model.recipe.build_bound(model.spec).to(device)
         self._bound = HeldOut.of(bound, rest, self.engine.data, settings.seed, world)
         self._chosen: Model | None = None
-        self._writing = world.leads or options.compute.shard
-        writers = [world.apart() if options.compute.shard else ALONE for _ in range(2)]
+        self._writing = world.is_main or options.compute.shard
+        writers = [world.separate_group() if options.compute.shard else ALONE for _ in range(2)]
         self._writer = Writer(run / "checkpoints", options.keep, writers[0])
         self._past = Writer(run / "averages", Keep(KEPT, best=False), writers[1])
 
@@ -119,8 +118,8 @@ class Trainer:
             steps = self.model.recipe.training.steps
         with ExitStack() as stack:
             record = None
-            with self.world.agreed():
-                if self.world.leads:
+            with self.world.raise_together():
+                if self.world.is_main:
                     stack.enter_context(Lock(self.run))
                     record = self._opened()
                     stack.callback(record.close)
@@ -139,7 +138,7 @@ class Trainer:
         self, steps: int | None, seconds: float | None, watch: Callable[[Progress], None], record: Record | None
     ) -> str:
         ends = None if seconds is None else time.monotonic() + seconds
-        planning.prepare(self.engine, None if steps is None else steps - self.steps, seconds)
+        autotune.prepare(self.engine, None if steps is None else steps - self.steps, seconds)
         keep_memory()
         with signals.heard() as heard:
             while True:
@@ -147,7 +146,7 @@ class Trainer:
                     reason = self._loop(steps, ends, watch, record, heard)
                     self.save()
                     break
-                except guards.NonFiniteError as error:
+                except nonfinite.NonFiniteError as error:
                     self._note(record, "stop", step=self.steps, seconds=self.seconds, reason="non-finite")
                     self._rewind(error, record)
             if reason not in signals.AT_ONCE:
@@ -155,7 +154,7 @@ class Trainer:
                     self._measure(record)
                 self._choose(record)
             self._writer.wait()
-            if self._chosen is not None and self.world.leads:
+            if self._chosen is not None and self.world.is_main:
                 save_weights(self._chosen.module.state_dict(), self.run / "model.safetensors")
             self._note(record, "stop", step=self.steps, seconds=self.seconds, reason=reason)
         return reason
@@ -207,7 +206,7 @@ class Trainer:
             window += self.engine.look()
             elapsed = time.monotonic() - now
             if waits == 1 and pace.heed(elapsed):
-                self.engine.execute(replace(planning.prepare(self.engine), threads=1), self.engine.micro_batch)
+                self.engine.execute(replace(autotune.prepare(self.engine), threads=1), self.engine.micro_batch)
                 self._note(record, "threads", step=self.steps, threads=1)
                 pace = Watch()
             now += elapsed
@@ -241,7 +240,7 @@ class Trainer:
         """Why to stop, whether to save and to look, for all processes alike: clocks differ, signals come to some."""
         reasons = [None, "budget", *signals.STOPS.values()]
         code = reasons.index(heard or ("budget" if over else None))
-        code, save, look = (int(number) for number in self.world.greatest(float(code), *map(float, due)))
+        code, save, look = (int(number) for number in self.world.max(float(code), *map(float, due)))
         return reasons[code], bool(save), bool(look)
 
     def save(self) -> None:
@@ -270,8 +269,8 @@ class Trainer:
         Raises InputError when there is none, when it belongs to another recipe, and when it does not fit.
         """
         folder = self.run / "checkpoints"
-        place = checkpoint.newest(folder, warn) if self.world.leads else None
-        told = self.world.tell("" if place is None else f"{place.name} {rewinds(self.run, int(place.name))}")[0]
+        place = checkpoint.newest(folder, warn) if self.world.is_main else None
+        told = self.world.gather_text("" if place is None else f"{place.name} {rewinds(self.run, int(place.name))}")[0]
         if not told:
             raise InputError(f"{folder}: no whole checkpoint to resume from; train afresh with --out")
         place, rewound = folder / told.split()[0], int(told.split()[1])
@@ -284,19 +283,19 @@ class Trainer:
                 f"{place}: was made by another recipe than {self.run / 'config.json'} has now; restore that, or train "
                 "afresh with --out"
             )
-        planning.as_before(self.engine, state["bits"])
+        autotune.as_before(self.engine, state["bits"])
         for key, value in self.engine.bits().items():
             if (was := state["bits"].get(key)) != value:
                 warn(f"{place}: {key} was {was} and is {value} now; the run goes on, its last bits will differ")
         # One that this very checkpoint was rewound to says so in the record.
         self.engine.fill(parts, state["images"], max(state["rewinds"], rewound), place)
         self.seconds, self.last_measured = state["seconds"], state["score"]
-        if self.world.leads:
+        if self.world.is_main:
             for later in checkpoint.checkpoints(self.run / "averages"):
                 if int(later.name) > self.images:  # of steps that are now made anew, perhaps otherwise
                     checkpoint.delete(later)
 
-    def _rewind(self, error: guards.NonFiniteError, record: Record | None) -> None:
+    def _rewind(self, error: nonfinite.NonFiniteError, record: Record | None) -> None:
         """Go back to the last checkpoint with half the step. Raises ``error`` where that is not wanted any more."""
         self._writer.wait()
         self._past.wait()
@@ -304,7 +303,7 @@ class Trainer:
         if self.options.on_nonfinite == "stop":
             raise error
         if count > REWINDS:
-            raise guards.NonFiniteError(f"{error}; rewound {REWINDS} times, in vain") from error
+            raise nonfinite.NonFiniteError(f"{error}; rewound {REWINDS} times, in vain") from error
         self.resume(lambda text: None)
         self.engine.rewinds = count
         if record is not None:

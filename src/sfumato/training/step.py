@@ -4,52 +4,23 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from jaxtyping import Int64
 from torch import Tensor, nn
 
-from sfumato.core import NoiseSource
-from sfumato.data import AUGMENTATION_NUMBERS, Order, augment
+from sfumato.core import PairedNoise, SeededNoise
+from sfumato.data import AUGMENTATION_NUMBERS, Order, SampleSource, augment
+from sfumato.denoisers import Condition
 from sfumato.networks import Dropout
 from sfumato.numerics import random
-from sfumato.objectives import Loss
+from sfumato.objectives import Batch, Loss, noise_of
 from sfumato.objectives.times import stratify
-
-from .part import Part, source
-
-
-@dataclass(frozen=True, eq=False)
-class Batch:
-    """Some images of a step: their places in the data, values, uniform numbers, keys, noise paired with them, cond."""
-
-    samples: Tensor  # (b,) which of the training part
-    x_0: Tensor
-    uniform: Tensor
-    keys: Tensor
-    z: Tensor | None = None
-    cond: Tensor | None = None
-
-    @property
-    def noise(self) -> NoiseSource:
-        """The noise of each image."""
-        return source(self.keys, self.z)
-
-    def rows(self, first: int, last: int) -> "Batch":
-        """Those from ``first`` to before ``last``."""
-        kept = slice(first, last)
-        return Batch(
-            self.samples[kept],
-            self.x_0[kept],
-            self.uniform[kept],
-            self.keys[kept],
-            None if self.z is None else self.z[kept],
-            None if self.cond is None else self.cond[kept],
-        )
 
 
 @dataclass(frozen=True, eq=False)
 class Draws:
     """Everything random of a run, as a function of (seed, number of the image): no generator, no state."""
 
-    data: Part
+    data: SampleSource
     order: Order
     loss: Loss[Any]
     seed: int
@@ -60,25 +31,32 @@ class Draws:
 
         Where a loss pairs noise with data, it does so over the whole batch, whoever has which rows.
         """
-        device = self.data.values.device
-        index = torch.arange(size, device=device)
+        index = torch.arange(size, device=self.data.device)
         keys = random.keys(random.derive(self.seed, "training"), seen + index)
         kept = slice(*rows)
-        places = self.order.indices(seen, size)
+        order = self.order.indices(seen, size)
         if self.loss.pairing is None:
-            own = self.data.pick(places[kept])
+            own = self.data.take(order[kept])
+            noise = noise_of(own.values, keys[kept], own.noise)
         else:
-            own = self.data.pick(places).dealt(self.loss.pairing, keys).rows(*rows)
+            whole = self.data.take(order)
+            noise = noise_of(whole.values, keys, whole.noise, self.loss.pairing).rows(kept)
+            own = whole.rows(*rows)
         x_0, cond = self._augmented(own.values, seen + index[kept])
         uniform = stratify(random.uniform(keys[kept], 0, 1)[:, 0], index[kept], size)
-        return Batch(places[kept], x_0, uniform, keys[kept], own.noise, cond)
+        return Batch(x_0, uniform, noise, cond)
 
-    def _augmented(self, x_0: Tensor, numbers: Tensor) -> tuple[Tensor, Tensor | None]:
+    def samples(self, seen: int, size: int, rows: tuple[int, int]) -> Int64[Tensor, "b"]:
+        """The indices of the samples of ``batch``, in the training part."""
+        return self.order.indices(seen, size)[slice(*rows)]
+
+    def _augmented(self, x_0: Tensor, numbers: Tensor) -> tuple[Tensor, Condition | None]:
         """The samples moved at random, and what tells the network how; as they are where none are to be."""
         if not self.share:
             return x_0, None
         keys = random.keys(random.derive(self.seed, "augmentation"), numbers)
-        return augment(x_0, random.uniform(keys, 0, AUGMENTATION_NUMBERS), self.share)
+        moved, numbers_of = augment(x_0, random.uniform(keys, 0, AUGMENTATION_NUMBERS), self.share)
+        return moved, Condition(augmentation=numbers_of)
 
 
 class Losses(nn.Module):
@@ -95,9 +73,10 @@ class Losses(nn.Module):
         self._dropouts = [part for part in module.modules() if isinstance(part, Dropout)]
 
     def forward(self, batch: Batch) -> Tensor:
+        assert isinstance(batch.noise, (SeededNoise, PairedNoise))  # as Draws makes it
         for number, dropout in enumerate(self._dropouts):
-            dropout.keys = random.keys(random.derive("dropout", number), batch.keys)
+            dropout.keys = random.keys(random.derive("dropout", number), batch.noise.keys)
         device = batch.x_0.device.type
         with torch.autocast(device, self.precision, enabled=self.precision != torch.float32):
-            losses: Tensor = self.loss(self.module, batch.x_0, batch.uniform, batch.noise, batch.cond)
+            losses: Tensor = self.loss(self.module, batch)
         return losses.float()

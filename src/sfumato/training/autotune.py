@@ -1,6 +1,7 @@
 """How an engine's steps are to be computed, and what they will take, found out from a few samples."""
 
 import json
+import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, replace
@@ -24,7 +25,7 @@ def prepare(engine: Engine, steps: int | None = None, seconds: float | None = No
         way, changes = ways(engine)
         if not engine.compute.shard:  # whose parts no process can try alone
             trial, key = _trial(engine, way), _key(engine)
-            if engine.world.leads:
+            if engine.world.is_main:
                 way = choose(way, changes, trial, key)
             if _compiles(engine, way, steps, seconds):  # all at once, as it may take longer than others wait
                 way = choose(way, [{"compiled": True}], trial, key)
@@ -69,7 +70,7 @@ def as_before(engine: Engine, bits: Mapping[str, Any]) -> None:
 
 def _settle(engine: Engine, way: Execution, part: int | None) -> None:
     """As the first process has found."""
-    fields, part = json.loads(engine.world.tell(json.dumps([asdict(way), part]))[0])
+    fields, part = json.loads(engine.world.gather_text(json.dumps([asdict(way), part]))[0])
     engine.execute(Execution(**fields), part)
 
 
@@ -112,7 +113,7 @@ def _compiles(engine: Engine, way: Execution, steps: int | None, seconds: float 
         return bool(wanted)
     if seconds is None:
         seconds = 0.0 if steps is None else steps * _seconds(engine, way)
-    return engine.world.greatest(float(seconds))[0] >= COMPILING
+    return engine.world.max(float(seconds))[0] >= COMPILING
 
 
 def _key(engine: Engine) -> str:
@@ -137,7 +138,7 @@ def _trial(engine: Engine, way: Execution) -> Callable[[Execution], None]:
 def _rows(engine: Engine, way: Execution) -> int:
     """How many samples a trial takes."""
     rows = _part_that_fits(engine, way) or engine.share
-    few = 4 * max(1, 8192 // engine.data.values[0].numel())
+    few = 4 * max(1, 8192 // math.prod(engine.model.spec.shape))
     return min(rows, engine.share, few) if engine.device.type == "cpu" else min(rows, engine.share)
 
 

@@ -11,7 +11,7 @@ from sklearn.metrics import roc_auc_score
 from sfumato import data
 from sfumato.core import VP, Cosine, Process
 from sfumato.denoisers import ExactDenoiser, GaussianMixture
-from sfumato.evaluation.unlike import NORM_LEVELS, Reference, auroc, compressed_bits, score_norms
+from sfumato.evaluation.out_of_distribution import NORM_LEVELS, Reference, auroc, compressed_bits, score_norms
 
 
 def test_auroc_is_scikit_learns_and_counts_ties_half():

@@ -18,11 +18,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from .decoders import Grid
-from .levels import DATA, Level, expand
-from .process import Process
-from .schedules import Chain
-from .targets import Prediction
+from sfumato.core import Chain, Level, Prediction, Process, ValueGrid
+from sfumato.core.levels import DATA, expand
 
 Form = Literal["noise", "x_0", "score"]
 
@@ -83,7 +80,7 @@ def step_term(
         errors = snr * (x - prediction.x_0.double()).square()
     else:
         errors = expand(torch.expm1(at_s.logsnr - at_t.logsnr), x) * noise_errors(prediction, x_0, noise, at_t, form)
-    learned = prediction.variance
+    learned = prediction.variance_share
     if learned is None and share == 0:
         return 0.5 * errors.flatten(1).sum(1)
     p_t, p_s = at_t.alpha**2 + at_t.sigma**2, at_s.alpha**2 + at_s.sigma**2
@@ -93,7 +90,7 @@ def step_term(
     return 0.5 * (excess - log_ratio + log_ratio.exp() * errors).flatten(1).sum(1)
 
 
-def finest(process: Process, grid: Grid | None = None) -> float:
+def finest_time(process: Process, grid: ValueGrid | None = None) -> float:
     """The time of a bound's finest level: a chain's first; 0 where the clock begins at a finite level.
 
     A clock that begins at data itself is entered where the noise is too small to confuse the values of ``grid``, six

@@ -13,25 +13,13 @@ import torch
 from scipy import stats
 from torch import Tensor
 
-from sfumato.core import (
-    VE,
-    VP,
-    ContinuousGaussian,
-    DiscretisedGaussian,
-    Factorised,
-    Grid,
-    LinearLogSNR,
-    Prediction,
-    Process,
-    Straight,
-    Tabulated,
-    linear_betas,
-)
-from sfumato.core.decoders import discretised_gaussian
+from sfumato.bounds import ContinuousGaussian, DiscretisedGaussian, Factorised
+from sfumato.bounds.decoders import discretised_gaussian
+from sfumato.core import VE, VP, LinearLogSNR, Prediction, Process, Straight, Tabulated, ValueGrid, linear_betas
 from sfumato.errors import InputError
 
 F64 = torch.float64
-GRIDS = {count: Grid(-1.0, 2 / (count - 1), count) for count in (2, 17, 256)}
+GRIDS = {count: ValueGrid(-1.0, 2 / (count - 1), count) for count in (2, 17, 256)}
 each_grid = pytest.mark.parametrize("grid", GRIDS.values(), ids=lambda grid: f"{grid.count} values")
 BETAS = linear_betas(1000)
 CHAIN = Process(VP(), Tabulated(BETAS))
@@ -42,14 +30,14 @@ def normal(*shape: int, seed: int = 0) -> Tensor:
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=F64)
 
 
-def draw(grid: Grid, *shape: int, seed: int = 0) -> Tensor:
+def draw(grid: ValueGrid, *shape: int, seed: int = 0) -> Tensor:
     """Numbers on a grid, both ends among them."""
     index = torch.randint(grid.count, shape, generator=torch.Generator().manual_seed(seed))
     index.view(-1)[0], index.view(-1)[-1] = 0, grid.count - 1
     return grid.values[index]
 
 
-def exact_cell(grid: Grid, i: int, mean: float, variance: float):
+def exact_cell(grid: ValueGrid, i: int, mean: float, variance: float):
     """(log mass, its derivatives by mean and by variance, slack) of cell i in 60 digits, with open outer cells."""
     with mpmath.workdps(60):
         s = mpmath.sqrt(mpmath.mpf(variance))
@@ -203,7 +191,7 @@ def test_the_variance_on_ddpms_chain_is_beta_tilde_2_or_a_learned_share_up_to_be
     got = decoder.log_prob(x, x, FIRST, SECOND, Prediction(mean, mean, learned))
     # The level's sigma^2 is right to 1e-12 or so of itself; of the masses, see above: here they exceed 0.01.
     torch.testing.assert_close(got, want, rtol=1e-9, atol=1e-9)
-    assert decoder.asks
+    assert decoder.needs_prediction
     assert decoder.grid is grid
 
 
@@ -235,7 +223,7 @@ def test_factorised_is_the_posterior_of_a_value_under_an_even_prior(grid, scalin
     got = Factorised(grid).log_prob(x, x_t, level)
     # exp(logsnr) / 2 times squares up to 4 / step^2 in cells: logits up to 1e3, so 1e-12 of rounding on each.
     torch.testing.assert_close(got, want, rtol=1e-9, atol=1e-9 * grid.count)
-    assert not Factorised(grid).asks
+    assert not Factorised(grid).needs_prediction
 
 
 @each_grid
@@ -263,7 +251,7 @@ def test_the_continuous_decoder_is_a_normal_density_as_wide_as_the_noise_on_data
     assert single.dtype == F64
     # Squares over r^2 of numbers rounded to 6e-8: 2 |x - m| 6e-8 (|x| + |m|) / r^2 each, at most 3e-6 / 1e-4 here.
     torch.testing.assert_close(single, want, rtol=1e-6, atol=0.03)
-    assert decoder.asks
+    assert decoder.needs_prediction
     assert decoder.grid is None
 
 
@@ -273,7 +261,9 @@ def test_the_continuous_decoder_that_does_not_ask_is_centred_on_the_noisy_number
     x, x_t = normal(2, 3), normal(2, 3, seed=1)
     ratio = torch.exp(-level.logsnr / 2)[:, None]
     want = torch.from_numpy(stats.norm.logpdf(x.numpy(), (x_t / level.alpha[:, None]).numpy(), ratio.numpy())).sum(1)
-    torch.testing.assert_close(ContinuousGaussian(asks=False).log_prob(x, x_t, level), want, rtol=1e-12, atol=0)
+    torch.testing.assert_close(
+        ContinuousGaussian(needs_prediction=False).log_prob(x, x_t, level), want, rtol=1e-12, atol=0
+    )
 
 
 @pytest.mark.parametrize("share", [0.0, 0.6, 1.0])

@@ -7,10 +7,10 @@ import torch
 from scipy import integrate, special, stats
 from torch import nn
 
+from sfumato.bounds import ContinuousGaussian
 from sfumato.core import (
     VE,
     VP,
-    ContinuousGaussian,
     Cosine,
     LinearBeta,
     LinearLogSNR,
@@ -90,7 +90,7 @@ def test_loss_aware_times_are_drawn_unevenly_and_measured_evenly():
     assert torch.equal(times.even(U), UniformTimes(0.1)(U))
 
 
-# --- emphasis ---------------------------------------------------------------------------------------------------------
+# --- relative_weight ---------------------------------------------------------------------------------------------------------
 
 
 class Zero(nn.Module):
@@ -99,7 +99,7 @@ class Zero(nn.Module):
 
 
 def at(process: Process) -> NetworkDenoiser:
-    """A denoiser: emphasis looks at its process alone."""
+    """A denoiser: relative_weight looks at its process alone."""
     return NetworkDenoiser(Zero(), process, V(), "logsnr")
 
 
@@ -111,14 +111,16 @@ def test_emphasis_is_twice_the_weight_by_the_density_of_log_snrs(process, make, 
     t = times.even(U)
     density = 2 * h / (process.level(times.even(U - h)).logsnr - process.level(times.even(U + h)).logsnr)
     expected = 2 * weight(process.level(t), 1 / density) * density
-    torch.testing.assert_close(DenoisingLoss(times, weight).emphasis(at(process), U), expected, rtol=1e-5, atol=0)
+    torch.testing.assert_close(
+        DenoisingLoss(times, weight).relative_weight(at(process), U), expected, rtol=1e-5, atol=0
+    )
 
 
 @each_process
 @each_times
 def test_the_bounds_emphasis_is_one(process, make):
     for loss in (BoundLoss(make(process), ContinuousGaussian()), DenoisingLoss(make(process), weights.elbo)):
-        torch.testing.assert_close(loss.emphasis(at(process), U), torch.ones(5, dtype=F64), rtol=1e-12, atol=0)
+        torch.testing.assert_close(loss.relative_weight(at(process), U), torch.ones(5, dtype=F64), rtol=1e-12, atol=0)
 
 
 def quantile(times, process: Process, logsnr: float) -> float:
@@ -157,7 +159,7 @@ def test_the_loss_is_half_the_integral_of_the_error_by_its_emphasis(process, tim
 
     def integrand(logsnr: float) -> float:
         u = torch.tensor([quantile(times, process, logsnr)], dtype=F64)
-        return 0.5 * float(loss.emphasis(denoiser, u)) * float(error(torch.tensor(logsnr)))
+        return 0.5 * float(loss.relative_weight(denoiser, u)) * float(error(torch.tensor(logsnr)))
 
     ends = process.level(times(torch.tensor([1e-4, 1 - 1e-4], dtype=F64))).logsnr
     inside = (u > 1e-4) & (u < 1 - 1e-4)
@@ -171,13 +173,13 @@ def test_the_loss_is_half_the_integral_of_the_error_by_its_emphasis(process, tim
 def test_a_hybrids_emphasis_is_that_of_its_simple_part():
     process = PROCESSES["linear"]
     hybrid = HybridLoss(UniformTimes(), ContinuousGaussian())
-    torch.testing.assert_close(hybrid.emphasis(at(process), U), torch.full((5,), 2 / 15, dtype=F64))
+    torch.testing.assert_close(hybrid.relative_weight(at(process), U), torch.full((5,), 2 / 15, dtype=F64))
 
 
 def test_a_chain_has_emphasis_at_its_levels():
     process = Process(VP(), Tabulated(linear_betas(100, 1e-3, 0.2)))
     loss = DenoisingLoss(ChainTimes(100))
-    got = loss.emphasis(at(process), U)
+    got = loss.relative_weight(at(process), U)
     t = ChainTimes(100)(U)
     # The share of levels to a log-SNR, by the neighbours: a slope on either side of the level may be the one taken.
     before, here, after = (process.level((t + d / 100).clamp(max=1)).logsnr for d in (-1, 0, 1))
@@ -190,13 +192,13 @@ def test_models_with_a_bound_of_their_own_have_none():
         def loss(self, x, noise):
             return x.sum(1)
 
-    assert NegativeELBO().emphasis(Latent(), U) is None
+    assert NegativeELBO().relative_weight(Latent(), U) is None
 
 
 def test_an_emphasis_has_no_gradient():
     process = PROCESSES["VP"]
     uncertain = UncertaintyWeighted(DenoisingLoss(learned(UniformTimes())))
-    assert not uncertain.emphasis(at(process), U).requires_grad
+    assert not uncertain.relative_weight(at(process), U).requires_grad
 
 
 # --- the log-normal law -----------------------------------------------------------------------------------------------

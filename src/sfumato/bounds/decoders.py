@@ -17,48 +17,18 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from sfumato.core import Gaussian, Level, Prediction, ValueGrid
+from sfumato.core.levels import expand
+from sfumato.core.process import posterior_coefficients
 from sfumato.errors import InputError
-
-from .gaussians import Gaussian
-from .levels import Level, expand
-from .process import posterior_coefficients
-from .targets import Prediction
-
-
-@dataclass(frozen=True)
-class Grid:
-    """The values that data can take: ``low + step i`` for i in 0 .. count - 1, in model units."""
-
-    low: float
-    step: float
-    count: int
-
-    def index(self, x_0: Float[Tensor, "b *s"]) -> Tensor:
-        """Which value each number is, int64. Raises InputError for one that is none of them."""
-        place = (x_0.double() - self.low) / self.step
-        index = place.round()
-        off = ~((place - index).abs() < 0.01) | (index < 0) | (index > self.count - 1)
-        if off.any():
-            high = self.low + self.step * (self.count - 1)
-            raise InputError(
-                f"data: {int(off.sum())} numbers are none of the {self.count} values from {self.low:g} to {high:g} "
-                f"(model units), the first {float(x_0[off][0]):g}; give data as the model was trained on, or a "
-                "decoder for continuous data"
-            )
-        return index.long()
-
-    @property
-    def values(self) -> Tensor:
-        """All of them, float64, shape (count,)."""
-        return self.low + self.step * torch.arange(self.count, dtype=torch.float64)
 
 
 class Decoder(ABC):
     """log p(x_0 | x_t) at a bound's finest level."""
 
-    asks: bool
+    needs_prediction: bool
     """Whether it needs the network's prediction at that level, which costs an evaluation."""
-    grid: Grid | None
+    grid: ValueGrid | None
     """The values of whose probabilities it speaks; None where it is a density."""
 
     @abstractmethod
@@ -73,7 +43,7 @@ class Decoder(ABC):
         """Nats per sample, float64, for x_t at the level ``finest``, of shape () or (B,).
 
         ``following`` is the next level of the chain, where there is one: DDPM's variances are defined by both.
-        ``prediction`` is needed where ``asks``.
+        ``prediction`` is needed where ``needs_prediction``.
         """
 
 
@@ -104,8 +74,8 @@ class DiscretisedGaussian(Decoder):
     prediction has a learned share, between it and ``beta_1`` on a log scale (Nichol & Dhariwal 2021).
     """
 
-    grid: Grid
-    asks = True
+    grid: ValueGrid
+    needs_prediction = True
 
     def log_prob(
         self,
@@ -117,12 +87,12 @@ class DiscretisedGaussian(Decoder):
     ) -> Float[Tensor, "b"]:
         belief = _given(prediction)
         small, large = (expand(v, x_0.double()) for v in _spread(finest, following))
-        variance = small if belief.variance is None else _between(belief.variance.double(), small, large)
+        variance = small if belief.variance_share is None else _between(belief.variance_share.double(), small, large)
         return discretised_gaussian(x_0, self.grid, belief.x_0, variance)
 
 
 def discretised_gaussian(
-    x_0: Float[Tensor, "b *s"], grid: Grid, mean: Float[Tensor, "b *s"], variance: Tensor
+    x_0: Float[Tensor, "b *s"], grid: ValueGrid, mean: Float[Tensor, "b *s"], variance: Tensor
 ) -> Float[Tensor, "b"]:
     """``sum_i log(mass of N(mean_i, variance_i) in x_i's cell)`` in nats, float64; ``variance`` broadcasts."""
     index = grid.index(x_0)
@@ -151,8 +121,8 @@ class Factorised(Decoder):
     Exact where the noise is small beside the step between values, which VDM's learned ends see to.
     """
 
-    grid: Grid
-    asks = False
+    grid: ValueGrid
+    needs_prediction = False
 
     def log_prob(
         self,
@@ -177,11 +147,11 @@ class ContinuousGaussian(Decoder):
     """A density for data without levels: ``N(x_0; x_0-hat, r^2)``, r = sigma / alpha of the finest level.
 
     r^2 is what is not known of x_0 where the data's density is smooth at that scale. Where the prediction has a learned
-    share, the variance lies between beta-tilde_2 and beta_1 as in ``DiscretisedGaussian``. With ``asks`` false the mean
-    is ``x_t / alpha``, which needs no network and is as good where r is small.
+    share, the variance lies between beta-tilde_2 and beta_1 as in ``DiscretisedGaussian``. With ``needs_prediction``
+    false the mean is ``x_t / alpha``, which needs no network and is as good where r is small.
     """
 
-    asks: bool = True
+    needs_prediction: bool = True
     grid = None
 
     def log_prob(
@@ -193,12 +163,12 @@ class ContinuousGaussian(Decoder):
         prediction: Prediction | None = None,
     ) -> Float[Tensor, "b"]:
         x = x_0.double()
-        if not self.asks:
+        if not self.needs_prediction:
             return Gaussian(x_t.double() / expand(finest.alpha, x), expand(finest.ratio, x) ** 2).log_prob(x)
         belief = _given(prediction)
-        if belief.variance is None:
+        if belief.variance_share is None:
             variance = expand(finest.ratio, x) ** 2
         else:
             small, large = (expand(v, x) for v in _spread(finest, following))
-            variance = _between(belief.variance.double(), small, large)
+            variance = _between(belief.variance_share.double(), small, large)
         return Gaussian(belief.x_0.double(), variance).log_prob(x)

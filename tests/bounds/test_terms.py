@@ -12,6 +12,7 @@ from scipy import integrate, stats
 from torch import Tensor
 from torch.distributions import Normal, kl_divergence
 
+from sfumato.bounds.terms import noise_errors, prior_term, step_term
 from sfumato.core import (
     VE,
     VP,
@@ -25,7 +26,6 @@ from sfumato.core import (
     Tabulated,
     linear_betas,
 )
-from sfumato.core.terms import noise_errors, prior_term, step_term
 
 F64 = torch.float64
 PROCESSES = {
