@@ -58,10 +58,25 @@ def test_at_takes_one_time_or_one_for_each():
     x_0, _, noise = batch()
     denoiser = NetworkDenoiser(Curved(), PROCESSES[0], V())
     loss = DenoisingLoss(ChainTimes(10))
-    each = loss.at(denoiser, Batch(x_0, torch.full((5,), 0.4, dtype=torch.float64), always(noise)), torch.full((5,), 0.4, dtype=torch.float64))
-    torch.testing.assert_close(loss.at(denoiser, Batch(x_0, torch.tensor(0.4, dtype=torch.float64), always(noise)), torch.tensor(0.4, dtype=torch.float64)), each)
+    each = loss.at(
+        denoiser,
+        Batch(x_0, torch.full((5,), 0.4, dtype=torch.float64), always(noise)),
+        torch.full((5,), 0.4, dtype=torch.float64),
+    )
+    torch.testing.assert_close(
+        loss.at(
+            denoiser,
+            Batch(x_0, torch.tensor(0.4, dtype=torch.float64), always(noise)),
+            torch.tensor(0.4, dtype=torch.float64),
+        ),
+        each,
+    )
     quantiles = torch.tensor([0.01, 0.35, 0.39, 0.8, 0.99], dtype=torch.float64)
-    at_levels = loss.at(denoiser, Batch(x_0, torch.tensor([0.1, 0.4, 0.4, 0.9, 1.0], dtype=torch.float64), always(noise)), torch.tensor([0.1, 0.4, 0.4, 0.9, 1.0], dtype=torch.float64))
+    at_levels = loss.at(
+        denoiser,
+        Batch(x_0, torch.tensor([0.1, 0.4, 0.4, 0.9, 1.0], dtype=torch.float64), always(noise)),
+        torch.tensor([0.1, 0.4, 0.4, 0.9, 1.0], dtype=torch.float64),
+    )
     torch.testing.assert_close(loss(denoiser, x_0, quantiles, always(noise)), at_levels, rtol=1e-13, atol=0)
 
 
@@ -86,7 +101,11 @@ def test_losses_of_float32_states():
 def test_pure_noise_has_no_eps_error_and_no_nan():
     x_0, _, noise = batch()
     denoiser = NetworkDenoiser(Curved(), Process(Straight(), Logistic()), Velocity(Straight()), "logsnr")
-    got = DenoisingLoss(UniformTimes()).at(denoiser, Batch(x_0, torch.tensor(1.0, dtype=torch.float64), always(noise)), torch.tensor(1.0, dtype=torch.float64))
+    got = DenoisingLoss(UniformTimes()).at(
+        denoiser,
+        Batch(x_0, torch.tensor(1.0, dtype=torch.float64), always(noise)),
+        torch.tensor(1.0, dtype=torch.float64),
+    )
     assert got.tolist() == [0] * 5
 
 

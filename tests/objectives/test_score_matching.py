@@ -269,7 +269,9 @@ def test_samples_of_any_shape_are_their_numbers(objective, shape):
     noise, denoiser = SeededNoise.samples(0, 4), tiny(process, dimensions=D)
     losses = objective.at(denoiser, Batch(x_0, t, noise), t)
     assert losses.shape == (4,)
-    torch.testing.assert_close(losses, objective.at(denoiser, Batch(x_0.flatten(1), t, noise), t), rtol=1e-13, atol=1e-14)
+    torch.testing.assert_close(
+        losses, objective.at(denoiser, Batch(x_0.flatten(1), t, noise), t), rtol=1e-13, atol=1e-14
+    )
 
 
 def test_a_convolution_of_an_image_has_the_trace_of_its_jacobian():
@@ -342,7 +344,9 @@ def test_a_condition_reaches_the_network_and_the_data_no_gradient(objective):
     for i in range(5):
         same = cond[i].expand(5)
         got = objective.at(denoiser, Batch(x_0, t, noise, same), t)[i]
-        torch.testing.assert_close(got, objective.at(denoiser, Batch(x_0, t, noise, cond), t)[i], rtol=1e-12, atol=1e-13)
+        torch.testing.assert_close(
+            got, objective.at(denoiser, Batch(x_0, t, noise, cond), t)[i], rtol=1e-12, atol=1e-13
+        )
     s, jacobian = scores_and_jacobians(denoiser, PROCESSES[0].perturb(x_0.detach(), t, noise(1, x_0)), t, cond)
     want = PROCESSES[0].level(t).sigma ** 2 * (torch.einsum("bii->b", jacobian) + s.square().sum(1) / 2) / 3
     exact = ImplicitScoreMatching(TIMES).at(denoiser, Batch(x_0.detach(), t, noise, cond), t)

@@ -150,7 +150,10 @@ def test_p2_is_choi_et_als_on_the_terms_of_the_bound(offset, power):
     x_0, _, noise = batch()
     denoiser = NetworkDenoiser(Curved(), process, Noise(), "logsnr")
     got = DenoisingLoss(UniformTimes(), weight).at(
-        denoiser, Batch(x_0, torch.tensor(levels).double() / steps, lambda draw, like: noise), torch.tensor(levels).double() / steps)
+        denoiser,
+        Batch(x_0, torch.tensor(levels).double() / steps, lambda draw, like: noise),
+        torch.tensor(levels).double() / steps,
+    )
     for i, k in enumerate(levels):
         beta, alpha_bar = float(betas[k - 1]), math.prod((1 - betas[:k]).tolist())
         x_t = math.sqrt(alpha_bar) * x_0[i] + math.sqrt(1 - alpha_bar) * noise[i]

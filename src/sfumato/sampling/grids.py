@@ -127,7 +127,9 @@ def ends(process: Process, noise: float | None = None, data: float | None = None
     """The log-SNRs called noise and data: as given, or the process's own where finite, else ``NOISE`` and ``DATA``.
 
     Data is never finer than ``finest_logsnr``, the least noisy level that a model of this process was trained on.
+
     Raises
+    ------
     InputError when noise is not below data.
     """
     if noise is None:
