@@ -1,0 +1,211 @@
+"""A run folder: the name of every file in it, and access to those that several parts of the package read.
+
+The format number in ``config.json`` holds for the whole folder: whoever reads a run calls ``config`` first.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sfumato.data import DataSpec
+from sfumato.errors import InputError
+from sfumato.files import write_text
+from sfumato.model import read_config
+from sfumato.recipes import Recipe
+from sfumato.recipes.reading import validate
+
+
+@dataclass(frozen=True)
+class Goal:
+    """When training ends: after ``steps`` in all, or after ``seconds``. Exactly one is set.
+
+    Raises InputError otherwise, and for a negative number.
+    """
+
+    steps: int | None = None
+    seconds: float | None = None
+
+    def __post_init__(self) -> None:
+        given = [value for value in (self.steps, self.seconds) if value is not None]
+        if len(given) != 1 or given[0] < 0:
+            raise InputError(f"goal: steps={self.steps}, seconds={self.seconds}; give one of the two, at least 0")
+
+    def to_dict(self) -> dict[str, int | float]:
+        """``{"steps": N}`` or ``{"seconds": S}``."""
+        return {"steps": self.steps} if self.steps is not None else {"seconds": self.seconds or 0.0}
+
+    def flag(self) -> str:
+        """The flag of the command line that sets this goal."""
+        return f"--steps {self.steps}" if self.steps is not None else f"--budget {self.seconds:g}s"
+
+    def after(self, seconds: float) -> "Goal":
+        """What is left of this goal after ``seconds`` of training; steps are counted in all, so they stay."""
+        return self if self.seconds is None else Goal(seconds=max(self.seconds - seconds, 0.0))
+
+
+@dataclass(frozen=True)
+class Origin:
+    """What ``run.json`` holds: the data a run was started on (an absolute path or a built-in name), and its goal.
+
+    ``goal`` is None in a folder that names none.
+    """
+
+    source: str
+    goal: Goal | None
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """The folder of a run at ``path``. Making one touches no file."""
+
+    path: Path
+
+    def __str__(self) -> str:
+        return str(self.path)
+
+    # -------------------------------------------------------------------------------------------- the model's files
+
+    @property
+    def config_file(self) -> Path:
+        """Recipe and data contract."""
+        return self.path / "config.json"
+
+    @property
+    def weights(self) -> Path:
+        """The averaged weights."""
+        return self.path / "model.safetensors"
+
+    @property
+    def card(self) -> Path:
+        """The model card."""
+        return self.path / "README.md"
+
+    # ---------------------------------------------------------------------------------------------- training's files
+
+    @property
+    def origin_file(self) -> Path:
+        """The source and the goal."""
+        return self.path / "run.json"
+
+    @property
+    def checkpoints(self) -> Path:
+        """A folder per checkpoint, named by the images seen."""
+        return self.path / "checkpoints"
+
+    @property
+    def averages(self) -> Path:
+        """Past averages of the weights, from which others are rebuilt."""
+        return self.path / "averages"
+
+    @property
+    def metrics(self) -> Path:
+        """The record of training, one JSON object per line."""
+        return self.path / "metrics.jsonl"
+
+    @property
+    def tensorboard(self) -> Path:
+        """The record of training as TensorBoard events."""
+        return self.path / "tensorboard"
+
+    @property
+    def lock(self) -> Path:
+        """Held while a process trains the run."""
+        return self.path / ".lock"
+
+    # ------------------------------------------------------------------------------- samples, measurements, the report
+
+    @property
+    def samples(self) -> Path:
+        """The folder of drawn samples."""
+        return self.path / "samples"
+
+    @property
+    def gallery(self) -> Path:
+        """Samples, neighbours and trajectories for the report; how they were drawn is ``measurement("gallery")``."""
+        return self.path / "gallery.npz"
+
+    @property
+    def tuning(self) -> Path:
+        """The state of ``sfumato tune``."""
+        return self.path / "tuning"
+
+    @property
+    def report(self) -> Path:
+        """The report page."""
+        return self.path / "report.html"
+
+    def measurement_file(self, name: str) -> Path:
+        """The file of a measurement: "gallery", "results", "likelihood", "certify" or "comparison"."""
+        return self.path / f"{name}.json"
+
+    def picture(self, name: str) -> Path:
+        """The picture of a measurement: "likelihood" or "certify"."""
+        return self.path / f"{name}.png"
+
+    # ---------------------------------------------------------------------------------------------------- typed access
+
+    def config(self) -> dict[str, Any]:
+        """What config.json holds. Raises InputError when it is missing, damaged, foreign or of another format."""
+        return read_config(self.path)
+
+    def recipe(self) -> Recipe:
+        """The recipe. Raises InputError for an invalid one, and for what ``config`` refuses."""
+        return validate(self.config()["recipe"], str(self.config_file))
+
+    def spec(self) -> DataSpec:
+        """The data contract. Raises InputError for an invalid one, and for what ``config`` refuses."""
+        try:
+            return DataSpec.from_dict(self.config()["data"])
+        except InputError as error:
+            raise InputError(f"{self.config_file}: {error}") from None
+
+    def origin(self) -> Origin:
+        """What run.json holds. Raises InputError when it is missing or damaged, or names no source."""
+        data = self._object(self.origin_file)
+        if data is None:
+            raise InputError(f"{self.origin_file}: missing or damaged; give a run folder that 'sfumato train' made")
+        if not isinstance(data.get("source"), str):
+            raise InputError(f"{self.origin_file}: names no source; train again with another --out")
+        return Origin(data["source"], _goal(data.get("goal")))
+
+    def write_origin(self, origin: Origin) -> None:
+        """Write run.json."""
+        goal = None if origin.goal is None else origin.goal.to_dict()
+        write_text(self.origin_file, json.dumps({"source": origin.source, "goal": goal}, indent=2) + "\n")
+
+    def measurement(self, name: str) -> dict[str, Any] | None:
+        """The measurement of that name (see ``measurement_file``), None where there is none.
+
+        Raises InputError, one line that names the file, when it is damaged.
+        """
+        path = self.measurement_file(name)
+        if not path.is_file():
+            return None
+        data = self._object(path)
+        if data is None:
+            raise InputError(f"{path}: damaged, not a JSON object; delete it and measure again")
+        return data
+
+    def write_measurement(self, name: str, record: Mapping[str, Any]) -> Path:
+        """Write a measurement, and return its file."""
+        path = self.measurement_file(name)
+        write_text(path, json.dumps(record, indent=2, ensure_ascii=False) + "\n")
+        return path
+
+    def _object(self, path: Path) -> dict[str, Any] | None:
+        try:
+            data = json.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return None
+        return data if isinstance(data, dict) else None
+
+
+def _goal(data: Any) -> Goal | None:
+    if not isinstance(data, dict) or len(data) != 1 or not data.keys() <= {"steps", "seconds"}:
+        return None
+    ((name, value),) = data.items()
+    if isinstance(value, bool) or not isinstance(value, int | float) or value < 0:
+        return None
+    return Goal(steps=int(value)) if name == "steps" else Goal(seconds=value)
