@@ -24,6 +24,7 @@ from sfumato.core import (
 from sfumato.data import DataSpec
 from sfumato.denoisers import ExactDenoiser, GaussianMixture, NormBounded, Reprocessed
 from sfumato.errors import InputError
+from sfumato.objectives import Batch
 from sfumato.sampling import methods, solve
 
 
@@ -147,7 +148,8 @@ def test_every_formulation_samples_and_trains_a_loss(settings: list[str], sample
     assert made.sample(2, sampler=sampler).isfinite().all()
     x_0 = torch.randn(4, 1, 8, 8)
     uniform = torch.linspace(0.05, 0.95, 4, dtype=torch.float64)
-    loss = recipe.build_loss(spec())(made.denoiser, x_0, uniform, lambda draw, like: torch.randn_like(like))
+    batch = Batch(x_0, uniform, lambda draw, like: torch.randn_like(like))
+    loss = recipe.build_loss(spec())(made.denoiser, batch)
     assert loss.shape == (4,)
     assert loss.isfinite().all()
 

@@ -26,7 +26,7 @@ from sfumato.core import (
 from sfumato.denoisers import ExactDenoiser, GaussianMixture, NetworkDenoiser
 from sfumato.errors import InputError
 from sfumato.likelihood import Span, estimate, finest_time, levels, walk
-from sfumato.objectives import BoundLoss, ChainTimes, DenoisingLoss, HybridLoss, LossAware, UniformTimes
+from sfumato.objectives import Batch, BoundLoss, ChainTimes, DenoisingLoss, HybridLoss, LossAware, UniformTimes
 from sfumato.objectives.times import stratify
 
 MODES = GaussianMixture.isotropic(torch.tensor([[-0.7, 0.2], [0.6, 0.6], [0.3, -0.8]]).double(), 0.15)
@@ -71,7 +71,7 @@ def test_the_mean_of_the_loss_is_the_bound(name):
     times = ChainTimes(process.schedule.steps) if chain else UniformTimes()
     uniform, noise = draws(n)
     with torch.no_grad():
-        losses = BoundLoss(times, decoder)(denoiser, x_0, uniform, noise) / math.log(2)
+        losses = BoundLoss(times, decoder)(denoiser, Batch(x_0, uniform, noise)) / math.log(2)
     if chain:
         expected = walk(denoiser, x_0[:2000], decoder, levels(process), draws=2)
     else:
@@ -90,7 +90,9 @@ def test_three_forms_give_one_loss(name):
     x_0 = continuous(n) if decoder.grid is None else on_the_grid(n)
     uniform, noise = draws(n)
     times = ChainTimes(30) if name.startswith("chain") else UniformTimes()
-    values = [BoundLoss(times, decoder, form)(denoiser, x_0, uniform, noise) for form in ("noise", "x_0", "score")]
+    values = [
+        BoundLoss(times, decoder, form)(denoiser, Batch(x_0, uniform, noise)) for form in ("noise", "x_0", "score")
+    ]
     torch.testing.assert_close(values[1], values[0], rtol=1e-7, atol=1e-9)
     torch.testing.assert_close(values[2], values[0], rtol=1e-7, atol=1e-9)
 
@@ -99,7 +101,9 @@ def test_a_decoder_that_asks_the_network_is_refused_in_continuous_time():
     process, _ = CASES["VP"]
     uniform, noise = draws(4)
     with pytest.raises(InputError, match="objective: "):
-        BoundLoss(UniformTimes(), ContinuousGaussian())(ExactDenoiser(process, MODES), continuous(4), uniform, noise)
+        BoundLoss(UniformTimes(), ContinuousGaussian())(
+            ExactDenoiser(process, MODES), Batch(continuous(4), uniform, noise)
+        )
 
 
 def fitted(process: Process, steps: int, rate: float, batch: int = 256) -> None:
@@ -115,7 +119,7 @@ def fitted(process: Process, steps: int, rate: float, batch: int = 256) -> None:
         uniform = stratify(torch.rand(batch, generator=generator, dtype=torch.float64), torch.arange(batch), batch)
         z = torch.randn(2, batch, 2, generator=generator, dtype=torch.float64)
         optimizer.zero_grad()
-        loss(denoiser, x_0, uniform, lambda draw, like, z=z: z[draw - 1]).mean().backward()
+        loss(denoiser, Batch(x_0, uniform, lambda draw, like, z=z: z[draw - 1])).mean().backward()
         optimizer.step()
 
 
@@ -125,7 +129,7 @@ def spread(process: Process) -> tuple[float, float, float]:
     uniform, noise = draws(n)
     with torch.no_grad():
         losses = BoundLoss(UniformTimes(), ContinuousGaussian(needs_prediction=False))(
-            ExactDenoiser(process, MODES), continuous(n), uniform, noise
+            ExactDenoiser(process, MODES), Batch(continuous(n), uniform, noise)
         )
     return float(losses.mean()), float(losses.var()), float(losses.std()) / math.sqrt(n)
 
@@ -148,7 +152,7 @@ def test_the_inside_learns_from_the_variance_alone_and_the_ends_from_the_bound()
     n = 200_000
     uniform, noise = draws(n)
     BoundLoss(UniformTimes(), ContinuousGaussian(needs_prediction=False))(
-        denoiser, continuous(n), uniform, noise
+        denoiser, Batch(continuous(n), uniform, noise)
     ).mean().backward()
     schedule.density.settle(lambda total: total)
 
@@ -215,13 +219,13 @@ def test_loss_aware_times_keep_the_mean_and_lower_the_variance(base):
         z = torch.randn(2, 128, 2, generator=generator, dtype=torch.float64)
         uniform = torch.rand(128, generator=generator, dtype=torch.float64)
         optimizer.zero_grad()
-        losses = aware(denoiser, MODES.sample(128, generator), uniform, lambda draw, like, z=z: z[draw - 1])
+        losses = aware(denoiser, Batch(MODES.sample(128, generator), uniform, lambda draw, like, z=z: z[draw - 1]))
         losses.mean().backward()
         optimizer.step()
     uniform, noise = draws(30_000)
     even = BoundLoss(base, decoder)
     with torch.no_grad():
-        a, b = (loss(denoiser, continuous(30_000), uniform, noise) for loss in (aware, even))
+        a, b = (loss(denoiser, Batch(continuous(30_000), uniform, noise)) for loss in (aware, even))
     assert float(a.var()) < 0.8 * float(b.var())
     assert abs(float(a.mean() - b.mean())) < 4 * math.sqrt(float(a.var() + b.var()) / 30_000)
 
@@ -261,7 +265,7 @@ def test_the_hybrid_learns_the_mean_from_the_simple_loss_and_the_variance_from_t
 
     def gradients(loss) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         denoiser = NetworkDenoiser(Doubled().double(), process, Noise(), learned_variance=True)
-        value = loss(denoiser, x_0, uniform, noise).mean()
+        value = loss(denoiser, Batch(x_0, uniform, noise)).mean()
         network = denoiser.network
         grads = torch.autograd.grad(value, [network.mean, network.logit], allow_unused=True)
         return value.detach(), *grads

@@ -7,8 +7,8 @@ import torch
 from torch import nn
 
 from sfumato.core import EDM, VE, VP, X0, Cosine, LinearLogSNR, Logistic, Noise, Process, Score, Straight, V, Velocity
-from sfumato.denoisers import GaussianMixture, NetworkDenoiser
-from sfumato.objectives import ChainTimes, DenoisingLoss, UniformTimes
+from sfumato.denoisers import Condition, GaussianMixture, NetworkDenoiser
+from sfumato.objectives import Batch, ChainTimes, DenoisingLoss, UniformTimes
 
 PROCESSES = [Process(VP(), Cosine()), Process(VE(), LinearLogSNR(-8.0, 8.0)), Process(Straight(), Logistic(-9.0, 9.0))]
 each_process = pytest.mark.parametrize("process", PROCESSES, ids=lambda p: type(p.scaling).__name__)
@@ -44,7 +44,7 @@ def test_the_loss_is_the_weighted_error_of_the_noise(process, weight):
     loss = DenoisingLoss(UniformTimes()) if weight is None else DenoisingLoss(UniformTimes(), weight)
     for target in (X0(), Noise(), Score(), V(), Velocity(process.scaling), EDM(0.5)):
         denoiser = NetworkDenoiser(Curved(), process, target, "logsnr", 0.5)
-        got = loss(denoiser, x_0, t, always(noise))
+        got = loss(denoiser, Batch(x_0, t, always(noise)))
         assert got.shape == (5,)
         eps_hat = denoiser(process.perturb(x_0, t, noise), t).eps
         for i in range(5):
@@ -77,25 +77,25 @@ def test_at_takes_one_time_or_one_for_each():
         Batch(x_0, torch.tensor([0.1, 0.4, 0.4, 0.9, 1.0], dtype=torch.float64), always(noise)),
         torch.tensor([0.1, 0.4, 0.4, 0.9, 1.0], dtype=torch.float64),
     )
-    torch.testing.assert_close(loss(denoiser, x_0, quantiles, always(noise)), at_levels, rtol=1e-13, atol=0)
+    torch.testing.assert_close(loss(denoiser, Batch(x_0, quantiles, always(noise))), at_levels, rtol=1e-13, atol=0)
 
 
 def test_a_condition_reaches_the_network():
     x_0, t, noise = batch()
     denoiser = NetworkDenoiser(Curved(), PROCESSES[0], Noise())
-    loss, cond = DenoisingLoss(UniformTimes()), torch.arange(5).double()
+    loss, cond = DenoisingLoss(UniformTimes()), Condition(augmentation=torch.arange(5).double()[:, None])
     error = noise - denoiser(PROCESSES[0].perturb(x_0, t, noise), t, cond).eps
-    torch.testing.assert_close(loss(denoiser, x_0, t, always(noise), cond), error.square().flatten(1).mean(1))
+    torch.testing.assert_close(loss(denoiser, Batch(x_0, t, always(noise), cond)), error.square().flatten(1).mean(1))
 
 
 def test_losses_of_float32_states():
     x_0, t, noise = batch()
     denoiser = NetworkDenoiser(Curved(), PROCESSES[0], V())
     loss = DenoisingLoss(UniformTimes())
-    single = loss(denoiser, x_0.float(), t, always(noise.float()))
+    single = loss(denoiser, Batch(x_0.float(), t, always(noise.float())))
     assert single.dtype == torch.float32
     # A dozen roundings of 6e-8, squared once.
-    torch.testing.assert_close(single.double(), loss(denoiser, x_0, t, always(noise)), rtol=5e-6, atol=0)
+    torch.testing.assert_close(single.double(), loss(denoiser, Batch(x_0, t, always(noise))), rtol=5e-6, atol=0)
 
 
 def test_pure_noise_has_no_eps_error_and_no_nan():

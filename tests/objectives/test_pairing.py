@@ -8,7 +8,7 @@ from torch import nn
 
 from sfumato.core import Logistic, Process, Straight, Velocity
 from sfumato.denoisers import NetworkDenoiser
-from sfumato.objectives import DenoisingLoss, UniformTimes, optimal_transport
+from sfumato.objectives import Batch, DenoisingLoss, UniformTimes, optimal_transport
 from sfumato.objectives.weights import flow
 
 pytestmark = pytest.mark.filterwarnings("ignore:`torch.jit.script:DeprecationWarning")
@@ -79,10 +79,10 @@ def test_the_loss_learns_from_the_pairs():
     t = torch.tensor([0.1, 0.3, 0.4, 0.6, 0.8, 0.9], dtype=torch.float64)
     loss = DenoisingLoss(UniformTimes(), flow, optimal_transport)
     assert loss.pairing is not None
-    got = loss(denoiser, x_0, t, loss.pairing(noise))
+    got = loss(denoiser, Batch(x_0, t, loss.pairing(noise)))
     z = optimal_transport(noise)(1, x_0)
     x_t = (1 - t)[:, None] * x_0 + t[:, None] * z
     v_hat = denoiser.output(x_t, t)
     torch.testing.assert_close(got, (z - x_0 - v_hat).square().mean(1), rtol=1e-9, atol=0)
-    plain = DenoisingLoss(UniformTimes(), flow)(denoiser, x_0, t, noise)
+    plain = DenoisingLoss(UniformTimes(), flow)(denoiser, Batch(x_0, t, noise))
     assert not torch.allclose(got, plain)

@@ -1,4 +1,4 @@
-"""Rates of samplers of times against finite differences; what a loss emphasises; the log-normal law of noise levels."""
+"""Rates of samplers of times against finite differences; relative weights; the log-normal law of noise levels."""
 
 import math
 
@@ -28,6 +28,7 @@ from sfumato.core import (
 from sfumato.denoisers import NetworkDenoiser
 from sfumato.errors import InputError
 from sfumato.objectives import (
+    Batch,
     BoundLoss,
     ChainTimes,
     DenoisingLoss,
@@ -90,7 +91,7 @@ def test_loss_aware_times_are_drawn_unevenly_and_measured_evenly():
     assert torch.equal(times.even(U), UniformTimes(0.1)(U))
 
 
-# --- relative_weight ---------------------------------------------------------------------------------------------------------
+# --- relative weight -------------------------------------------------------------------------------------------------
 
 
 class Zero(nn.Module):
@@ -106,7 +107,7 @@ def at(process: Process) -> NetworkDenoiser:
 @each_process
 @each_times
 @pytest.mark.parametrize("weight", [weights.simple, weights.min_snr, weights.elbo, weights.sigmoid])
-def test_emphasis_is_twice_the_weight_by_the_density_of_log_snrs(process, make, weight):
+def test_the_relative_weight_is_twice_the_weight_by_the_density_of_log_snrs(process, make, weight):
     times, h = make(process), 1e-5
     t = times.even(U)
     density = 2 * h / (process.level(times.even(U - h)).logsnr - process.level(times.even(U + h)).logsnr)
@@ -118,7 +119,7 @@ def test_emphasis_is_twice_the_weight_by_the_density_of_log_snrs(process, make, 
 
 @each_process
 @each_times
-def test_the_bounds_emphasis_is_one(process, make):
+def test_the_bounds_relative_weight_is_one(process, make):
     for loss in (BoundLoss(make(process), ContinuousGaussian()), DenoisingLoss(make(process), weights.elbo)):
         torch.testing.assert_close(loss.relative_weight(at(process), U), torch.ones(5, dtype=F64), rtol=1e-12, atol=0)
 
@@ -143,7 +144,7 @@ def quantile(times, process: Process, logsnr: float) -> float:
     ids=["VP, uniform", "VE, log-normal", "straight, logit-normal"],
 )
 @pytest.mark.parametrize("weight", [weights.simple, weights.min_snr, weights.edm, weights.flow, weights.likelihood])
-def test_the_loss_is_half_the_integral_of_the_error_by_its_emphasis(process, times, weight):
+def test_the_loss_is_half_the_integral_of_the_error_by_its_relative_weight(process, times, weight):
     # For data N(0, v) and its exact denoiser the error at log-SNR L is v e^L / (1 + v e^L).
     v = 0.3
 
@@ -170,13 +171,13 @@ def test_the_loss_is_half_the_integral_of_the_error_by_its_emphasis(process, tim
     assert mean >= float(part.sum()) / n
 
 
-def test_a_hybrids_emphasis_is_that_of_its_simple_part():
+def test_a_hybrids_relative_weight_is_that_of_its_simple_part():
     process = PROCESSES["linear"]
     hybrid = HybridLoss(UniformTimes(), ContinuousGaussian())
     torch.testing.assert_close(hybrid.relative_weight(at(process), U), torch.full((5,), 2 / 15, dtype=F64))
 
 
-def test_a_chain_has_emphasis_at_its_levels():
+def test_a_chain_has_a_relative_weight_at_its_levels():
     process = Process(VP(), Tabulated(linear_betas(100, 1e-3, 0.2)))
     loss = DenoisingLoss(ChainTimes(100))
     got = loss.relative_weight(at(process), U)
@@ -195,7 +196,7 @@ def test_models_with_a_bound_of_their_own_have_none():
     assert NegativeELBO().relative_weight(Latent(), U) is None
 
 
-def test_an_emphasis_has_no_gradient():
+def test_a_relative_weight_has_no_gradient():
     process = PROCESSES["VP"]
     uncertain = UncertaintyWeighted(DenoisingLoss(learned(UniformTimes())))
     assert not uncertain.relative_weight(at(process), U).requires_grad
@@ -269,7 +270,7 @@ def test_noise_targets_learn_at_log_normal_times_too():
     denoiser = NetworkDenoiser(Zero(), process, Noise(), "logsnr")
     noise = torch.randn(5, 3, generator=torch.Generator().manual_seed(0), dtype=F64)
     got = DenoisingLoss(LogNormalTimes(process), weights.likelihood)(
-        denoiser, torch.zeros(5, 3, dtype=F64), U, lambda draw, like: noise
+        denoiser, Batch(torch.zeros(5, 3, dtype=F64), U, lambda draw, like: noise)
     )
     # Nothing predicted: the error is the noise, at rate -d log-SNR / du = 2 std (du of the cut law) / density.
     law = stats.truncnorm((-4.5 + 1.2) / 1.2, (3 + 1.2) / 1.2, -1.2, 1.2)

@@ -25,9 +25,9 @@ from sfumato.core import (
     geometric,
 )
 from sfumato.core.levels import expand
-from sfumato.denoisers import Denoiser, ExactDenoiser, GaussianMixture, NetworkDenoiser
+from sfumato.denoisers import Condition, Denoiser, ExactDenoiser, GaussianMixture, NetworkDenoiser
 from sfumato.errors import InputError
-from sfumato.objectives import DenoisingLoss, OneTime, UniformTimes
+from sfumato.objectives import Batch, DenoisingLoss, OneTime, UniformTimes
 from sfumato.objectives.score_matching import ExplicitScoreMatching, ImplicitScoreMatching, SlicedScoreMatching
 from sfumato.objectives.weights import simple
 
@@ -48,7 +48,7 @@ class Tiny(nn.Module):
         self.outer = nn.Parameter(torch.randn(dimensions, 5, generator=generator, dtype=F64))
 
     def forward(self, x: Tensor, label: Tensor, cond: Tensor | None = None) -> Tensor:
-        shift = 0 if cond is None else cond[:, None]
+        shift = 0 if cond is None else cond
         return (torch.tanh(x.flatten(1) @ self.inner.T + label.to(x)[:, None] + shift) @ self.outer.T).reshape(x.shape)
 
 
@@ -72,7 +72,7 @@ def scores_and_jacobians(denoiser: Denoiser, x_t: Tensor, t: Tensor, cond=None) 
     scores, jacobians = [], []
     for i, (x, time) in enumerate(zip(x_t, t, strict=True)):
         sigma = float(denoiser.process.level(time).sigma)
-        given = None if cond is None else cond[i : i + 1]
+        given = None if cond is None else cond.rows(slice(i, i + 1))
 
         def score(y, x=x, time=time, sigma=sigma, given=given):
             return -denoiser(y.reshape(1, *x.shape), time, given).eps.flatten() / sigma
@@ -143,7 +143,7 @@ def test_denoising_with_weight_one_is_vincents_objective_times_sigma_squared():
     denoiser = tiny(process, Noise())
     for times, sigmas in ((OneTime(0.5), [math.sqrt(0.3)] * 5), (TIMES, [0.1 * 30 ** (u / 5) for u in range(5)])):
         t = torch.arange(5, dtype=F64) / 5
-        losses = DenoisingLoss(times, simple)(denoiser, x_0, t, draws(z))
+        losses = DenoisingLoss(times, simple)(denoiser, Batch(x_0, t, draws(z)))
         for i, sigma in enumerate(sigmas):
             noisy = x_0[i] + sigma * z[i]
             time = math.log(sigma / 0.1) / math.log(30)
@@ -324,9 +324,9 @@ def test_one_draw_for_the_noise_and_one_for_each_direction():
 def test_the_loss_can_be_measured_without_gradients(objective):
     x_0, t, _ = batch()
     denoiser, noise = tiny(PROCESSES[0]), SeededNoise.samples(1, 5)
-    learning = objective.evaluate(denoiser, x_0, t, noise)
+    learning = objective.evaluate(denoiser, Batch(x_0, t, noise))
     with torch.no_grad():
-        measured = objective.evaluate(denoiser, x_0, t, noise)
+        measured = objective.evaluate(denoiser, Batch(x_0, t, noise))
     assert learning.requires_grad
     assert not measured.requires_grad
     assert measured.grad_fn is None
@@ -337,12 +337,12 @@ def test_the_loss_can_be_measured_without_gradients(objective):
 def test_a_condition_reaches_the_network_and_the_data_no_gradient(objective):
     x_0, t, _ = batch()
     denoiser, noise = tiny(PROCESSES[0]), SeededNoise.samples(1, 5)
-    cond = torch.linspace(-1, 1, 5, dtype=F64)
+    cond = Condition(augmentation=torch.linspace(-1, 1, 5, dtype=F64)[:, None])
     x_0.requires_grad_()
     objective.at(denoiser, Batch(x_0, t, noise, cond), t).sum().backward()
     assert x_0.grad is None
     for i in range(5):
-        same = cond[i].expand(5)
+        same = cond.rows(torch.full((5,), i))
         got = objective.at(denoiser, Batch(x_0, t, noise, same), t)[i]
         torch.testing.assert_close(
             got, objective.at(denoiser, Batch(x_0, t, noise, cond), t)[i], rtol=1e-12, atol=1e-13

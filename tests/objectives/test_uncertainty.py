@@ -8,7 +8,7 @@ import torch
 
 from sfumato.core import VP, LinearLogSNR, Process, V
 from sfumato.denoisers import NetworkDenoiser
-from sfumato.objectives import DenoisingLoss, LogNormalTimes, Objective, UncertaintyWeighted, UniformTimes
+from sfumato.objectives import Batch, DenoisingLoss, LogNormalTimes, Objective, UncertaintyWeighted, UniformTimes
 from sfumato.objectives.weights import min_snr, simple
 
 pytestmark = pytest.mark.filterwarnings("ignore:`torch.jit.script:DeprecationWarning")
@@ -30,15 +30,15 @@ class Network(torch.nn.Module):
 class Known(Objective):
     """Losses that are a function of the log-SNR and of the first number of a sample."""
 
-    def __init__(self, losses, times=None) -> None:
+    def __init__(self, function, times=None) -> None:
         super().__init__(times or UniformTimes())
-        self.losses = losses
+        self.function = function
 
     def weight(self, level, rate):
         return simple(level, rate)
 
-    def at(self, denoiser, x_0, t, noise, cond=None):
-        return self.losses(denoiser.process.level(t).logsnr, x_0[:, 0])
+    def at(self, denoiser, batch, t):
+        return self.function(denoiser.process.level(t).logsnr, batch.x_0[:, 0])
 
 
 def denoiser() -> NetworkDenoiser:
@@ -74,7 +74,9 @@ def test_at_the_start_it_is_the_objective_itself():
     inner = DenoisingLoss(UniformTimes(), min_snr)
     x_0 = torch.randn(5, 3, generator=torch.Generator().manual_seed(0), dtype=F64)
     model = denoiser()
-    assert torch.equal(UncertaintyWeighted(inner)(model, x_0, U, no_noise), inner(model, x_0, U, no_noise))
+    assert torch.equal(
+        UncertaintyWeighted(inner)(model, Batch(x_0, U, no_noise)), inner(model, Batch(x_0, U, no_noise))
+    )
 
 
 def test_a_loss_is_divided_by_its_own_and_pays_for_that():
@@ -82,14 +84,14 @@ def test_a_loss_is_divided_by_its_own_and_pays_for_that():
     inner = Known(lambda logsnr, _: torch.exp(0.3 * logsnr - 1))
     loss = with_heights(UncertaintyWeighted(inner), 0.3 * KNOTS - 1)
     x_0 = torch.zeros(5, 1, dtype=F64)
-    got = loss(denoiser(), x_0, U, no_noise)
+    got = loss(denoiser(), Batch(x_0, U, no_noise))
     logsnr = 11 - 20 * U
     torch.testing.assert_close(got.detach(), 1 + 0.3 * logsnr - 1, rtol=0, atol=1e-5)
     got.sum().backward()
     assert float(loss.heights.grad.abs().max()) < 1e-4
     # Elsewhere it is 1 - loss / e^u for each sample, tenfold, shared by its two knots.
     other = UncertaintyWeighted(inner)
-    other(denoiser(), x_0, U, no_noise).sum().backward()
+    other(denoiser(), Batch(x_0, U, no_noise)).sum().backward()
     shares = torch.stack([(1 - (logsnr - k).abs() / 1.25).clamp(min=0) for k in KNOTS])
     expected = 10 * shares @ (1 - torch.exp(0.3 * logsnr - 1))
     torch.testing.assert_close(other.heights.grad.double(), expected, rtol=1e-5, atol=1e-6)
@@ -104,7 +106,7 @@ def test_its_minimum_is_the_log_of_the_expected_loss():
 
     def closure():
         optimiser.zero_grad()
-        mean = loss(denoiser(), x_0, u, no_noise).mean()
+        mean = loss(denoiser(), Batch(x_0, u, no_noise)).mean()
         mean.backward()
         return mean
 
@@ -122,14 +124,14 @@ def test_every_level_then_pulls_alike():
     for weight in (simple, lambda level, rate: 7 * torch.exp(-0.4 * level.logsnr)):
         model = denoiser()
         inner = DenoisingLoss(UniformTimes(), weight)
-        each = inner(model, x_0, U, no_noise)
+        each = inner(model, Batch(x_0, U, no_noise))
         u = each.detach().log()
         (each / u.exp() + u).sum().backward()
         pulls.append(float(model.network.gain.grad))
         model.network.gain.grad = None
         outer = UncertaintyWeighted(inner)
         outer.uncertainty = lambda logsnr, u=u: u  # what it would have learned
-        outer(model, x_0, U, no_noise).sum().backward()
+        outer(model, Batch(x_0, U, no_noise)).sum().backward()
         assert float(model.network.gain.grad) == pytest.approx(pulls[-1], rel=1e-12)
     assert pulls[1] == pytest.approx(pulls[0], rel=1e-9)
 
@@ -139,13 +141,13 @@ def test_what_is_measured_and_where_is_the_objectives():
     loss = with_heights(UncertaintyWeighted(inner), torch.linspace(-3, 4, 33, dtype=F64))
     model = denoiser()
     x_0 = torch.randn(5, 3, generator=torch.Generator().manual_seed(0), dtype=F64)
-    assert torch.equal(loss.evaluate(model, x_0, U, no_noise), inner.evaluate(model, x_0, U, no_noise))
+    assert torch.equal(loss.evaluate(model, Batch(x_0, U, no_noise)), inner.evaluate(model, Batch(x_0, U, no_noise)))
     for even in (False, True):
-        for got, expected in zip(loss.noise_levels(model, U, even), inner.levels(model, U, even), strict=True):
+        for got, expected in zip(loss.noise_levels(model, U, even), inner.noise_levels(model, U, even), strict=True):
             assert torch.equal(got, expected)
-    assert not torch.equal(loss(model, x_0, U, no_noise), inner(model, x_0, U, no_noise))
+    assert not torch.equal(loss(model, Batch(x_0, U, no_noise)), inner(model, Batch(x_0, U, no_noise)))
     # What counts of a level is its weight divided by e^u.
-    u = loss.uncertainty(inner.levels(model, U, True)[1]).detach()
+    u = loss.uncertainty(inner.noise_levels(model, U, True)[1]).detach()
     torch.testing.assert_close(
         loss.relative_weight(model, U), inner.relative_weight(model, U) / u.exp(), rtol=1e-12, atol=0
     )
@@ -154,5 +156,5 @@ def test_what_is_measured_and_where_is_the_objectives():
 def test_losses_keep_their_type_and_the_heights_are_saved():
     loss = UncertaintyWeighted(DenoisingLoss(UniformTimes()))
     x_0 = torch.randn(5, 3, generator=torch.Generator().manual_seed(0))
-    assert loss(denoiser(), x_0, U, no_noise).dtype == torch.float32
+    assert loss(denoiser(), Batch(x_0, U, no_noise)).dtype == torch.float32
     assert {name: value.shape for name, value in loss.state_dict().items()} == {"heights": (33,)}

@@ -32,7 +32,7 @@ from sfumato.core import (
     linear_betas,
 )
 from sfumato.denoisers import NetworkDenoiser
-from sfumato.objectives import BoundLoss, DenoisingLoss, LogNormalTimes, UniformTimes, weights
+from sfumato.objectives import Batch, BoundLoss, DenoisingLoss, LogNormalTimes, UniformTimes, weights
 
 # Process.sde differentiates forwards, for which torch imports a module of its own that warns of torch.jit.
 pytestmark = pytest.mark.filterwarnings("ignore:`torch.jit.script:DeprecationWarning")
@@ -60,7 +60,7 @@ def losses(process, weight, target, times=None, network=None) -> torch.Tensor:
     """Ours, at the times of the quantiles ``T``."""
     x_0, t, noise = batch()
     denoiser = NetworkDenoiser(network or Curved(), process, target, "logsnr")
-    return DenoisingLoss(times or UniformTimes(), weight)(denoiser, x_0, t, lambda draw, like: noise)
+    return DenoisingLoss(times or UniformTimes(), weight)(denoiser, Batch(x_0, t, lambda draw, like: noise))
 
 
 def by_hand(process, target, error) -> torch.Tensor:
@@ -235,7 +235,7 @@ def test_elbo_is_what_the_bound_says_of_the_network(process, first):
     networks = (Curved(2.0), Curved(0.7))
     ours = [losses(process, weights.elbo, target, times, network) for network in networks]
     theirs = [
-        bound(NetworkDenoiser(network, process, target, "logsnr"), x_0, u, lambda draw, like: noise)
+        bound(NetworkDenoiser(network, process, target, "logsnr"), Batch(x_0, u, lambda draw, like: noise))
         for network in networks
     ]
     torch.testing.assert_close(ours[0] - ours[1], theirs[0] - theirs[1], rtol=1e-7, atol=1e-9)
