@@ -7,8 +7,10 @@ import torch
 
 from sfumato import recipes
 from sfumato.data import AUGMENTATION_LABELS, Dataset, load
+from sfumato.denoisers import Condition
 from sfumato.errors import InputError
 from sfumato.model import Model
+from sfumato.objectives import Batch
 from sfumato.training import Trainer
 
 SETTINGS = ["network=unet", "network.width=8", "network.multipliers=[1,2]", "network.blocks=1", "network.groups=4"]
@@ -40,18 +42,21 @@ def test_a_resumed_run_is_the_run_to_the_bit(tmp_path: Path, dataset: Dataset) -
 
 def test_the_network_is_told_and_the_measurement_sees_images_as_they_are(tmp_path: Path, dataset: Dataset) -> None:
     t = trainer(tmp_path, dataset)
-    seen = []
+    seen: list[Batch] = []
     original = t.engine.loss.forward
 
-    def watched(module, x_0, uniform, noise, cond=None):  # type: ignore[no-untyped-def]
-        seen.append((x_0, cond))
-        return original(module, x_0, uniform, noise, cond)
+    def watched(module: object, batch: Batch) -> torch.Tensor:
+        seen.append(batch)
+        return original(module, batch)
 
     t.engine.loss.forward = watched  # type: ignore[method-assign]
     t.engine.step()
-    x_0, cond = seen[0]
+    x_0, cond = seen[0].x_0, seen[0].cond
+    assert cond is not None
+    cond = cond.augmentation
+    assert cond is not None
     assert cond.shape == (16, AUGMENTATION_LABELS)
-    plain = t.engine.data.pick(t.engine.draws.order.indices(0, 16)).values
+    plain = t.engine.data.take(t.engine.draws.order.indices(0, 16)).values
     alone = (cond == 0).all(1)
     # Each of six operations falls on half of the images: one in 64 is left as it was.
     assert int(alone.sum()) <= 4
@@ -65,7 +70,7 @@ def test_samples_are_asked_for_without_a_condition(tmp_path: Path, dataset: Data
     t.train(steps=2)
     model = t.averaged
     x = torch.randn(3, 1, 8, 8)
-    zeros = torch.zeros(3, AUGMENTATION_LABELS)
+    zeros = Condition(augmentation=torch.zeros(3, AUGMENTATION_LABELS))
     s = torch.tensor(0.5, dtype=torch.float64)
     with torch.no_grad():
         assert torch.equal(model.denoiser(x, s).x_0, model.denoiser(x, s, zeros).x_0)

@@ -6,11 +6,12 @@ import pytest
 import torch
 
 from sfumato import recipes
+from sfumato.core import PairedNoise, SeededNoise
 from sfumato.data import DataOptions, Dataset, load
 from sfumato.model import Model
-from sfumato.objectives import optimal_transport
+from sfumato.objectives import Batch, optimal_transport
 from sfumato.training import Trainer
-from sfumato.training.step import Batch, Draws
+from sfumato.training.step import Draws
 from sfumato.world import World
 
 
@@ -31,8 +32,16 @@ def draws(dataset: Dataset, recipe: str, run: Path, *settings: str) -> Draws:
 
 
 def tensors(batch: Batch) -> list[torch.Tensor]:
-    parts = [batch.samples, batch.x_0, batch.uniform, batch.keys, batch.noise(1, batch.x_0), batch.noise(2, batch.x_0)]
-    return parts if batch.cond is None else [*parts, batch.cond]
+    parts = [batch.x_0, batch.uniform, keys(batch), batch.noise(1, batch.x_0), batch.noise(2, batch.x_0)]
+    if batch.cond is None:
+        return parts
+    assert batch.cond.augmentation is not None
+    return [*parts, batch.cond.augmentation]
+
+
+def keys(batch: Batch) -> torch.Tensor:
+    assert isinstance(batch.noise, (SeededNoise, PairedNoise))
+    return batch.noise.keys
 
 
 @pytest.mark.parametrize(
@@ -54,7 +63,7 @@ def test_augmented_images_too(digits: Dataset, tmp_path: Path) -> None:
     d = draws(digits, "edm", tmp_path)
     whole = d.batch(64, 16, (0, 16))
     assert whole.cond is not None
-    assert not torch.equal(whole.x_0, d.data.pick(whole.samples).values)
+    assert not torch.equal(whole.x_0, d.data.take(d.samples(64, 16, (0, 16))).values)
     halves = [tensors(d.batch(64, 16, rows)) for rows in ((0, 8), (8, 16))]
     for expected, first, second in zip(tensors(whole), *halves, strict=True):
         assert torch.equal(torch.cat([first, second]), expected)
@@ -82,5 +91,7 @@ def test_the_next_batch_goes_on_where_the_last_one_ended(moons: Dataset, tmp_pat
     d = draws(moons, "ddpm", tmp_path)
     long = d.batch(100, 60, (0, 60))
     first, second = d.batch(100, 25, (0, 25)), d.batch(125, 35, (0, 35))
-    for name in ("samples", "x_0", "keys"):
-        assert torch.equal(torch.cat([getattr(first, name), getattr(second, name)]), getattr(long, name))
+    assert torch.equal(torch.cat([first.x_0, second.x_0]), long.x_0)
+    assert torch.equal(torch.cat([keys(first), keys(second)]), keys(long))
+    parts = [d.samples(100, 25, (0, 25)), d.samples(125, 35, (0, 35))]
+    assert torch.equal(torch.cat(parts), d.samples(100, 60, (0, 60)))

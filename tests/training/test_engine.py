@@ -6,11 +6,10 @@ import pytest
 import torch
 
 from sfumato import recipes
-from sfumato.data import DataOptions, Dataset, load
+from sfumato.data import DataOptions, Dataset, Samples, load
 from sfumato.errors import InputError
 from sfumato.model import Model
 from sfumato.training import Compute, Engine, NonFiniteError, Options, Trainer, World, autotune
-from sfumato.training.part import Part
 
 from .conftest import SMALL_MLP
 
@@ -27,7 +26,7 @@ def engine(dataset: Dataset, *settings: str, compute: Compute = ALL, world: Worl
     recipe = recipes.read("ddpm", [*SMALL_MLP, *settings])
     torch.manual_seed(0)
     model = Model.fresh(recipe, dataset.spec)
-    return Engine(model, Part(model.spec.encode(dataset.values)), 7 + torch.arange(400), compute, world)
+    return Engine(model, Samples(model.spec.encode(dataset.values)), 7 + torch.arange(400), compute, world)
 
 
 def test_a_step_is_a_function_of_seed_and_images_seen(dataset: Dataset) -> None:

@@ -13,7 +13,7 @@ from sfumato.core import SeededNoise
 from sfumato.data import DataOptions, Dataset, load
 from sfumato.hierarchical import MarkovianHVAE
 from sfumato.model import Model
-from sfumato.objectives import NegativeELBO
+from sfumato.objectives import Batch, NegativeELBO
 from sfumato.training import NonFiniteError, Trainer, checkpoint
 
 SETTINGS = [
@@ -110,6 +110,7 @@ def test_the_uniform_numbers_choose_nothing(tmp_path: Path, dataset: Dataset) ->
     expected = t.engine.module.loss(x, noise)  # type: ignore[operator]
     for u in (0.1, 0.9):
         uniform = torch.full((5,), u, dtype=torch.float64)
-        assert torch.equal(loss(t.engine.module, x, uniform, noise), expected)
-        assert torch.equal(loss.evaluate(t.engine.module, x, uniform, noise), expected)
+        batch = Batch(x, uniform, noise)
+        assert torch.equal(loss(t.engine.module, batch), expected)
+        assert torch.equal(loss.evaluate(t.engine.module, batch), expected)
         assert loss.noise_levels(t.engine.module, uniform) is None

@@ -87,6 +87,28 @@ def test_the_system_tells_what_is_free() -> None:
     assert told is None or 2**20 < told < 2**50
 
 
+def test_a_loss_that_differentiates_its_network_is_counted_and_unchanged() -> None:
+    """Score matching takes the gradient by x within the loss, and learning differentiates that once more."""
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Linear(3, 8), nn.Tanh(), nn.Linear(8, 3))
+    found: list[list[torch.Tensor]] = []
+
+    def losses(count: int = 4) -> torch.Tensor:
+        x = torch.linspace(-1, 1, 3 * count).reshape(count, 3).requires_grad_()
+        (slope,) = torch.autograd.grad(network(x).sum(), x, create_graph=True)
+        total = slope.square().sum(1)
+        found.append(list(torch.autograd.grad(total.sum(), list(network.parameters()), allow_unused=True)))
+        return total
+
+    losses()
+    kept = kept_for_backward(losses)
+    assert kept > kept_for_backward(lambda: network(torch.ones(4, 3)))
+    for plain, counted in zip(*found, strict=True):
+        assert (plain is None) == (counted is None)
+        assert plain is None or torch.equal(plain, counted)
+    assert sum(g is not None for g in found[0]) >= 2
+
+
 def test_counting_frees_what_it_counts() -> None:
     """exp's node holds exp's result, which holds its node: a circle, were the result what is packed."""
     alive: list[weakref.ref[torch.Tensor]] = []

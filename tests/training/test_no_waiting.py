@@ -11,11 +11,10 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from sfumato import recipes, sampling
 from sfumato.core import SeededNoise
-from sfumato.data import DataOptions, Dataset, load
+from sfumato.data import DataOptions, Dataset, Samples, load
 from sfumato.model import Model
 from sfumato.training import Compute, Engine, World
 from sfumato.training.execution import Execution
-from sfumato.training.part import Part
 
 NOWHERE = torch.device("meta")
 PLAIN = Execution(1, "float32", attention="fused")
@@ -67,7 +66,7 @@ def model(name: str, dataset: Dataset, *settings: str) -> Model:
 )
 def test_a_step_asks_the_device_nothing(name: str, settings: list[str], digits: Dataset) -> None:
     made = model(name, digits, *settings)
-    data = Part(made.spec.encode(digits.values).to(NOWHERE))
+    data = Samples(made.spec.encode(digits.values).to(NOWHERE))
     engine = Engine(made, data, torch.arange(60), Compute(precision="float32", threads=1), World())
     engine.execute(PLAIN, 4)
     for _ in range(2):

@@ -168,7 +168,7 @@ def test_rows_are_shared_out_once_each() -> None:
 
 
 def test_alone_nothing_is_asked_of_anybody() -> None:
-    assert ALONE.leads
+    assert ALONE.is_main
     assert ALONE.sum(torch.ones(2)).tolist() == [1, 1]
     assert ALONE.separate_group() is ALONE
     assert ALONE.max(3.0) == [3.0]

@@ -18,16 +18,19 @@ PER_PARAMETER = 4 * (1 + 1 + 2 + 2)
 def kept_for_backward(losses: Callable[[], Tensor]) -> int:
     """Bytes that autograd keeps while ``losses`` are computed, each storage once; parameters not counted."""
     seen: dict[int, int] = {}
-
-    def pack(tensor: Tensor) -> None:
-        storage = tensor.untyped_storage()
-        if not (tensor if tensor._base is None else tensor._base).is_leaf:  # a view of a parameter is one
-            seen[storage.data_ptr()] = storage.nbytes()
-            held.append(tensor.detach())  # or its address would be used again
-        # Not the tensor: an output that its own node holds would never be freed.
-
     held: list[Tensor] = []
-    with torch.autograd.graph.saved_tensors_hooks(pack, lambda nothing: nothing):
+
+    def pack(tensor: Tensor) -> Tensor:
+        # Detached: an output that its own node holds would never be freed. A loss that differentiates the network
+        # unpacks it, and autograd gives it its history again.
+        kept = tensor.detach()
+        if not (tensor if tensor._base is None else tensor._base).is_leaf:  # a view of a parameter is one
+            storage = tensor.untyped_storage()
+            seen[storage.data_ptr()] = storage.nbytes()
+            held.append(kept)  # or its address would be used again
+        return kept
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda kept: kept):
         losses()
     return sum(seen.values())
 
