@@ -21,7 +21,7 @@ from sfumato.core import (
     geometric_betas,
     linear_betas,
 )
-from sfumato.data import DataSpec
+from sfumato.data import LAYOUTS, Affine, DataSpec
 from sfumato.denoisers import ExactDenoiser, GaussianMixture, NormBounded, Reprocessed
 from sfumato.errors import InputError
 from sfumato.objectives import Batch
@@ -30,15 +30,11 @@ from sfumato.sampling import methods, solve
 
 def spec(**changes: object) -> DataSpec:
     fields = {
-        "layout": "image",
+        "layout": LAYOUTS["image"],
         "shape": (1, 8, 8),
         "dtype": "uint8",
-        "low": 0.0,
-        "high": 16.0,
-        "levels": 17,
+        "transform": Affine((8.0,), (8.0,), 0.0, 16.0, 17),
         "channels": ("gray",),
-        "shift": (8.0,),
-        "scale": (8.0,),
         "second_moment": 0.6,
         "diameter": 4.0,
         "class_names": (),
@@ -70,7 +66,7 @@ def model() -> Model:
 @pytest.mark.parametrize("sampler", ["ddim", "ancestral"])
 def test_sample_i_depends_on_its_seed_alone(model: Model, sampler: str) -> None:
     # Under a contract whose units are the model's.
-    unrounded = spec(low=-1.0, high=1.0, levels=None, dtype="float32", shift=(0.0,), scale=(1.0,))
+    unrounded = spec(dtype="float32", transform=Affine((0.0,), (1.0,), -1.0, 1.0))
     free = Model(model.denoiser, unrounded, model.recipe)
     whole = free.sample(64, seed=3, sampler=sampler)
     sevens = free.sample(64, seed=3, sampler=sampler, batch=7)
@@ -270,7 +266,7 @@ def vae() -> Model:
 
 
 def test_sample_i_of_a_hierarchy_depends_on_its_seed_alone(vae: Model) -> None:
-    free = Model(vae.module, spec(low=-1.0, high=1.0, levels=None, dtype="float32"), vae.recipe)
+    free = Model(vae.module, spec(dtype="float32", transform=Affine((8.0,), (8.0,), -1.0, 1.0)), vae.recipe)
     whole = free.sample(64, seed=3)
     assert whole.std() > 0.1
     assert len(whole.flatten(1).unique(dim=0)) == 64
@@ -357,8 +353,8 @@ def cosine() -> Model:
     """In continuous time, from -9 to 9, of unbounded data: nothing is clamped."""
     settings = ["network.width=8", "sampling.steps=5", "target=v", "label=logsnr", "process.schedule=cosine"]
     settings += ["process.schedule.logsnr_min=-9", "process.schedule.logsnr_max=9"]
-    pairs = {"layout": "vector", "shape": (2,), "channels": (), "shift": (0.0, 0.0), "scale": (1.0, 1.0)}
-    free = spec(low=None, high=None, levels=None, dtype="float32", **pairs)
+    transform = Affine((0.0, 0.0), (1.0, 1.0))
+    free = spec(layout=LAYOUTS["vector"], shape=(2,), channels=(), dtype="float32", transform=transform)
     with torch.random.fork_rng():
         torch.manual_seed(0)
         made = Model.fresh(recipes.read("ddpm", settings), free)

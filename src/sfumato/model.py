@@ -6,7 +6,6 @@ that a table was fitted for (``sfumato tune``). Nothing in it is ever run.
 """
 
 import json
-import math
 import struct
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -38,7 +37,7 @@ from sfumato.sampling.recorded import Recorded
 from sfumato.sampling.tableau import Watch
 from sfumato.world import ALONE, World
 
-FORMAT = 1  # of config.json; raised when an older reader could misread a newer folder
+FORMAT = 2  # of config.json; raised when an older reader could misread a newer folder
 
 _Draw = Callable[[int, int, SeededNoise], Tensor]  # (number of the first, count, noise): samples in model units
 
@@ -119,7 +118,7 @@ class Model:
         lines = [
             f"# {self.recipe.name} on {self.spec.source}",
             "",
-            f"A {kind} of {self.spec.layout} data ({shape}), {self.num_parameters:,} parameters, trained on "
+            f"A {kind} of {self.spec.layout.name} data ({shape}), {self.num_parameters:,} parameters, trained on "
             f"{self.spec.count:,} samples with Sfumato {__version__}.",
             "",
             "```python",
@@ -225,16 +224,13 @@ class Model:
     def beliefs(self) -> Denoiser:
         """The denoiser that sampling calls: x_0 clamped to the data's range where the data is bounded.
 
-        Elsewhere x_0 is kept within ``sqrt(D E[x^2]) + 2 diameter`` of the origin (``denoisers.NormBounded``). No
-        training sample, and no mean of any, lies beyond: the mean's norm is at most the root of D second moments, and the
-        diameter of the contract is at least half of the true one.
+        Elsewhere x_0 is kept within ``spec.radius`` of the origin (``denoisers.NormBounded``).
         """
-        if self.spec.low is None or self.spec.high is None:
-            radius = math.sqrt(math.prod(self.spec.shape) * self.spec.second_moment) + 2 * self.spec.diameter
+        bounds = self.spec.model_bounds()
+        if bounds is None:
+            radius = self.spec.radius
             return NormBounded(self.denoiser, radius) if radius > 0 else self.denoiser
-        # Bounded data has one shift and one scale, so any value of a sample tells where the ends are.
-        ends = (self.spec.low, self.spec.high)
-        low, high = (float(self.spec.encode(torch.full(self.spec.shape, end)).amin()) for end in ends)
+        low, high = (end.to(self.device) for end in bounds)
         return Clamped(self.denoiser, low, high)
 
     def sample(

@@ -8,7 +8,7 @@ from PIL import Image
 
 from sfumato import Model, recipes
 from sfumato.cli.main import main
-from sfumato.data import DataSpec
+from sfumato.data import LAYOUTS, Affine, DataSpec
 from sfumato.model import write_fitted
 from sfumato.sampling import certification
 from sfumato.sampling.methods import METHODS
@@ -30,17 +30,18 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("trained") / "r"
     recipe = recipes.read("ddpm", ["network.kind=mlp", "network.width=16", "network.depth=1"])
     spec = DataSpec(
-        **{"layout": "vector", "shape": (2,), "dtype": "float32", "low": -1.0, "high": 1.0, "levels": None},
-        **{
-            "channels": (),
-            "shift": (0.0,),
-            "scale": (1.0,),
-            "second_moment": 1.0,
-            "diameter": 4.0,
-            "class_names": (),
-            "class_counts": (),
-        },
-        **{"count": 10, "fingerprint": "0" * 64, "source": "x"},
+        layout=LAYOUTS["vector"],
+        shape=(2,),
+        dtype="float32",
+        transform=Affine((0.0,), (1.0,), -1.0, 1.0),
+        channels=(),
+        second_moment=1.0,
+        diameter=4.0,
+        class_names=(),
+        class_counts=(),
+        count=10,
+        fingerprint="0" * 64,
+        source="x",
     )
     model, generator = Model.fresh(recipe, spec), torch.Generator().manual_seed(0)
     for p in model.denoiser.network.parameters():  # fresh networks output zero, which no sampler gets wrong

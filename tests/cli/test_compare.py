@@ -4,6 +4,7 @@ import json
 import signal
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from sfumato import report
 from sfumato.cli.compare import DEFAULT, _recipes
 from sfumato.cli.compared import verdicts
 from sfumato.cli.main import main
+from sfumato.data import LAYOUTS
 from sfumato.evaluation import comparison, gallery
 from sfumato.evaluation.comparison import paired
 from sfumato.recipes.network import AutoNetwork
@@ -28,7 +30,10 @@ MOONS = ["compare", "moons", *TINY, "data.count=200", "--steps", "3", "-n", "6"]
 def small() -> Iterator[None]:
     """Few samples and few frames: the numbers mean nothing here, and the pages need not be long in the making."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(comparison, "SAMPLES", {"image": 40, "signal": 40, "vector": 100})
+        layouts = {name: replace(layout, compared_samples=100) for name, layout in LAYOUTS.items()}
+        layouts["image"] = replace(layouts["image"], compared_samples=40)
+        patch.setattr("sfumato.data.assemble.LAYOUTS", layouts)
+        patch.setattr("sfumato.data.spec.LAYOUTS", layouts)
         patch.setattr(gallery, "FRAMES", 2)
         yield
 

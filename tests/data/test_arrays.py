@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from sfumato.data import DataOptions, Dataset, load
+from sfumato.data import Affine, DataOptions, Dataset, load
 from sfumato.errors import InputError
 
 RNG = np.random.default_rng(0)
@@ -57,14 +57,14 @@ def test_the_rank_gives_the_layout(
 ) -> None:
     values = RNG.normal(size=shape).astype(np.float32)
     data = read(values, tmp_path, layout=asked)
-    assert data.spec.layout == layout
+    assert data.spec.layout.name == layout
     assert data.values.shape == read_as
     assert data.spec.shape == read_as[1:]
     moved = {(9, 5, 4): (0, 2, 1), (9, 5, 1): (0, 2, 1), (9, 7, 6): (0, 2, 1), (9, 5, 6, 3): (0, 3, 1, 2)}
     order = moved.get(shape, range(len(shape))) if layout != "vector" else range(len(shape))
     np.testing.assert_array_equal(data.values.numpy().ravel(), values.transpose(*order).ravel())
     assert f"the array of shape {shape} is read as {layout}s of shape {read_as[1:]}" in data.notes[0]
-    assert ("reads it otherwise" in data.notes[0]) == (asked == "auto" and len(shape) in {2, 3, 4})
+    assert ("reads it differently" in data.notes[0]) == (asked == "auto" and len(shape) in {2, 3, 4})
 
 
 @pytest.mark.parametrize(("shape", "layout"), [((9,), "signal"), ((9, 5), "image"), ((9, 2, 3, 4), "signal")])
@@ -84,11 +84,11 @@ def test_any_type_of_number_is_read_exactly(dtype: str, tmp_path: Path) -> None:
     real = values.dtype.kind == "f"
     assert data.spec.dtype == ("float32" if real else values.dtype.name)
     assert (data.values.dtype == torch.float32) == real
-    assert data.spec.low is None
-    assert any(note.startswith("integers are taken for continuous values") for note in data.notes) == (not real)
+    assert data.spec.transform.low is None
+    assert any(note.startswith("integers are read as continuous values") for note in data.notes) == (not real)
     table = values.astype(np.float64)
-    np.testing.assert_allclose(data.spec.shift, table.mean(0), rtol=1e-12)
-    np.testing.assert_allclose(data.spec.scale, table.std(0), rtol=1e-12)
+    np.testing.assert_allclose(data.spec.transform.shift, table.mean(0), rtol=1e-12)
+    np.testing.assert_allclose(data.spec.transform.scale, table.std(0), rtol=1e-12)
     # float32 rounds thrice on the way, of values below 100.
     back = data.spec.to_array(data.spec.encode(data.values))
     assert back.dtype == data.spec.dtype
@@ -101,27 +101,27 @@ def test_the_order_of_storage_does_not_matter(tmp_path: Path) -> None:
     assert torch.equal(plain.values, fortran.values)
     # Sums run in another order, so the last digits of the scaling may differ; the data may not.
     assert plain.spec.fingerprint == fortran.spec.fingerprint
-    np.testing.assert_allclose(plain.spec.scale, fortran.spec.scale, rtol=1e-12)
+    np.testing.assert_allclose(plain.spec.transform.scale, fortran.spec.transform.scale, rtol=1e-12)
 
 
 @pytest.mark.parametrize(("dtype", "top"), [("uint8", 255), ("uint16", 65535)])
 def test_whole_numbers_of_images_are_bounded_by_their_type(dtype: str, top: int, tmp_path: Path) -> None:
     values = RNG.integers(0, top, (5, 6, 7, 3)).astype(dtype)
     spec = read(values, tmp_path).spec
-    assert (spec.low, spec.high, spec.levels) == (0.0, float(top), top + 1)
+    assert (spec.transform.low, spec.transform.high, spec.transform.levels) == (0.0, float(top), top + 1)
     assert spec.channels == ("red", "green", "blue")
     in_model_units = values.astype(np.float64) * 2 / top - 1
     assert spec.second_moment == pytest.approx((in_model_units**2).mean(), rel=1e-12)
     assert read(values[..., :1], tmp_path).spec.channels == ("gray",)
     assert read(values[..., :2], tmp_path).spec.channels == ()
-    assert read(values, tmp_path, layout="vector").spec.low is None
-    assert read(values.astype(np.int32), tmp_path).spec.low is None
+    assert read(values, tmp_path, layout="vector").spec.transform.low is None
+    assert read(values.astype(np.int32), tmp_path).spec.transform.low is None
 
 
 def test_booleans_have_two_levels_in_any_layout(tmp_path: Path) -> None:
     values = RNG.random((20, 3)) < 0.5
     data = read(values, tmp_path)
-    assert (data.spec.low, data.spec.high, data.spec.levels, data.spec.dtype) == (0.0, 1.0, 2, "bool")
+    assert (data.spec.transform, data.spec.dtype) == (Affine((0.5,), (0.5,), 0.0, 1.0, 2), "bool")
     np.testing.assert_array_equal(data.spec.to_array(data.spec.encode(data.values)), values)
 
 
@@ -132,7 +132,7 @@ def test_nan_and_infinity_are_counted(tmp_path: Path) -> None:
     np.save(tmp_path / "a.npy", values)
     assert refused(tmp_path / "a.npy") == (
         f"data: 3 values in 2 of 6 samples in '{tmp_path / 'a.npy'}' are NaN or infinite (the first is nan in "
-        "sample 2, counted from 0); remove those samples or fill the gaps, and save it again"
+        "sample 2, counted from 0); remove those samples or fill the gaps, and save the array again"
     )
 
 
@@ -153,11 +153,11 @@ def test_an_array_without_samples_is_refused(shape: tuple[int, ...], tmp_path: P
 @pytest.mark.parametrize(
     ("values", "complaint"),
     [
-        (np.ones((3, 2), dtype=complex), "is complex; save real and imaginary part as two channels"),
-        (np.array([["a", "b"]]), "is of type <U1; save an array of real numbers"),
-        (np.array([b"ab"]), r"is of type |S2"),
-        (np.zeros(3, dtype=[("x", float)]), "is of type "),
-        (np.array(["2020-01-01"], dtype="datetime64[D]"), "is of type datetime64[D]"),
+        (np.ones((3, 2), dtype=complex), "is complex; save the real and imaginary parts as two channels"),
+        (np.array([["a", "b"]]), "has type <U1; save an array of real numbers"),
+        (np.array([b"ab"]), r"has type |S2"),
+        (np.zeros(3, dtype=[("x", float)]), "has type "),
+        (np.array(["2020-01-01"], dtype="datetime64[D]"), "has type datetime64[D]"),
     ],
 )
 def test_what_is_not_a_number_is_refused(values: np.ndarray, complaint: str, tmp_path: Path) -> None:
@@ -184,7 +184,7 @@ def test_no_pickle_is_ever_read(tmp_path: Path) -> None:
     np.savez(tmp_path / "a.npz", x=values, y=values)
     (tmp_path / "p.npy").write_bytes(pickle.dumps(Trap(trace)))
     (tmp_path / "p.npz").write_bytes(pickle.dumps(Trap(trace)))
-    complaint = "holds Python objects, and no pickle is ever read; save an array of numbers"
+    complaint = "holds Python objects, and pickles are never read; save an array of numbers"
     assert complaint in refused(tmp_path / "a.npy")
     assert complaint in refused(tmp_path / "a.npz", key="x")
     assert "cannot be read" in refused(tmp_path / "p.npy")
@@ -278,7 +278,7 @@ def test_an_unclear_archive_is_listed(tmp_path: Path) -> None:
     np.savez(tmp_path / "a.npz", train=np.ones((5, 7), np.uint8), test=np.ones((2, 7)))
     listed = "train uint8 (5, 7), test float64 (2, 7)"
     message = refused(tmp_path / "a.npz")
-    assert message.endswith(f"does not tell which array holds the samples; set data.key to one of: {listed}")
+    assert message.endswith(f"has several arrays that could be the samples, or none; set data.key to one of: {listed}")
     assert refused(tmp_path / "a.npz", key="trian").endswith(f"has no array 'trian'; it has {listed}")
     assert refused(tmp_path / "a.npz", key="train", labels="z").endswith(f"has no array 'z'; it has {listed}")
     with zipfile.ZipFile(tmp_path / "b.npz", "w") as archive:
@@ -307,7 +307,7 @@ def test_labels_are_classes_by_name(
         assert data.labels.tolist() == indices
         assert data.spec.class_names == names
         assert data.spec.class_counts == tuple(np.bincount(indices).tolist())
-        assert (f"labels are taken from the array '{key}'" in data.notes) == (option is None)
+        assert (f"labels come from the array '{key}'" in data.notes) == (option is None)
 
 
 @pytest.mark.parametrize(
@@ -332,14 +332,14 @@ def test_a_different_value_for_each_sample_is_no_class(tmp_path: Path) -> None:
     np.savez(tmp_path / "a.npz", x=np.ones((6, 2)), y=np.arange(6), label=np.array([0, 0, 1, 1, 1, 1]))
     data = load(str(tmp_path / "a.npz"))
     assert data.spec.class_counts == (2, 4)
-    assert "the array 'y' has 6 different values in 6 samples, so it is not taken for labels" in data.notes
+    assert "the array 'y' has 6 different values in 6 samples, so it is not used as labels" in data.notes
     assert len(load(str(tmp_path / "a.npz"), DataOptions(labels="y")).spec.class_names) == 6
 
 
 def test_keys_do_not_apply_to_a_file_of_one_array(tmp_path: Path) -> None:
     np.save(tmp_path / "a.npy", np.ones((3, 2)))
     assert "holds one array without a name; leave them out, or give an .npz" in refused(tmp_path / "a.npy", key="x")
-    assert "is a file of arrays, to which it does not apply" in refused(tmp_path / "a.npy", size=(2, 2))
+    assert "which is a file of arrays; leave it out" in refused(tmp_path / "a.npy", size=(2, 2))
 
 
 def test_the_reader_agrees_with_numpy_on_its_own_archives(tmp_path: Path) -> None:

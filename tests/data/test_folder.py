@@ -8,7 +8,7 @@ import tifffile
 import torch
 from PIL import Image
 
-from sfumato.data import DataOptions, load
+from sfumato.data import Affine, DataOptions, load
 from sfumato.errors import InputError
 
 
@@ -38,13 +38,11 @@ def test_images_are_read_in_the_order_of_their_paths(tmp_path: Path) -> None:
     assert data.values[:, 0, 0, 0].tolist() == [100, 50, 0, 200]
     assert data.labels is None
     spec = data.spec
-    assert (spec.low, spec.high, spec.levels, spec.channels) == (0.0, 255.0, 256, ("gray",))
-    assert (spec.shift, spec.scale, spec.count) == ((127.5,), (127.5,), 4)
+    assert spec.transform == Affine((127.5,), (127.5,), 0.0, 255.0, 256)
+    assert (spec.channels, spec.count) == (("gray",), 4)
     assert spec.source == tmp_path.name
     assert data.skipped == ()
-    assert data.notes == (
-        "read as 4 images of 3x4 pixels (height x width) with 1 channel (gray), uint8, from 0 to 255 in 256 levels",
-    )
+    assert data.notes == ("read as 4 images of 3 x 4 pixels, 1 channel (gray); uint8, from 0 to 255 in 256 levels",)
 
 
 def test_deep_images_keep_every_level(tmp_path: Path) -> None:
@@ -53,7 +51,7 @@ def test_deep_images_keep_every_level(tmp_path: Path) -> None:
         Image.fromarray(image).save(tmp_path / f"{i}.png")
     data = load(str(tmp_path))
     assert data.spec.dtype == "uint16"
-    assert (data.spec.high, data.spec.levels) == (65535.0, 65536)
+    assert (data.spec.transform.high, data.spec.transform.levels) == (65535.0, 65536)
     assert data.values.flatten().tolist() == list(range(65536))
     np.testing.assert_array_equal(data.spec.to_array(data.spec.encode(data.values)), values[:, None])
 
@@ -63,7 +61,7 @@ def test_one_bit_images_have_two_levels(tmp_path: Path) -> None:
     for i, image in enumerate(bits):
         Image.fromarray(image).save(tmp_path / f"{i}.png")
     data = load(str(tmp_path))
-    assert (data.spec.dtype, data.spec.high, data.spec.levels) == ("bool", 1.0, 2)
+    assert (data.spec.dtype, data.spec.transform.high, data.spec.transform.levels) == ("bool", 1.0, 2)
     encoded = data.spec.encode(data.values)
     assert set(encoded.flatten().tolist()) == {-1.0, 1.0}
     np.testing.assert_array_equal(data.spec.to_array(encoded), bits[:, None])
@@ -74,9 +72,9 @@ def test_images_of_floats_are_not_bounded(tmp_path: Path) -> None:
     for i, image in enumerate(values):
         tifffile.imwrite(tmp_path / f"{i}.tif", image)
     spec = load(str(tmp_path)).spec
-    assert (spec.low, spec.high, spec.levels) == (None, None, None)
-    assert spec.shift[0] == pytest.approx(values.astype(np.float64).mean(), rel=1e-12)
-    assert spec.scale[0] == pytest.approx(values.astype(np.float64).std(), rel=1e-12)
+    assert (spec.transform.low, spec.transform.high, spec.transform.levels) == (None, None, None)
+    assert spec.transform.shift[0] == pytest.approx(values.astype(np.float64).mean(), rel=1e-12)
+    assert spec.transform.scale[0] == pytest.approx(values.astype(np.float64).std(), rel=1e-12)
     assert spec.second_moment == pytest.approx(1, rel=1e-12)
     values[2, 1, 1] = np.nan
     tifffile.imwrite(tmp_path / "2.tif", values[2])
@@ -225,13 +223,13 @@ def test_mixed_sizes_name_the_commonest_and_the_mend(tmp_path: Path) -> None:
     (tmp_path / "damaged.png").write_bytes(b"no")
     assert refused(tmp_path) == (
         f"images in '{tmp_path}' have 3 sizes (height x width): 6x8 (3 files, such as 'a0.png') and 8x6 (2 files, such "
-        "as 'b0.png'); set data.size=6x8, or another, to crop and resize them"
+        "as 'b0.png'); set data.size=6x8 or another size to crop and resize them"
     )
     data = load(str(tmp_path), DataOptions(size=(4, 2)))
     assert data.values.shape == (6, 1, 4, 2)
     assert any("in some direction" in note for note in data.notes) is False
     assert (
-        "6 images are smaller than data.size in some direction, and are enlarged"
+        "6 images are smaller than data.size in some direction and are enlarged"
         in load(str(tmp_path), DataOptions(size=(4, 10))).notes
     )
 
@@ -243,7 +241,7 @@ def test_mixed_channels_name_an_example_of_each(tmp_path: Path) -> None:
     for size in (None, (2, 2)):
         assert refused(tmp_path, size=size) == (
             f"images in '{tmp_path}' differ in channels: red+green+blue (3 files, such as 'c0.png') and gray (1 files, "
-            "such as 'a.png'); convert them to one kind, or give one kind a folder"
+            "such as 'a.png'); convert them, or move each kind to its own folder"
         )
 
 
@@ -297,13 +295,13 @@ def test_several_frames_are_told_of(tmp_path: Path) -> None:
     frames[0].save(tmp_path / "a.png", save_all=True, append_images=frames[1:])
     frames[0].save(tmp_path / "b.jpg", format="MPO", save_all=True, append_images=frames[1:], quality=100)
     data = load(str(tmp_path))
-    assert "2 files have several frames or pages, of which the first is read" in data.notes
+    assert "2 files have several frames or pages; only the first is read" in data.notes
     assert (data.values[:, 0] > 195).all()
 
 
 def test_options_of_arrays_do_not_apply(tmp_path: Path) -> None:
     gray(tmp_path / "a.png")
-    assert "is a folder of images, to which it does not apply; leave it out" in refused(tmp_path, key="x")
+    assert ", which is a folder of images; leave it out" in refused(tmp_path, key="x")
     assert refused(tmp_path, labels="y").startswith("data.labels: ")
     message = refused(tmp_path, layout="signal")
     assert "holds images and cannot be read as signals; give image, vector or auto" in message

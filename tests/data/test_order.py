@@ -86,7 +86,7 @@ def test_a_split_is_a_function_of_its_seed_and_grows_with_the_fraction() -> None
 
 
 def test_what_cannot_be_split_or_ordered_is_refused() -> None:
-    with pytest.raises(InputError, match="split: 1 samples cannot be parted in two; give at least 2"):
+    with pytest.raises(InputError, match="split: 1 samples cannot be split in two; give at least 2"):
         split(1, 0.5, 0)
     for fraction in (0.0, 1.0, -0.1):
         with pytest.raises(InputError, match="give a number between 0 and 1"):

@@ -7,7 +7,7 @@ import torch
 from PIL import Image
 from sklearn.datasets import load_digits
 
-from sfumato.data import BUILT_IN, TOYS, DataOptions, load
+from sfumato.data import BUILT_IN, TOYS, Affine, DataOptions, load
 from sfumato.errors import InputError
 
 DATA = Path(__file__).parents[2].parent / "shared" / "data"
@@ -29,8 +29,8 @@ def test_the_digits() -> None:
     np.testing.assert_array_equal(data.values[:, 0].numpy(), bunch.images)
     assert data.labels is not None
     assert data.labels.tolist() == bunch.target.tolist()
-    assert (spec.layout, spec.shape, spec.channels) == ("image", (1, 8, 8), ("gray",))
-    assert (spec.low, spec.high, spec.levels, spec.shift, spec.scale) == (0.0, 16.0, 17, (8.0,), (8.0,))
+    assert (spec.layout.name, spec.shape, spec.channels) == ("image", (1, 8, 8), ("gray",))
+    assert spec.transform == Affine((8.0,), (8.0,), 0.0, 16.0, 17)
     assert spec.class_names == tuple("0123456789")
     assert sum(spec.class_counts) == spec.count == 1797
     assert spec.second_moment == pytest.approx((((bunch.images - 8) / 8) ** 2).mean(), rel=1e-12)
@@ -41,7 +41,7 @@ def test_the_digits() -> None:
 def test_the_digits_as_vectors_keep_their_levels() -> None:
     images, vectors = load("digits"), load("digits", DataOptions(layout="vector"))
     assert torch.equal(vectors.values, images.values.reshape(1797, 64))
-    assert (vectors.spec.levels, vectors.spec.shift, vectors.spec.channels) == (17, (8.0,), ())
+    assert (vectors.spec.transform.levels, vectors.spec.transform.shift, vectors.spec.channels) == (17, (8.0,), ())
 
 
 @pytest.mark.parametrize("name", TOYS)
@@ -49,7 +49,7 @@ def test_toys_are_sources(name: str) -> None:
     data = load(name, DataOptions(count=500, seed=7))
     assert torch.equal(data.values, TOYS[name].sample(500, 7).float())
     spec = data.spec
-    assert (spec.layout, spec.shape, spec.dtype, spec.low) == ("vector", (2,), "float32", None)
+    assert (spec.layout.name, spec.shape, spec.dtype, spec.transform.low) == ("vector", (2,), "float32", None)
     assert data.labels is None
     assert spec.second_moment == pytest.approx(1, rel=1e-12)
     assert len(load(name).values) == 10_000
@@ -68,8 +68,8 @@ def test_a_folder_named_like_a_toy_is_meant_by_its_path(tmp_path: Path, monkeypa
     (tmp_path / "moons").mkdir()
     Image.new("L", (3, 3)).save(tmp_path / "moons" / "a.png")
     monkeypatch.chdir(tmp_path)
-    assert load("moons").spec.layout == "vector"
-    assert load("./moons").spec.layout == "image"
+    assert load("moons").spec.layout.name == "vector"
+    assert load("./moons").spec.layout.name == "image"
     monkeypatch.chdir(tmp_path / "moons")
     assert load(".").spec.source == "moons"  # a name, whatever way it was reached
 
@@ -84,19 +84,19 @@ def test_a_single_image_asks_for_its_folder(tmp_path: Path) -> None:
 def test_pickles_are_refused(name: str, tmp_path: Path) -> None:
     torch.save(torch.ones(3), tmp_path / name)
     message = refused(str(tmp_path / name))
-    assert "is never read; save the array with numpy.save('data.npy', array) and give that" in message
+    assert "is a pickle, which can run any program when opened, so it is not read; save the array with" in message
 
 
 def test_other_files_are_refused(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text("1,2")
-    assert "is of no kind that is read; give a folder of PNG" in refused(str(tmp_path / "a.csv"))
+    assert "is not a supported kind of file; give a folder of PNG" in refused(str(tmp_path / "a.csv"))
 
 
 @pytest.mark.parametrize("options", [{"key": "x"}, {"labels": "y"}, {"size": (4, 4)}])
 def test_options_of_other_sources_do_not_apply_to_built_in_data(options: dict[str, Any]) -> None:
     for source in ("digits", "moons"):
         key = next(iter(options))
-        told = f"data.{key}: '{source}' is built-in data, to which it does not apply; leave it out"
+        told = f"data.{key}: does not apply to '{source}', which is built-in data; leave it out"
         assert refused(source, **options) == told
     assert "holds vectors and cannot be read as images; give vector or auto" in refused("moons", layout="image")
 
@@ -110,7 +110,7 @@ def test_measured_spectra() -> None:
     data = load(str(path))
     with np.load(path) as archive:
         np.testing.assert_array_equal(data.values.numpy(), archive["reflectance"])
-    assert (data.spec.layout, data.spec.shape, data.labels) == ("vector", (36,), None)
+    assert (data.spec.layout.name, data.spec.shape, data.labels) == ("vector", (36,), None)
     assert data.spec.source == "munsell2007_reflectance.npz"
     signals = load(str(path), DataOptions(layout="signal", key="reflectance"))
     assert signals.values.shape == (1485, 1, 36)
@@ -134,7 +134,7 @@ def test_x_rays() -> None:
     data = load(path, DataOptions(key="train_images", labels="train_labels"))
     assert data.spec.shape == (1, 28, 28)
     assert data.spec.class_counts == (1214, 3494)
-    assert (data.spec.levels, data.spec.channels) == (256, ("gray",))
+    assert (data.spec.transform.levels, data.spec.channels) == (256, ("gray",))
 
 
 @needs_data

@@ -5,21 +5,17 @@ import numpy as np
 import pytest
 import torch
 
-from sfumato.data import DataSpec
+from sfumato.data import LAYOUTS, Affine, Axis, DataSpec
 from sfumato.errors import InputError
 
 
 def spec(**changes: Any) -> DataSpec:
     fields: dict[str, Any] = {
-        "layout": "image",
+        "layout": LAYOUTS["image"],
         "shape": (1, 2, 3),
         "dtype": "uint8",
-        "low": 0.0,
-        "high": 255.0,
-        "levels": 256,
+        "transform": Affine((127.5,), (127.5,), 0.0, 255.0, 256),
         "channels": ("gray",),
-        "shift": (127.5,),
-        "scale": (127.5,),
         "second_moment": 0.5,
         "diameter": 4.0,
         "class_names": ("cat", "dog"),
@@ -32,17 +28,8 @@ def spec(**changes: Any) -> DataSpec:
 
 
 def bounded(dtype: str, low: float, high: float, levels: int | None) -> DataSpec:
-    return spec(
-        layout="vector",
-        shape=(1,),
-        dtype=dtype,
-        low=low,
-        high=high,
-        levels=levels,
-        channels=(),
-        shift=((low + high) / 2,),
-        scale=((high - low) / 2,),
-    )
+    transform = Affine(((low + high) / 2,), ((high - low) / 2,), low, high, levels)
+    return spec(layout=LAYOUTS["vector"], shape=(1,), dtype=dtype, transform=transform, channels=())
 
 
 @pytest.mark.parametrize(
@@ -81,24 +68,13 @@ def test_levels_need_not_be_whole_numbers() -> None:
 def test_bounded_data_is_clipped_and_unbounded_data_is_not() -> None:
     beyond = torch.tensor([[-9.0], [9.0]])
     assert bounded("float32", -1.0, 3.0, None).decode(beyond).flatten().tolist() == [-1.0, 3.0]
-    free = spec(
-        layout="vector", shape=(1,), dtype="float32", low=None, high=None, levels=None, channels=(), scale=(2.0,)
-    )
+    free = spec(layout=LAYOUTS["vector"], shape=(1,), dtype="float32", transform=Affine((127.5,), (2.0,)), channels=())
     assert free.decode(beyond).flatten().tolist() == [-18 + 127.5, 18 + 127.5]
 
 
 def test_features_of_a_vector_have_their_own_units() -> None:
-    contract = spec(
-        layout="vector",
-        shape=(3,),
-        dtype="float32",
-        low=None,
-        high=None,
-        levels=None,
-        channels=(),
-        shift=(1.0, -2.0, 1e6),
-        scale=(0.5, 4.0, 10.0),
-    )
+    transform = Affine((1.0, -2.0, 1e6), (0.5, 4.0, 10.0))
+    contract = spec(layout=LAYOUTS["vector"], shape=(3,), dtype="float32", transform=transform, channels=())
     x = torch.tensor([[1.5, -2.0, 1e6], [0.0, 2.0, 1e6 + 20]])
     assert contract.encode(x).tolist() == [[1, 0, 0], [-2, 1, 2]]
     assert torch.equal(contract.decode(contract.encode(x)), x)
@@ -116,10 +92,11 @@ def test_wide_integers_keep_their_digits_on_the_way_to_model_units() -> None:
 
 
 def test_unbounded_integers_are_rounded_and_kept_in_their_type() -> None:
-    contract = spec(low=None, high=None, levels=None, shape=(1, 1, 1), shift=(0.0,), scale=(1.0,), dtype="uint8")
+    free = Affine((0.0,), (1.0,))
+    contract = spec(transform=free, shape=(1, 1, 1), dtype="uint8")
     x = torch.tensor([-7.0, 0.6, 254.6, 300.0]).reshape(4, 1, 1, 1)
     assert contract.to_array(x).flatten().tolist() == [0, 1, 255, 255]
-    long = spec(low=None, high=None, levels=None, shape=(1, 1, 1), shift=(0.0,), scale=(1.0,), dtype="int64")
+    long = spec(transform=free, shape=(1, 1, 1), dtype="int64")
     top = long.to_array(torch.full((1, 1, 1), 1e30)).item()
     assert 2**63 - 2**11 < top < 2**63
 
@@ -133,7 +110,9 @@ def test_integers_do_not_take_nan() -> None:
 
 
 def test_a_batch_of_another_shape_is_refused() -> None:
-    with pytest.raises(InputError, match=r"encode: got shape \(4, 1, 3, 2\), and samples of this data are \(1, 2, 3\)"):
+    with pytest.raises(
+        InputError, match=r"encode: got shape \(4, 1, 3, 2\), but samples of this data have shape \(1, 2, 3\)"
+    ):
         spec().encode(torch.zeros(4, 1, 3, 2))
     with pytest.raises(InputError, match=r"decode: got shape \(3,\)"):
         spec().decode(torch.zeros(3))
@@ -144,17 +123,15 @@ def test_a_batch_of_another_shape_is_refused() -> None:
     [
         spec(),
         spec(class_names=(), class_counts=(), channels=()),
-        spec(layout="signal", channels=(), shape=(2, 9), dtype="float32", low=None, high=None, levels=None),
         spec(
-            layout="vector",
+            layout=LAYOUTS["signal"],
             channels=(),
-            shape=(2,),
-            shift=(0.1, 1 / 3),
-            scale=(1e-9, 7.0),
-            low=None,
-            high=None,
-            levels=None,
+            shape=(2, 3),
+            dtype="float32",
+            transform=Affine((0.0,), (1.0,)),
+            axis=Axis((0.1, 1 / 3, 7.0), "wavelength", "µm"),
         ),
+        spec(layout=LAYOUTS["vector"], channels=(), shape=(2,), transform=Affine((0.1, 1 / 3), (1e-9, 7.0))),
     ],
 )
 def test_the_contract_survives_json(contract: DataSpec) -> None:
@@ -166,35 +143,61 @@ def test_the_contract_survives_json(contract: DataSpec) -> None:
     [
         ("layout", "picture", "'layout' must be one of vector, signal, image, found 'picture'"),
         ("layout", [], "'layout' must be one of vector, signal, image, found \\[\\]"),
-        ("shape", [1, 2], "a image has 3 axes"),
-        ("shape", [1, 2, 0], "a image has 3 axes"),
+        ("shape", [1, 2], "layout image needs a shape of 3 positive whole numbers"),
+        ("shape", [1, 2, 0], "layout image needs a shape of 3 positive whole numbers"),
         ("shape", [1, 2.5, 3], "'shape' must be a list of whole numbers"),
         ("shape", 3, "'shape' must be a list of whole numbers, found 3"),
         ("dtype", "complex64", "dtype must be one of bool, uint8"),
-        ("low", None, "low and high must both be numbers or both be null"),
-        ("low", 255, "low must be below high"),
-        ("high", float("inf"), "low and high must be finite"),
-        ("levels", True, "'levels' must be a whole number or null, found True"),
-        ("levels", 1, "levels must be 2 to"),
         ("channels", ["red", "green"], "channels must be empty or name each"),
-        ("shift", [1.0, 2.0], "shift and scale must have one entry"),
-        ("shift", [], "shift and scale must have one entry"),
-        ("shift", [float("nan")], "shift must be finite"),
-        ("scale", [0.0], "scale must be finite and positive"),
-        ("scale", [-1.0], "scale must be finite and positive"),
         ("second_moment", -1.0, "second_moment must be finite"),
         ("diameter", -0.1, "diameter must be finite"),
         ("diameter", "4", "'diameter' must be a number, found '4'"),
         ("second_moment", "1", "'second_moment' must be a number, found '1'"),
-        ("class_names", ["cat"], "class_names and class_counts must be equally long"),
+        ("class_names", ["cat"], "class_names and class_counts must have the same length"),
         ("class_counts", [3, 5], "class_counts must add up to count"),
         ("count", None, "'count' must be a whole number, found None"),
+        ("transform", None, "'transform' must be an object whose kind is one of affine, found None"),
+        ("transform", {"kind": "warp"}, "'transform' must be an object whose kind is one of affine, found "),
+        ("transform", {"kind": ["affine"]}, "'transform' must be an object whose kind is one of affine, found "),
+        ("axis", 3, "key 'axis' must be a JSON object, found int"),
+        ("axis", {"values": [1.0, 2.0, 3.0], "name": "", "unit": ""}, "axis must be null, or give one position"),
     ],
 )
 def test_a_mistake_in_the_contract_is_named(key: str, value: object, complaint: str) -> None:
     with pytest.raises(InputError, match=rf"^data contract: .*{complaint}") as caught:
         DataSpec.from_dict(spec().to_dict() | {key: value})
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "complaint"),
+    [
+        ("low", None, "low and high must both be numbers or both be null"),
+        ("low", 255, "low must be below high"),
+        ("high", float("inf"), "low and high must be finite"),
+        ("levels", True, "'transform.levels' must be a whole number or null, found True"),
+        ("levels", 1, "levels must be 2 to"),
+        ("shift", [1.0, 2.0], "shift and scale must have one entry"),
+        ("shift", [], "shift and scale must have one entry"),
+        ("shift", [float("nan")], "shift must be finite"),
+        ("scale", [0.0], "scale must be finite and positive"),
+        ("scale", [-1.0], "scale must be finite and positive"),
+        ("bend", 1.0, "unknown keys transform.bend"),
+    ],
+)
+def test_a_mistake_in_the_transform_is_named(key: str, value: object, complaint: str) -> None:
+    data = spec().to_dict()
+    with pytest.raises(InputError, match=rf"^data contract: .*{complaint}") as caught:
+        DataSpec.from_dict(data | {"transform": data["transform"] | {key: value}})
+    assert "\n" not in str(caught.value)
+
+
+def test_as_many_shifts_as_features_belong_to_vectors_only() -> None:
+    pairs = Affine((0.0, 0.0), (1.0, 1.0))
+    with pytest.raises(InputError, match="shift and scale must have one entry, or one for each feature of a vector"):
+        spec(layout=LAYOUTS["vector"], shape=(3,), channels=(), transform=pairs)
+    with pytest.raises(InputError, match="shift and scale must have one entry"):
+        spec(shape=(2, 2, 2), channels=(), transform=pairs)
 
 
 def test_unknown_and_missing_keys_are_named() -> None:
@@ -207,5 +210,40 @@ def test_unknown_and_missing_keys_are_named() -> None:
 
 
 def test_levels_without_bounds_are_refused() -> None:
+    data = spec().to_dict()
     with pytest.raises(InputError, match="levels needs low and high"):
-        DataSpec.from_dict(spec().to_dict() | {"low": None, "high": None})
+        DataSpec.from_dict(data | {"transform": data["transform"] | {"low": None, "high": None}})
+
+
+@pytest.mark.parametrize(
+    ("values", "complaint"),
+    [
+        (torch.zeros(4, 1, 3, 2), "mine: its samples have shape 1 x 3 x 2, but the model was trained on 1 x 2 x 3"),
+        (torch.full((1, 1, 2, 3), torch.nan), "mine: some values are NaN or infinite"),
+        (torch.full((1, 1, 2, 3), 256), "mine: values from 256 to 256, but the model was trained on 0 to 255"),
+        (torch.full((1, 1, 2, 3), -1), "mine: values from -1 to -1, but the model was trained on 0 to 255"),
+        (torch.full((1, 1, 2, 3), 3.5), "mine: values such as 3.5 lie between the 256 levels from 0 to 255"),
+    ],
+)
+def test_data_that_a_model_was_not_trained_on_is_refused(values: torch.Tensor, complaint: str) -> None:
+    with pytest.raises(InputError, match=f"^{complaint}") as caught:
+        spec().check(values, "mine")
+    assert "\n" not in str(caught.value)
+    spec().check(torch.arange(6).reshape(1, 1, 2, 3), "mine")
+
+
+def test_a_radius_holds_all_samples_of_any_data() -> None:
+    points = np.random.default_rng(0).standard_normal((50, 3)) ** 3
+    centre, spread = points.mean(0), points.std(0)
+    scaled = torch.from_numpy((points - centre) / spread)
+    contract = spec(
+        layout=LAYOUTS["vector"],
+        shape=(3,),
+        channels=(),
+        dtype="float32",
+        transform=Affine(tuple(centre), tuple(spread)),
+        second_moment=float(scaled.square().mean()),
+        diameter=float(torch.cdist(scaled, scaled).max()) / 2,  # as small as the contract allows
+    )
+    torch.testing.assert_close(contract.encode(torch.from_numpy(points)), scaled)
+    assert contract.radius >= scaled.norm(dim=1).max()

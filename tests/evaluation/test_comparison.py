@@ -2,6 +2,7 @@
 
 import json
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -18,7 +19,9 @@ SMALL = ["network.kind=mlp", "network.width=8", "network.depth=1", "sampling.ste
 
 @pytest.fixture(autouse=True)
 def few(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(comparison, "SAMPLES", {"image": 40, "signal": 40, "vector": 100})
+    layouts = {name: replace(layout, compared_samples=100) for name, layout in data.LAYOUTS.items()}
+    layouts["image"] = replace(layouts["image"], compared_samples=40)
+    monkeypatch.setattr("sfumato.data.assemble.LAYOUTS", layouts)
 
 
 def model(recipe: str, dataset: data.Dataset, *settings: str) -> Model:

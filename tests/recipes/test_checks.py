@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from sfumato import core, data, objectives, recipes
-from sfumato.data import DataSpec
+from sfumato.data import LAYOUTS, Affine, DataSpec
 from sfumato.errors import InputError
 from sfumato.objectives import weights
 from sfumato.recipes import Recipe
@@ -16,15 +16,11 @@ from sfumato.recipes import Recipe
 
 def spec(**changes: Any) -> DataSpec:
     fields: dict[str, Any] = {
-        "layout": "image",
+        "layout": LAYOUTS["image"],
         "shape": (1, 8, 8),
         "dtype": "float32",
-        "low": None,
-        "high": None,
-        "levels": None,
+        "transform": Affine((0.0,), (1.0,)),
         "channels": (),
-        "shift": (0.0,),
-        "scale": (1.0,),
         "second_moment": 0.49,
         "diameter": 12.3456,
         "class_names": (),
@@ -36,7 +32,7 @@ def spec(**changes: Any) -> DataSpec:
     return DataSpec(**(fields | changes))
 
 
-VECTOR = spec(layout="vector", shape=(2,), shift=(0.0, 0.0), scale=(1.0, 1.0))
+VECTOR = spec(layout=LAYOUTS["vector"], shape=(2,), transform=Affine((0.0, 0.0), (1.0, 1.0)))
 
 
 def loss(name: str, *overrides: str, of: DataSpec | None = None) -> Any:
@@ -182,7 +178,7 @@ def test_edms_sigma_data_is_the_datas_own_everywhere() -> None:
 
 @pytest.mark.parametrize(
     ("of", "kept", "batch"),
-    [(spec(), 0.12, 64), (VECTOR, 0.0, 256), (spec(layout="signal", shape=(2, 64)), 0.0, 64)],
+    [(spec(), 0.12, 64), (VECTOR, 0.0, 256), (spec(layout=LAYOUTS["signal"], shape=(2, 64)), 0.0, 64)],
 )
 def test_images_alone_are_augmented_and_vectors_come_in_larger_batches(of: DataSpec, kept: float, batch: int) -> None:
     recipe = recipes.read("edm")
@@ -258,7 +254,7 @@ def test_pairs_are_dealt_out_where_the_recipe_says() -> None:
 
 
 def test_a_clock_from_data_is_entered_where_data_begins_to_show() -> None:
-    grid = replace(spec(), dtype="uint8", low=-1.0, high=1.0, levels=256)
+    grid = replace(spec(), dtype="uint8", transform=Affine((0.0,), (1.0,), -1.0, 1.0, 256))
     first = loss("vp-sde", of=grid).times.first
     process = recipes.read("vp-sde").build_process()
     assert float(process.level(first).ratio) == pytest.approx(2 / 255 / 12, rel=1e-6)

@@ -71,9 +71,11 @@ def test_a_diffusion_model_is_not_made_a_hierarchy_in_passing() -> None:
 def test_widths_come_from_the_data(
     digits: data.DataSpec, shape: tuple[int, ...], settings: list[str], widths: list[int]
 ) -> None:
-    layout = "vector" if len(shape) == 1 else "image"
-    eights = (8.0,) * (shape[0] if layout == "vector" else 1)
-    spec = replace(digits, layout=layout, shape=shape, channels=(), shift=eights, scale=eights)
+    vector = len(shape) == 1
+    eights = (8.0,) * (shape[0] if vector else 1)
+    transform = data.Affine(eights, eights, 0.0, 16.0, 17)
+    layout = data.LAYOUTS["vector" if vector else "image"]
+    spec = replace(digits, layout=layout, shape=shape, channels=(), transform=transform)
     recipe = recipes.read("mhvae", settings).resolved(spec)
     assert recipe.hierarchy is not None
     assert recipe.hierarchy.widths == widths

@@ -160,18 +160,14 @@ def test_a_missing_file_is_named() -> None:
 
 
 def _spec(layout: str, shape: tuple[int, ...]) -> object:
-    from sfumato.data import DataSpec
+    from sfumato.data import LAYOUTS, Affine, DataSpec
 
     return DataSpec(
-        layout=layout,  # type: ignore[arg-type]
+        layout=LAYOUTS[layout],
         shape=shape,
         dtype="float32",
-        low=None,
-        high=None,
-        levels=None,
+        transform=Affine((0.0,), (1.0,)),
         channels=(),
-        shift=(0.0,),
-        scale=(1.0,),
         second_moment=1.0,
         diameter=4.0,
         class_names=(),

@@ -7,20 +7,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from sfumato.data.spec import DataSpec
+from sfumato.data import LAYOUTS, Affine, DataSpec
 from sfumato.recipes import Recipe, override
 
 SPECS = {
     "image": DataSpec(
-        layout="image",
+        layout=LAYOUTS["image"],
         shape=(1, 4, 6),
         dtype="uint8",
-        low=0.0,
-        high=16.0,
-        levels=17,
+        transform=Affine((8.0,), (8.0,), 0.0, 16.0, 17),
         channels=("gray",),
-        shift=(8.0,),
-        scale=(8.0,),
         second_moment=0.6,
         diameter=4.0,
         class_names=("zero", "one"),
@@ -30,29 +26,26 @@ SPECS = {
         source="tiny digits",
     ),
 }
-SPECS["signal"] = replace(SPECS["image"], layout="signal", shape=(2, 12), channels=("left", "right"))
+SPECS["signal"] = replace(SPECS["image"], layout=LAYOUTS["signal"], shape=(2, 12), channels=("left", "right"))
 SPECS["plane"] = replace(
     SPECS["image"],
-    layout="vector",
+    layout=LAYOUTS["vector"],
     shape=(2,),
     dtype="float32",
-    low=None,
-    high=None,
-    levels=None,
+    transform=Affine((1.0, -1.0), (2.0, 3.0)),
     channels=(),
-    shift=(1.0, -1.0),
-    scale=(2.0, 3.0),
 )
-SPECS["line"] = replace(SPECS["plane"], shape=(1,), shift=(1.0,), scale=(2.0,))
-SPECS["table"] = replace(SPECS["plane"], shape=(5,), shift=(0.0,) * 5, scale=(1.0, 2.0, 3.0, 4.0, 5.0))
+SPECS["line"] = replace(SPECS["plane"], shape=(1,), transform=Affine((1.0,), (2.0,)))
+SPECS["table"] = replace(SPECS["plane"], shape=(5,), transform=Affine((0.0,) * 5, (1.0, 2.0, 3.0, 4.0, 5.0)))
 
 
 def values(spec, n, seed=0):
     """``n`` samples in data units: standard normal in model units, within the bounds if there are any."""
     drawn = np.random.default_rng(seed).standard_normal((n, *spec.shape))
-    if spec.layout == "vector":
-        return (drawn * spec.scale + spec.shift).astype(np.float32)
-    return np.clip(np.round(drawn * spec.scale[0] + spec.shift[0]), spec.low, spec.high).astype(np.float32)
+    shift, scale = np.array(spec.transform.shift), np.array(spec.transform.scale)
+    if spec.bounds is None:
+        return (drawn * scale + shift).astype(np.float32)
+    return np.clip(np.round(drawn * scale + shift), *spec.bounds).astype(np.float32)
 
 
 def metrics(steps=6):
@@ -92,7 +85,7 @@ def write_run(folder: Path, spec, *, overrides=(), rows=None, arrays=None, resul
     """A complete run of ``spec`` in ``folder``; a part that is given as an empty value is not written."""
     folder.mkdir(parents=True, exist_ok=True)
     recipe = override(Recipe(), overrides).resolved(spec)
-    config = {"format": 1, "sfumato": "0.1.0", "recipe": recipe.model_dump(mode="json"), "data": spec.to_dict()}
+    config = {"format": 2, "sfumato": "0.1.0", "recipe": recipe.model_dump(mode="json"), "data": spec.to_dict()}
     (folder / "config.json").write_text(json.dumps({**config, "parameters": 12345}))
     rows = metrics() if rows is None else rows
     if rows:

@@ -5,12 +5,14 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from sfumato.data import Affine
 from sfumato.errors import InputError
 from sfumato.report.images import GAP, arrange, grid, window
 
 from .conftest import SPECS
 
 GRAY = SPECS["image"]  # 4 x 6, values 0 to 16
+BYTES, FREE = Affine((8.0,), (8.0,), 0.0, 255.0, 256), Affine((8.0,), (8.0,))
 
 
 def image_spec(channels=("gray",), shape=(2, 3), **changes):
@@ -48,21 +50,21 @@ def test_every_pixel_of_a_gray_grid(columns, scale):
 
 def test_every_pixel_of_a_colour_grid():
     values = np.random.default_rng(1).integers(0, 256, (4, 3, 2, 3))
-    picture = grid(values, image_spec(("red", "green", "blue"), low=0.0, high=255.0, levels=256), 3, 2)
+    picture = grid(values, image_spec(("red", "green", "blue"), transform=BYTES), 3, 2)
     assert picture.mode == "RGB"
     check_grid(values, 3, 2, 0, 255, np.asarray(picture))
 
 
 def test_bytes_pass_unchanged():
     values = np.arange(256, dtype=np.uint8).reshape(1, 1, 16, 16)
-    picture = grid(values, image_spec(shape=(16, 16), low=0.0, high=255.0, levels=256), scale=1)
+    picture = grid(values, image_spec(shape=(16, 16), transform=BYTES), scale=1)
     assert np.array_equal(np.asarray(picture), values[0, 0])
 
 
 @pytest.mark.parametrize(("high", "values"), [(65535.0, [0, 257, 32768, 65535]), (4095.0, [0, 16, 2048, 4095])])
 def test_deep_images_are_windowed_to_their_range(high, values):
     """16-bit data over the whole range, and 12-bit data kept in 16: white is the range's end, not the type's."""
-    spec = image_spec(shape=(1, 4), dtype="uint16", low=0.0, high=high, levels=None)
+    spec = image_spec(shape=(1, 4), dtype="uint16", transform=Affine((8.0,), (8.0,), 0.0, high))
     drawn = np.asarray(grid(np.array(values, np.uint16).reshape(1, 1, 1, 4), spec, scale=1))
     assert drawn.tolist() == [[expected_byte(v, 0, high) for v in values]]
     assert (drawn[0, 0], drawn[0, -1]) == (0, 255)
@@ -74,7 +76,7 @@ def test_values_beyond_a_bounded_range_are_clipped():
 
 
 def test_the_window_of_unbounded_data_is_that_of_the_set_and_ignores_outliers():
-    spec = image_spec(shape=(10, 10), low=None, high=None, levels=None)
+    spec = image_spec(shape=(10, 10), transform=FREE)
     values = np.random.default_rng(2).uniform(-3, 5, (30, 1, 10, 10))
     values[0, 0, 0, 0], values[1, 0, 0, 0], values[2, 0, 0, 0] = 1e6, np.nan, np.inf
     low, high = window(values, spec)
@@ -89,7 +91,7 @@ def test_the_window_of_unbounded_data_is_that_of_the_set_and_ignores_outliers():
 
 
 def test_the_window_can_be_that_of_other_data():
-    spec = image_spec(shape=(1, 2), low=None, high=None, levels=None)
+    spec = image_spec(shape=(1, 2), transform=FREE)
     values = np.array([0.0, 5.0]).reshape(1, 1, 1, 2)
     low, high = window(np.array([0.0, 10.0]).reshape(1, 1, 1, 2), spec)
     drawn = np.asarray(grid(values, spec, scale=1, window_of=values * 2))
@@ -98,13 +100,13 @@ def test_the_window_can_be_that_of_other_data():
 
 @pytest.mark.parametrize("values", [np.full((2, 1, 2, 3), 7.0), np.full((2, 1, 2, 3), np.nan)])
 def test_a_set_without_spread_has_a_window(values):
-    low, high = window(values, image_spec(low=None, high=None, levels=None))
+    low, high = window(values, image_spec(transform=FREE))
     assert high - low == 1
     assert (low + high) / 2 == (7 if np.isfinite(values).all() else 0)
 
 
 def test_alpha_is_composited_on_a_checker():
-    spec = image_spec(("red", "green", "blue", "alpha"), (8, 16), low=0.0, high=255.0, levels=256)
+    spec = image_spec(("red", "green", "blue", "alpha"), (8, 16), transform=BYTES)
     values = np.full((1, 4, 8, 16), 100.0)
     values[:, 3] = 255
     assert np.all(np.asarray(grid(values, spec, scale=1)) == 100)

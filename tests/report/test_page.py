@@ -132,7 +132,7 @@ def test_every_image_says_what_it_is(report):
 
 def test_the_facts(report):
     spec, _, page = report
-    noun = "images" if spec.layout == "image" else "samples"
+    noun = "images" if spec is SPECS["image"] else "samples"
     for fact in (
         f"{noun} seen 7,680",
         "steps 60",

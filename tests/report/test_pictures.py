@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from sfumato.data import Affine
 from sfumato.errors import InputError
 from sfumato.report import grid, movie, picture, plot
 from sfumato.report.pictures import animate
@@ -86,7 +87,7 @@ def test_a_movie_of_images_has_the_frames_and_loops(tmp_path, ending):
 
 def test_a_movie_of_unbounded_images_has_one_window(tmp_path):
     """A value that does not change keeps its gray while everything around it does."""
-    spec = replace(SPECS["image"], low=None, high=None, levels=None)
+    spec = replace(SPECS["image"], transform=Affine((8.0,), (8.0,)))
     frames = np.random.default_rng(0).standard_normal((4, 2, 1, 4, 6)) * np.array([9, 5, 3, 1]).reshape(4, 1, 1, 1, 1)
     frames[:, 0, 0, 2, 3] = 0.4
     _, drawn, _ = frames_of(movie(frames, spec, tmp_path / "a.webp"))

@@ -81,8 +81,8 @@ def edited(folder, **changes):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"format": 2}, r"config\.json: format 2 is not 1"),
-        ({"format": None}, "format None is not 1"),
+        ({"format": 1}, r"config\.json: format 1 is not 2"),
+        ({"format": None}, "format None is not 2"),
         ({"recipe": None}, "no 'recipe' section"),
         ({"data": [1]}, "no 'data' section"),
         ({"data": {"layout": "image"}}, "data contract: missing keys"),

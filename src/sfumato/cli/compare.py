@@ -144,7 +144,7 @@ def _compare(
     record = {
         "source": dataset.spec.source,
         "data": {
-            "samples": len(dataset.values),
+            "samples": len(dataset),
             "train": len(yardstick.train),
             "held_out": len(yardstick.held_out),
             "fingerprint": dataset.spec.fingerprint,
@@ -154,7 +154,7 @@ def _compare(
         "seed": yardstick.seed,
         "scored": len(yardstick.rows),
         "scored_samples": yardstick.rows.tolist(),
-        "density": dataset.spec.levels is None,
+        "density": dataset.spec.continuous,
         "recipes": list(found.values()),
         "standings": standings(found),
         **_circumstances(threads),

@@ -155,9 +155,9 @@ def run(args: argparse.Namespace) -> int:
         "run": str(args.run_folder),
         "data": what,
         "samples": len(x_0),
-        "unit": "" if len(spec.scale) == 1 else " (standardised)",
-        "deviation": float(values.double().std() if len(spec.scale) == 1 else 1.0),
-        "density": spec.levels is None,
+        "unit": "" if spec.unit_scale else " (standardised)",
+        "deviation": float(values.double().std() if spec.unit_scale else 1.0),
+        "density": spec.continuous,
         "bound": {
             **_both(bound.estimate),
             "terms": {name: _both(term) for name, term in bound.terms.items()},
@@ -200,7 +200,7 @@ def _check_use(args: argparse.Namespace, model: "Model") -> None:
             "a hierarchical VAE has neither noise levels to visit nor a flow to follow",
         ),
         (args.no_flow, flow, "it is the flow's, which --no-flow leaves out"),
-        (model.spec.levels is None, filling, "this data is continuous and has no cells to fill"),
+        (model.spec.continuous, filling, "this data is continuous and has no cells to fill"),
     ]
     for holds, settings, why in rules:
         given = [name for name, value in settings.items() if value is not None]
@@ -214,7 +214,7 @@ def _curve(model: "Model", bound: "Bound") -> dict[str, list[float]] | None:
 
     if model.recipe.hierarchy is not None:
         return None
-    scale = model.spec.scale[0] if len(model.spec.scale) == 1 else 1.0
+    scale = model.spec.unit_scale or 1.0
     curve = rate_distortion(bound)
     return {
         "logsnr": curve.logsnr.tolist(),
@@ -245,7 +245,7 @@ def _settings(args: argparse.Namespace, model: "Model") -> "Settings":
     return Settings(
         evaluations=args.evaluations,
         steps=args.steps,
-        variance=1.0 if (args.variance or ("beta" if model.spec.levels is None else "")) == "beta" else 0.0,
+        variance=1.0 if (args.variance or ("beta" if model.spec.continuous else "")) == "beta" else 0.0,
         tolerance=args.tolerance or 1e-4,
         probes=None if exact else args.probes or 2,
         draws=args.draws or 1,

@@ -85,7 +85,7 @@ def untrained(recipe: "Recipe", dataset: "Dataset") -> "Model":
 
 
 def _refuse(model: "Model", dataset: "Dataset", source: str) -> None:
-    if len(dataset.values) < 2:
+    if len(dataset) < 2:
         raise InputError(f"{source}: holds 1 sample; give at least 2, one to train on and one to hold out")
     if model.recipe.hierarchy is not None:
         return
@@ -140,7 +140,7 @@ def like(source: str, model: "Model", out: Output) -> "Dataset":
     options = model.recipe.data.options()
     path = Path(source).expanduser()
     options = data.DataOptions(
-        layout="auto" if path.is_dir() or source in data.BUILT_IN else model.spec.layout,
+        layout="auto" if path.is_dir() or source in data.BUILT_IN else model.spec.layout.name,
         size=options.size if path.is_dir() else None,
         key=options.key if path.suffix.lower() == ".npz" else None,
         unreadable=options.unreadable,

@@ -3,8 +3,11 @@
 from .augment import AUGMENTATION_LABELS as AUGMENTATION_LABELS
 from .augment import AUGMENTATION_NUMBERS as AUGMENTATION_NUMBERS
 from .augment import augment as augment
+from .axis import Axis as Axis
 from .dataset import DataOptions as DataOptions
 from .dataset import Dataset as Dataset
+from .layouts import LAYOUTS as LAYOUTS
+from .layouts import Layout as Layout
 from .order import Order as Order
 from .order import split as split
 from .samples import Samples as Samples
@@ -14,3 +17,5 @@ from .sources import load as load
 from .spec import DataSpec as DataSpec
 from .toys import TOYS as TOYS
 from .toys import Toy as Toy
+from .transform import Affine as Affine
+from .transform import Transform as Transform

@@ -1,4 +1,4 @@
-"""The samples and labels in .npy and .npz files, read without pickle and without trust in what a header claims."""
+"""Samples and labels in .npy and .npz files, read without pickle and without trusting what a header claims."""
 
 import math
 import zipfile
@@ -18,7 +18,7 @@ from .dataset import DataOptions, reason, shown
 
 _KEYS = ("x", "X", "data", "images", "samples", "arr_0")
 _LABEL_KEYS = ("y", "labels", "label", "target")
-_DEFLATE = 1040  # no byte of a deflated file stands for more than this many
+_DEFLATE = 1040  # most bytes that one byte of a deflated file can stand for
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class _Member:
 
 @dataclass(frozen=True, eq=False)
 class Labels:
-    """Classes: an index for each sample, the names, and what there is to say of where they came from."""
+    """Classes: an index per sample, the names, and notes on where they come from."""
 
     indices: Int64[np.ndarray, "n"] | None = None
     names: tuple[str, ...] = ()
@@ -47,12 +47,22 @@ class Labels:
 NO_LABELS = Labels()
 
 
-def read_archive(path: Path, options: DataOptions) -> tuple[np.ndarray, Labels, np.ndarray | None]:
-    """The array of samples in an .npy or .npz file as it stands there, and from beside it in an .npz labels and noise.
+@dataclass(frozen=True, eq=False)
+class Archive:
+    """The arrays of a file as they stand there."""
+
+    values: np.ndarray
+    labels: Labels = NO_LABELS
+    noise: np.ndarray | None = None
+    axis: np.ndarray | None = None
+
+
+def read_archive(path: Path, options: DataOptions) -> Archive:
+    """Read the samples in an .npy or .npz file and, from an .npz, their labels, noise and axis.
 
     Raises:
-        InputError: a damaged file, no array or several that could be meant, an array that is not of real numbers,
-            labels that are not classes of as many samples, noise of another shape than the samples.
+        InputError: a damaged file; no array of samples, or several candidates; an array that is not of real numbers;
+            labels that are not one class per sample; noise whose shape is not that of the samples.
     """
     if path.suffix.lower() == ".npz":
         with _damage(path), zipfile.ZipFile(path) as archive:
@@ -61,21 +71,22 @@ def read_archive(path: Path, options: DataOptions) -> tuple[np.ndarray, Labels, 
             _check(chosen, path)
             labels = _labels(archive, members, chosen, options.labels, path)
             noise = None if options.noise is None else _noise(archive, members, chosen, options.noise, path)
-            return _values(archive, chosen), labels, noise
-    if options.key is not None or options.labels is not None or options.noise is not None:
+            axis = None if options.axis is None else _axis(archive, members, options.axis, path)
+            return Archive(_values(archive, chosen), labels, noise, axis)
+    if any(key is not None for key in (options.key, options.labels, options.noise, options.axis)):
         raise InputError(
-            f"data.key, data.labels, data.noise: '{shown(path)}' holds one array without a name; leave them out, or "
-            "give an .npz"
+            f"data.key, data.labels, data.noise, data.axis: '{shown(path)}' holds one array without a name; leave "
+            "them out, or give an .npz"
         )
     with _damage(path), open(path, "rb") as file:
         _check(_header(file, path.name, path.stat().st_size), path)
         file.seek(0)
-        return npy.read_array(file, allow_pickle=False), NO_LABELS, None
+        return Archive(npy.read_array(file, allow_pickle=False))
 
 
 @contextmanager
 def _damage(path: Path) -> Iterator[None]:
-    """Whatever goes wrong in parsing a foreign file, told in one line."""
+    """Turn whatever goes wrong while parsing a file into a one-line error."""
     try:
         yield
     except InputError:
@@ -87,17 +98,17 @@ def _damage(path: Path) -> Iterator[None]:
 
 
 def _header(stream: IO[bytes] | BufferedIOBase, name: str, size: int) -> _Member:
-    """What the header at the start of a stream of ``size`` bytes claims."""
+    """The array that the header at the start of a stream of ``size`` bytes claims."""
     version = npy.read_magic(stream)
     if version not in {(1, 0), (2, 0)}:
-        raise ValueError(f"it is of version {version} of the format, which numpy uses for records only")
+        raise ValueError(f"it uses version {version} of the format, which numpy writes only for records")
     read = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
     shape, _, dtype = read(stream)
     return _Member(name, shape, dtype, size - stream.tell())
 
 
 def _members(archive: zipfile.ZipFile) -> dict[str, _Member]:
-    """The headers of all arrays in an .npz, by key; nothing more is read."""
+    """The headers of all arrays in an .npz by key, without reading the arrays."""
     members = {}
     for info in archive.infolist():
         if info.filename.endswith(".npy"):
@@ -112,20 +123,20 @@ def _members(archive: zipfile.ZipFile) -> dict[str, _Member]:
 
 
 def _check(member: _Member, path: Path) -> None:
-    """Refuses what is not numbers, and a header that claims more than the file has."""
+    """Refuse arrays that are not of numbers, and headers that claim more than the file holds."""
     where = f"'{shown(path)}', array '{shown(member.name)}'"
     if member.dtype.hasobject:
-        raise InputError(f"{where} holds Python objects, and no pickle is ever read; save an array of numbers")
+        raise InputError(f"{where} holds Python objects, and pickles are never read; save an array of numbers")
     if member.dtype.kind == "c":
         raise InputError(
-            f"{where} is complex; save real and imaginary part as two channels: stack([x.real, x.imag], 1)"
+            f"{where} is complex; save the real and imaginary parts as two channels: stack([x.real, x.imag], 1)"
         )
     if not member.numeric:
-        raise InputError(f"{where} is of type {member.dtype}; save an array of real numbers, integers or booleans")
+        raise InputError(f"{where} has type {member.dtype}; save an array of real numbers, integers or booleans")
     if math.prod(member.shape) * member.dtype.itemsize != member.room:
         raise InputError(
-            f"{where} is damaged: its header claims {member.dtype} {member.shape}, and {member.room} bytes follow; "
-            f"save it again"
+            f"{where} is damaged: its header claims {member.dtype} {member.shape}, but {member.room} bytes follow; "
+            "save it again"
         )
 
 
@@ -139,7 +150,7 @@ def _listed(members: dict[str, _Member]) -> str:
 
 
 def _chosen(members: dict[str, _Member], key: str | None, path: Path) -> _Member:
-    """The array that holds the samples: the one that was named, or one of the usual name, or the only one it can be."""
+    """The array of samples: the one named by ``key``, else one with a usual name, else the only candidate."""
     if key is not None:
         if key not in members:
             raise InputError(f"data.key: '{shown(path)}' has no array '{key}'; it has {_listed(members)}")
@@ -148,7 +159,8 @@ def _chosen(members: dict[str, _Member], key: str | None, path: Path) -> _Member
     possible = usual or [m for m in members.values() if m.numeric and len(m.shape) >= 2]
     if not usual and len(possible) != 1:
         raise InputError(
-            f"'{shown(path)}' does not tell which array holds the samples; set data.key to one of: {_listed(members)}"
+            f"'{shown(path)}' has several arrays that could be the samples, or none; set data.key to one of: "
+            f"{_listed(members)}"
         )
     return possible[0]
 
@@ -156,7 +168,7 @@ def _chosen(members: dict[str, _Member], key: str | None, path: Path) -> _Member
 def _labels(
     archive: zipfile.ZipFile, members: dict[str, _Member], samples: _Member, key: str | None, path: Path
 ) -> Labels:
-    """The labels under ``key``, or under one of the usual keys if what is there can be labels."""
+    """The labels under ``key``, or under one of the usual keys if the array there can be labels."""
     number = samples.shape[0] if samples.shape else 0
     if key is not None:
         if key not in members:
@@ -172,8 +184,8 @@ def _labels(
             if not problem and 2 * len(labels.names) > number:
                 problem = f"has {len(labels.names)} different values in {number} samples"
             if not problem:
-                return replace(labels, notes=(*notes, f"labels are taken from the array '{name}'"))
-            notes = (*notes, f"the array '{name}' {problem}, so it is not taken for labels")
+                return replace(labels, notes=(*notes, f"labels come from the array '{name}'"))
+            notes = (*notes, f"the array '{name}' {problem}, so it is not used as labels")
     return replace(NO_LABELS, notes=notes)
 
 
@@ -184,14 +196,21 @@ def _noise(archive: zipfile.ZipFile, members: dict[str, _Member], samples: _Memb
     _check(member, path)
     if member.shape != samples.shape or member.dtype.kind != "f":
         raise InputError(
-            f"data.noise: '{shown(path)}', array '{key}' is {member.dtype} {member.shape}; the noise of samples of "
-            f"shape {samples.shape} is floating and of that shape"
+            f"data.noise: '{shown(path)}', array '{key}' is {member.dtype} {member.shape}; noise must be floating "
+            f"point and have the samples' shape {samples.shape}"
         )
     return _values(archive, member)
 
 
+def _axis(archive: zipfile.ZipFile, members: dict[str, _Member], key: str, path: Path) -> np.ndarray:
+    if key not in members:
+        raise InputError(f"data.axis: '{shown(path)}' has no array '{key}'; it has {_listed(members)}")
+    _check(members[key], path)
+    return _values(archive, members[key])
+
+
 def _classes(archive: zipfile.ZipFile, member: _Member, number: int) -> tuple[str, Labels]:
-    """The labels in an array, or what keeps it from being labels."""
+    """The labels in an array, or the reason why it cannot be labels."""
     if member.shape not in {(number,), (number, 1)}:
         return f"has shape {member.shape} for {number} samples", NO_LABELS
     if member.dtype.kind not in "biufU" or math.prod(member.shape) * member.dtype.itemsize != member.room:

@@ -1,4 +1,4 @@
-"""Arrays of any rank as vectors, signals or images."""
+"""Arrays of any rank, read as vectors, signals or images."""
 
 from pathlib import Path
 
@@ -6,14 +6,15 @@ import numpy as np
 from jaxtyping import Shaped
 
 from ..errors import InputError
-from .archives import read_archive
-from .blocks import refuse
+from .archives import Archive, read_archive
+from .axis import Axis
+from .chunks import refuse
 from .dataset import Content, DataOptions, full_range, shown
 from .images import GRAY, RGB
-from .spec import Layout
+from .layouts import LayoutName
 
-_FEW = 4  # an axis of at most this many entries is taken for channels
-_BY_RANK: dict[int, tuple[Layout, ...]] = {
+_FEW = 4  # an axis of at most this many entries is read as channels
+_BY_RANK: dict[int, tuple[LayoutName, ...]] = {
     1: ("vector",),
     2: ("vector", "signal"),
     3: ("image", "signal", "vector"),
@@ -22,13 +23,14 @@ _BY_RANK: dict[int, tuple[Layout, ...]] = {
 
 
 def read_array(path: Path, options: DataOptions) -> Content:
-    """The samples of an .npy or .npz file along the first axis, in the layout asked for or the likeliest.
+    """Read the samples of an .npy or .npz file along the first axis, in the requested or the likeliest layout.
 
     Raises:
-        InputError: what ``read_archive`` raises, no samples, NaN or infinite values, or a layout that an array of
-            this rank cannot have.
+        InputError: what ``read_archive`` raises, no samples, NaN or infinite values, a layout that an array of this
+            rank cannot have, or an axis that does not fit the samples.
     """
-    values, labels, noise = read_archive(path, options)
+    found = read_archive(path, options)
+    values, labels, noise = found.values, found.labels, found.noise
     where = f"'{shown(path)}'"
     if values.ndim == 0 or values.size == 0:
         raise InputError(f"{where} has no samples: its shape is {values.shape}, and the first axis must count them")
@@ -40,7 +42,7 @@ def read_array(path: Path, options: DataOptions) -> Content:
     note = f"the array of shape {values.shape} is read as {layout}s of shape {arranged.shape[1:]}"
     others = [other for other in _BY_RANK.get(values.ndim, ("vector",)) if other != layout]
     if others and options.layout == "auto":
-        note += f"; data.layout={' or '.join(others)} reads it otherwise"
+        note += f"; data.layout={' or '.join(others)} reads it differently"
 
     whole = layout == "image" or values.dtype.kind == "b"
     bounds, levels = full_range(values.dtype) if whole else (None, None)
@@ -54,35 +56,57 @@ def read_array(path: Path, options: DataOptions) -> Content:
         class_names=labels.names,
         notes=(note, *labels.notes),
         noise=None if noise is None else _arranged(_finite(noise, where), layout).astype(np.float32),
+        axis=_axis(found, options.axis, layout, arranged.shape, where),
     )
 
 
+def _axis(found: Archive, key: str | None, layout: LayoutName, shape: tuple[int, ...], where: str) -> Axis | None:
+    if found.axis is None or key is None:
+        return None
+    if layout != "signal":
+        raise InputError(f"data.axis: {where} is read as {layout}s, and only signals have an axis; leave it out")
+    if found.axis.shape != shape[-1:]:
+        raise InputError(
+            f"data.axis: {where}, array '{shown(key)}' has shape {found.axis.shape}, but the signals have "
+            f"{shape[-1]} positions; give one number per position"
+        )
+    positions = found.axis.astype(np.float64)
+    steps = np.diff(positions)
+    if not np.isfinite(positions).all() or not ((steps > 0).all() or (steps < 0).all()):
+        raise InputError(
+            f"data.axis: {where}, array '{shown(key)}' is not strictly increasing or strictly decreasing; sort the "
+            "positions and the signals"
+        )
+    return Axis.named(tuple(positions.tolist()), shown(key))
+
+
 def _finite(values: np.ndarray, where: str) -> np.ndarray:
-    mend = "remove those samples or fill the gaps, and save it again"
-    refuse(values, lambda x: ~np.isfinite(x), f"in {where} are NaN or infinite", mend)
+    fix = "remove those samples or fill the gaps, and save the array again"
+    refuse(values, lambda x: ~np.isfinite(x), f"in {where} are NaN or infinite", fix)
     return values
 
 
-def _layout(values: np.ndarray, asked: str, where: str) -> Layout:
+def _layout(values: np.ndarray, requested: str, where: str) -> LayoutName:
     possible = _BY_RANK.get(values.ndim, ("vector",))
-    if asked == "auto":
+    if requested == "auto":
         return "signal" if values.ndim == 3 and min(values.shape[1:]) <= _FEW else possible[0]
     for layout in possible:
-        if layout == asked:
+        if layout == requested:
             return layout
     raise InputError(
-        f"data.layout: {where} of shape {values.shape} cannot be read as {asked}s; "
+        f"data.layout: {where} of shape {values.shape} cannot be read as {requested}s; "
         f"give {' or '.join(possible)}, or reshape it"
     )
 
 
-def _arranged(values: Shaped[np.ndarray, "n ..."], layout: Layout) -> Shaped[np.ndarray, "n ..."]:
+def _arranged(values: Shaped[np.ndarray, "n ..."], layout: LayoutName) -> Shaped[np.ndarray, "n ..."]:
     """(n, D), (n, C, L) or (n, C, H, W)."""
     if layout == "vector":
         return values.reshape(len(values), -1)
     if values.ndim == (2 if layout == "signal" else 3):
         return values[:, None]
     first, last = values.shape[1], values.shape[-1]
-    # Of a signal's two axes the shorter is the channels; an image's channels are few, and first unless only last fits.
+    # The shorter of a signal's two axes holds the channels. An image has few channels; they come first unless only the
+    # last axis is that short.
     moved = last < first if layout == "signal" else last <= _FEW < first
     return np.moveaxis(values, -1, 1) if moved else values

@@ -1,4 +1,4 @@
-"""The data set that comes with scikit-learn, and samples of the toys, as sources."""
+"""Built-in sources: scikit-learn's digits, and samples of the toys."""
 
 import numpy as np
 
@@ -8,7 +8,7 @@ from .toys import TOYS
 
 
 def read_digits() -> Content:
-    """The 1,797 handwritten digits of 8 x 8 pixels (E. Alpaydin & C. Kaynak, UCI), 17 gray levels from 0 for paper."""
+    """The 1,797 handwritten digits of 8 x 8 pixels (E. Alpaydin & C. Kaynak, UCI), 17 gray levels, 0 for paper."""
     from sklearn.datasets import load_digits
 
     images, labels = load_digits(return_X_y=True)
@@ -24,5 +24,5 @@ def read_digits() -> Content:
 
 
 def read_toy(name: str, options: DataOptions) -> Content:
-    """``count`` samples of a toy with ``seed``."""
+    """``options.count`` samples of a toy, drawn with ``options.seed``."""
     return Content(values=TOYS[name].sample(options.count, options.seed).numpy(), layout="vector")

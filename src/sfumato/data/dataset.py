@@ -1,37 +1,53 @@
-"""What is asked of a source, what a reader finds in it, and what the rest of the package gets."""
+"""How a source is read, what a reader finds in it, and the data set that the rest of the package uses."""
 
 import math
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
+import torch
 from jaxtyping import Float32, Int64, Shaped
 from torch import Tensor
 
 from ..errors import InputError
-from .spec import MOST_LEVELS, DataSpec, Layout
+from .axis import Axis
+from .layouts import LayoutName
+from .samples import Samples
+from .spec import DataSpec
+from .transform import MOST_LEVELS
 
 
 @dataclass(frozen=True)
 class DataOptions:
-    """How a source is to be read.
+    """How to read a source.
 
-    ``layout`` is "auto", or "vector", "signal" or "image" to overrule the reading of an array. ``key`` and ``labels``
-    name arrays inside an .npz file, and so does ``noise``: the standard normal noise that each sample is paired with,
-    of the samples' shape. ``size`` is the (height, width) that images are cropped and resized to. ``unreadable`` says
-    whether files that cannot be read are skipped or stop the reading. ``low`` and ``high`` bound the data, ``levels``
-    counts its equally spaced values between them. ``limit`` uses that many samples, drawn without replacement by a
-    fixed shuffle (the first ones of a sorted folder may all be of one class). ``count`` and ``seed`` are those of the
-    samples drawn from a toy.
+    Arguments:
+        layout: "auto", or "vector", "signal" or "image" to choose how an array is read.
+        key: name of the array of samples in an .npz file.
+        labels: name of the array of labels in an .npz file.
+        noise: name of an array in an .npz file with the standard normal noise that each sample is paired with, of the
+            samples' shape.
+        axis: name of an array in an .npz file with the positions of a signal's values. "wavelength [nm]" also gives
+            the name of the axis and its unit.
+        size: (height, width) that images are cropped and resized to.
+        unreadable: whether files that cannot be read are skipped or stop the reading.
+        low: lower bound of the data.
+        high: upper bound of the data.
+        levels: number of equally spaced values from ``low`` to ``high``.
+        limit: use this many samples, drawn without replacement by a fixed shuffle (the first files of a sorted folder
+            may all belong to one class).
+        count: number of samples drawn from a toy.
+        seed: seed of the samples drawn from a toy.
 
     Raises:
-        InputError: values out of range, or half of a pair.
+        InputError: values out of range, or only one of ``low`` and ``high``.
     """
 
     layout: Literal["auto", "vector", "signal", "image"] = "auto"
     key: str | None = None
     labels: str | None = None
     noise: str | None = None
+    axis: str | None = None
     size: tuple[int, int] | None = None
     unreadable: Literal["skip", "stop"] = "skip"
     low: float | None = None
@@ -58,11 +74,16 @@ class DataOptions:
 
 @dataclass(frozen=True, eq=False)
 class Dataset:
-    """A data set in memory: values (N, *shape) in data units, labels (N,) from 0, the contract, and what was noticed.
+    """A data set in memory, in data units, with its contract.
 
-    Values keep the type they came in, but for bool (as uint8) and unsigned integers of 16 to 64 bits (as the next
-    signed type that torch computes with). ``noise`` (N, *shape), where there is any, is what each is paired with,
-    float32. ``skipped`` pairs each file left out with the reason; ``notes`` are sentences for the user.
+    Arguments:
+        values: (N, *shape), in the type they came in, except that bool becomes uint8, and unsigned integers of 16 to
+            64 bits become the next signed type that torch computes with.
+        labels: (N,) class indices from 0, or None.
+        spec: the contract.
+        skipped: pairs of a file that was left out and the reason.
+        notes: sentences for the user.
+        noise: (N, *shape) float32, the noise that each sample is paired with, or None.
     """
 
     values: Shaped[Tensor, "n ..."]
@@ -72,17 +93,39 @@ class Dataset:
     notes: tuple[str, ...] = ()
     noise: Float32[Tensor, "n ..."] | None = None
 
+    def __len__(self) -> int:
+        return len(self.values)
+
+    def samples(self, device: torch.device | str = "cpu") -> Samples:
+        """All samples in model units on ``device``, with their noise and labels, as training takes them."""
+        noise, labels = (None if each is None else each.to(device) for each in (self.noise, self.labels))
+        return Samples(self.spec.encode(self.values).to(device), noise, labels)
+
+    def encoded(self, index: Int64[Tensor, "n"]) -> Tensor:
+        """The values of the samples with these indices, in model units."""
+        return self.spec.encode(self.values[index])
+
 
 @dataclass(frozen=True, eq=False)
 class Content:
-    """What a reader found: values (N, *shape) and what is known of them, before any contract is drawn up.
+    """What a reader found in a source, before there is a contract.
 
-    ``bounds`` are known limits in data units, ``levels`` the number of equally spaced values between them. ``labels``
-    are indices into ``class_names``.
+    Arguments:
+        values: (N, *shape).
+        layout: name of the layout.
+        bounds: known limits in data units, or None.
+        levels: number of equally spaced values between the bounds, or None.
+        channels: names, or empty.
+        labels: (N,) indices into ``class_names``, or None.
+        class_names: empty without labels.
+        skipped: pairs of a file that was left out and the reason.
+        notes: sentences for the user.
+        noise: (N, *shape), or None.
+        axis: positions of a signal's values, or None.
     """
 
     values: Shaped[np.ndarray, "n ..."]
-    layout: Layout
+    layout: LayoutName
     bounds: tuple[float, float] | None = None
     levels: int | None = None
     channels: tuple[str, ...] = ()
@@ -91,10 +134,11 @@ class Content:
     skipped: tuple[tuple[str, str], ...] = ()
     notes: tuple[str, ...] = ()
     noise: Float32[np.ndarray, "n ..."] | None = None
+    axis: Axis | None = None
 
 
 def full_range(dtype: np.dtype[Any]) -> tuple[tuple[float, float] | None, int | None]:
-    """The bounds and the number of levels of a type whose whole range is used: bool, uint8 and uint16; else None."""
+    """Bounds and number of levels of a type whose whole range is in use (bool, uint8, uint16); else (None, None)."""
     if dtype.kind == "b":
         return (0.0, 1.0), 2
     if dtype.name in {"uint8", "uint16"}:
@@ -104,13 +148,13 @@ def full_range(dtype: np.dtype[Any]) -> tuple[tuple[float, float] | None, int | 
 
 
 def shown(name: object) -> str:
-    """A file's or key's name as it can stand in a one-line message: escaped where it would break or not print."""
+    """The name of a file or key, escaped where it would break a one-line message or not print."""
     text = str(name)
     return text if text.isprintable() else text.encode("unicode_escape").decode()
 
 
 def reason(error: BaseException) -> str:
-    """An exception in a few words of one line."""
+    """An exception in a few words on one line."""
     return " ".join(str(error).split())[:200] or type(error).__name__
 
 

@@ -1,4 +1,4 @@
-"""A folder of image files as one array."""
+"""A folder of image files, read as one array."""
 
 import os
 from collections import Counter
@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from ..errors import InputError
-from .contract import pick
+from .assemble import pick
 from .dataset import Content, DataOptions, full_range, reason, shown
 from .images import EXTENSIONS, Header, fit, probe, quiet, read
 
@@ -16,13 +16,18 @@ Progress = Callable[[int, int], None]
 
 
 def read_folder(folder: Path, options: DataOptions, progress: Progress | None = None) -> Content:
-    """Every PNG, JPEG, WebP and TIFF file in ``folder`` and below it, sorted by path, as images of one kind.
+    """Read every PNG, JPEG, WebP and TIFF file in and below ``folder``, sorted by path.
 
-    The classes are the sub-folders of the first level, if there are at least two and every image is in one.
+    The sub-folders of the first level are the classes, if there are at least two and every image is in one.
+
+    Arguments:
+        folder: the folder.
+        options: how to read it.
+        progress: called with (files done, files in total).
 
     Raises:
-        InputError: no images, none that can be read, one that cannot where ``unreadable`` is "stop", or images that
-            differ in channels, depth or (without ``size``) size.
+        InputError: no images; none that can be read; one that cannot be read where ``unreadable`` is "stop"; images
+            that differ in channels, depth or (without ``size``) size.
     """
     found, notes = _found(folder)
     names = [found[i] for i in pick(len(found), options.limit)]
@@ -33,17 +38,17 @@ def read_folder(folder: Path, options: DataOptions, progress: Progress | None = 
         left_out = f"{len(skipped)} of {len(names)} images in '{shown(folder)}' cannot be read"
         first = f"the first: '{shown(skipped[0][0])}', {skipped[0][1]}"
         if values is None or options.unreadable == "stop":
-            mend = "replace the files" if values is None else "replace or remove them, or set data.unreadable=skip"
-            raise InputError(f"{left_out}; {first}; {mend}")
+            fix = "replace the files" if values is None else "replace or remove them, or set data.unreadable=skip"
+            raise InputError(f"{left_out}; {first}; {fix}")
         notes.append(f"{left_out} and are left out; {first}")
     assert values is not None, "there are names, and not all of them were skipped"
     frames = sum(header.frames > 1 for _, header in kept)
     if frames:
-        notes.append(f"{frames} files have several frames or pages, of which the first is read")
+        notes.append(f"{frames} files have several frames or pages; only the first is read")
     height, width = options.size or (0, 0)
     enlarged = sum(header.height < height or header.width < width for _, header in kept)
     if enlarged:
-        notes.append(f"{enlarged} images are smaller than data.size in some direction, and are enlarged")
+        notes.append(f"{enlarged} images are smaller than data.size in some direction and are enlarged")
     labels, class_names = _classes([name for name, _ in kept])
     bounds, levels = full_range(values.dtype)
     return Content(
@@ -62,7 +67,7 @@ def read_folder(folder: Path, options: DataOptions, progress: Progress | None = 
 def _decoded(
     folder: Path, names: list[str], options: DataOptions, progress: Progress | None
 ) -> tuple[np.ndarray | None, list[tuple[str, Header]], list[tuple[str, str]]]:
-    """The images in one array, the files they came from with their headers, and the others with the reason."""
+    """The images in one array, their files with headers, and the skipped files with the reason."""
     values: np.ndarray | None = None
     kept: list[tuple[str, Header]] = []
     skipped: list[tuple[str, str]] = []
@@ -87,14 +92,14 @@ def _decoded(
 
 
 def _found(folder: Path) -> tuple[list[str], list[str]]:
-    """The paths of the images below ``folder``, sorted, and a note on the files that were passed over."""
+    """The sorted paths of the images below ``folder``, and notes on ignored files."""
     images: list[str] = []
     hidden = 0
     others: Counter[str] = Counter()
     seen: set[str] = set()
-    for place, folders, files in os.walk(folder, onerror=_closed, followlinks=True):
-        real = os.path.realpath(place)
-        if real in seen:  # a link that leads back up would be walked for ever
+    for directory, folders, files in os.walk(folder, onerror=_closed, followlinks=True):
+        real = os.path.realpath(directory)
+        if real in seen:  # a link back up would be followed forever
             folders.clear()
             continue
         seen.add(real)
@@ -104,16 +109,16 @@ def _found(folder: Path) -> tuple[list[str], list[str]]:
             extension = os.path.splitext(name)[1].lower()
             if not name.startswith("."):
                 if extension in EXTENSIONS:
-                    images.append(Path(place, name).relative_to(folder).as_posix())
+                    images.append(Path(directory, name).relative_to(folder).as_posix())
                 else:
                     others[extension or "no extension"] += 1
-    told = ", ".join(f"{number} {extension}" for extension, number in others.most_common(5))
+    listed = ", ".join(f"{number} {extension}" for extension, number in others.most_common(5))
     if not images:
-        inside = f"only other files ({told})" if others else "no files"
+        inside = f"only other files ({listed})" if others else "no files"
         raise InputError(
             f"folder '{shown(folder)}' has no images: it holds {inside}; give a folder of PNG, JPEG, WebP or TIFF files"
         )
-    notes = [f"{others.total()} files that are not PNG, JPEG, WebP or TIFF were ignored ({told})"] if others else []
+    notes = [f"{others.total()} files that are not PNG, JPEG, WebP or TIFF were ignored ({listed})"] if others else []
     if hidden:
         notes.append(f"{hidden} hidden files and folders were ignored")
     return sorted(images), notes
@@ -121,12 +126,12 @@ def _found(folder: Path) -> tuple[list[str], list[str]]:
 
 def _closed(error: OSError) -> None:
     raise InputError(
-        f"folder '{shown(error.filename)}' cannot be opened: {error.strerror}; make it readable, or move it"
+        f"folder '{shown(error.filename)}' cannot be opened: {error.strerror}; make it readable or move it"
     )
 
 
 def _classes(names: list[str]) -> tuple[np.ndarray | None, tuple[str, ...]]:
-    """The class of each file by the first folder of its path, if all have one and there are two or more."""
+    """The class of each file: the first folder of its path, if all files have one and there are two or more."""
     firsts = [name.split("/")[0] for name in names if "/" in name]
     classes = sorted(set(firsts))
     if len(firsts) < len(names) or len(classes) < 2:
@@ -140,31 +145,31 @@ def _kind(header: Header) -> tuple[int, tuple[str, ...], str]:
 
 
 def _mixed(folder: Path, names: list[str], same_size: bool) -> InputError:
-    """The error for images of several kinds, after a look at the headers of all of them."""
+    """The error for images of several kinds, which reads the headers of all of them."""
     headers: list[tuple[str, Header]] = []
     for name in names:
         try:
             headers.append((name, probe(os.path.join(folder, name))))
-        except Exception:  # a damaged file has no part in this
+        except Exception:  # a damaged file does not matter here
             continue
 
     def groups(of: Callable[[Header], str]) -> tuple[int, str]:
-        """How many groups there are, and the two largest with an example each."""
+        """The number of groups, and the two largest with an example of each."""
         counts = Counter(of(header) for _, header in headers)
         example = {of(header): name for name, header in reversed(headers)}
         largest = [f"{what} ({n} files, such as '{shown(example[what])}')" for what, n in counts.most_common(2)]
         return len(counts), " and ".join(largest)
 
     where = f"images in '{shown(folder)}'"
-    number, told = groups(lambda h: "+".join(h.channels) or f"{h.num_channels} channels")
+    number, listed = groups(lambda h: "+".join(h.channels) or f"{h.num_channels} channels")
     if number > 1:
-        return InputError(f"{where} differ in channels: {told}; convert them to one kind, or give one kind a folder")
-    number, told = groups(lambda h: h.dtype)
+        return InputError(f"{where} differ in channels: {listed}; convert them, or move each kind to its own folder")
+    number, listed = groups(lambda h: h.dtype)
     if number > 1 or not same_size:
-        return InputError(f"{where} differ in depth: {told}; convert them to one, or give one kind a folder of its own")
-    number, told = groups(lambda h: f"{h.height}x{h.width}")
+        return InputError(f"{where} differ in depth: {listed}; convert them, or move each kind to its own folder")
+    number, listed = groups(lambda h: f"{h.height}x{h.width}")
     commonest = Counter((h.height, h.width) for _, h in headers).most_common(1)[0][0]
     return InputError(
-        f"{where} have {number} sizes (height x width): {told}; "
-        f"set data.size={commonest[0]}x{commonest[1]}, or another, to crop and resize them"
+        f"{where} have {number} sizes (height x width): {listed}; "
+        f"set data.size={commonest[0]}x{commonest[1]} or another size to crop and resize them"
     )

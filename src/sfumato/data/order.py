@@ -1,4 +1,4 @@
-"""Which sample comes when: pure functions of a seed, so that training can be taken up anywhere."""
+"""The order in which training sees samples: pure functions of a seed, so that training can resume anywhere."""
 
 from dataclasses import dataclass
 from functools import lru_cache
@@ -12,28 +12,35 @@ from ..numerics.random import derive
 
 
 def generator(*parts: int | str) -> torch.Generator:
-    """A generator on the CPU, in a state that is a function of ``parts`` alone."""
+    """Return a generator on the CPU whose state is a function of ``parts`` only."""
     seed = derive(*parts)
-    # The Mersenne Twister behind it reads the low 32 bits only: fold the others in.
+    # The Mersenne Twister behind it reads only the low 32 bits: fold the others in.
     return torch.Generator().manual_seed((seed ^ (seed >> 32)) & 0xFFFFFFFF)
 
 
 def permutation(count: int, *parts: int | str) -> Int64[Tensor, "count"]:
-    """A random order of 0 .. count - 1 that is a function of ``count`` and ``parts`` alone."""
+    """Return a random order of 0 .. count - 1 that is a function of ``count`` and ``parts`` only."""
     return torch.randperm(count, generator=generator(*parts))
 
 
 def split(count: int, fraction: float, seed: int) -> tuple[Int64[Tensor, "train"], Int64[Tensor, "held_out"]]:
-    """Indices to train on and indices held out, each ascending; together they are 0 .. count - 1.
+    """Split 0 .. count - 1 into training and held-out samples.
 
-    ``round(fraction * count)`` samples are held out, but at least one, and at least one is left. A larger fraction
-    holds out the same samples and more.
+    A larger fraction holds out the same samples and more.
+
+    Arguments:
+        count: number of samples, at least 2.
+        fraction: of the samples to hold out, in (0, 1); at least one sample is held out, and at least one is not.
+        seed: of the shuffle that decides.
+
+    Returns:
+        The indices to train on and the held-out indices, each ascending.
 
     Raises:
         InputError: fewer than 2 samples, or a fraction outside (0, 1).
     """
     if count < 2:
-        raise InputError(f"split: {count} samples cannot be parted in two; give at least 2")
+        raise InputError(f"split: {count} samples cannot be split in two; give at least 2")
     if not 0 < fraction < 1:
         raise InputError(f"split: fraction {fraction} is not allowed; give a number between 0 and 1, such as 0.1")
     held_out = min(max(round(fraction * count), 1), count - 1)
@@ -43,9 +50,13 @@ def split(count: int, fraction: float, seed: int) -> tuple[Int64[Tensor, "train"
 
 @dataclass(frozen=True)
 class Order:
-    """An endless sequence of epochs over ``count`` samples, each a fresh random order of all of them.
+    """An endless sequence of epochs, each a new random order of all samples.
 
-    Epoch e is a function of (seed, e) alone. There is no state: any stretch of the sequence can be asked for.
+    Epoch e is a function of (seed, e) only. There is no state: any section of the sequence can be requested.
+
+    Arguments:
+        count: number of samples, at least 1.
+        seed: of the orders.
 
     Raises:
         InputError: no samples.
@@ -59,15 +70,15 @@ class Order:
             raise InputError(f"order: {self.count} samples; give at least 1")
 
     def indices(self, first: int, n: int) -> Int64[Tensor, "n"]:
-        """The samples at places first .. first + n - 1 of the sequence.
+        """The samples at positions first .. first + n - 1 of the sequence.
 
         Raises:
-            InputError: a negative place or number.
+            InputError: a negative position or number.
         """
         if first < 0 or n < 0:
-            raise InputError(f"order: place {first} and number {n} must not be negative")
+            raise InputError(f"order: position {first} and number {n} must not be negative")
         last = first + n
-        # The empty piece stands for n = 0, and makes cat copy: a view would hand out the remembered epoch to write on.
+        # The empty piece covers n = 0, and makes cat copy: a view would let callers write into the cached epoch.
         pieces = [torch.empty(0, dtype=torch.int64)]
         for epoch in range(first // self.count, -(-last // self.count)):
             start = epoch * self.count
@@ -77,5 +88,5 @@ class Order:
 
 @lru_cache(maxsize=2)
 def _epoch(count: int, seed: int, epoch: int) -> Tensor:
-    # Remembered, as every batch of an epoch asks for the same one; two, as a batch may straddle the seam.
+    # Cached because every batch of an epoch needs the same one; two of them because a batch may cross an epoch's end.
     return permutation(count, seed, "order", epoch)

@@ -1,4 +1,4 @@
-"""The samples that training and measuring ask for, by index: in memory here, mapped or streamed elsewhere."""
+"""The samples that training and measurements ask for by index: in memory here, mapped or streamed elsewhere."""
 
 from dataclasses import dataclass
 from typing import Protocol
@@ -10,38 +10,50 @@ from torch import Tensor
 
 @dataclass(frozen=True, eq=False)
 class Samples:
-    """Samples in memory: ``values`` (N, *) in model units, and the ``noise`` (N, *) that each is paired with, or None."""
+    """Samples in memory.
+
+    Arguments:
+        values: (N, *) in model units.
+        noise: (N, *) that each sample is paired with, or None.
+        labels: (N,) class indices, or None.
+    """
 
     values: Tensor
     noise: Tensor | None = None
+    labels: Int64[Tensor, "n"] | None = None
 
     def __len__(self) -> int:
         return len(self.values)
 
     @property
     def device(self) -> torch.device:
-        """Where the values are."""
+        """The device that the values are on."""
         return self.values.device
 
     def take(self, index: Int64[Tensor, "n"]) -> "Samples":
-        """The samples of these indices, in their order."""
+        """The samples with these indices, in this order."""
         index = index.to(self.values.device, non_blocking=True)
-        return Samples(self.values[index], None if self.noise is None else self.noise[index])
+        return Samples(self.values[index], *(None if each is None else each[index] for each in self._beside))
 
     def rows(self, first: int, last: int) -> "Samples":
         """Samples ``first`` to before ``last``."""
-        return Samples(self.values[first:last], None if self.noise is None else self.noise[first:last])
+        beside = (None if each is None else each[first:last] for each in self._beside)
+        return Samples(self.values[first:last], *beside)
+
+    @property
+    def _beside(self) -> tuple[Tensor | None, Tensor | None]:
+        return self.noise, self.labels
 
 
 class SampleSource(Protocol):
-    """A set of samples that is asked for rows; ``Samples`` is the one in memory."""
+    """A set of samples that is asked for rows. ``Samples`` is the one in memory."""
 
     def __len__(self) -> int:
-        """The number of samples."""
+        """Number of samples."""
 
     @property
     def device(self) -> torch.device:
-        """Where ``take`` puts its samples."""
+        """The device on which ``take`` returns samples."""
 
     def take(self, index: Int64[Tensor, "n"]) -> Samples:
-        """The samples of these indices, in their order."""
+        """The samples with these indices, in this order."""

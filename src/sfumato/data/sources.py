@@ -1,12 +1,12 @@
-"""Where data comes from: a name, a folder of images, a file of arrays."""
+"""Sources of data: a built-in name, a folder of images, a file of arrays."""
 
 import difflib
 from pathlib import Path
 
 from ..errors import InputError
 from .arrays import read_array
+from .assemble import finish
 from .builtin import read_digits, read_toy
-from .contract import finish
 from .dataset import Content, DataOptions, Dataset, shown
 from .folder import Progress, read_folder
 from .images import EXTENSIONS
@@ -15,21 +15,24 @@ from .toys import TOYS
 BUILT_IN = ("digits", *TOYS)
 _ACCEPTED = "a folder of PNG, JPEG, WebP or TIFF images, or an .npy or .npz file of arrays"
 _PICKLES = (".pt", ".pth", ".pkl", ".pickle", ".joblib", ".ckpt")
-_MEND = "save the array with numpy.save('data.npy', array) and give that"
+_FIX = "save the array with numpy.save('data.npy', array) and give that"
 
 
 def load(source: str, options: DataOptions | None = None, progress: Progress | None = None) -> Dataset:
-    """The data set of a source: the name of a built-in one, or the path of a folder of images or a file of arrays.
+    """Load a data set.
 
-    Where a folder has the name of a built-in source, ``./name`` means the folder. ``progress`` is called with the
-    numbers of files done and to be done.
+    Arguments:
+        source: a built-in name, or the path of a folder of images or a file of arrays. If a folder has the name of a
+            built-in source, ``./name`` means the folder.
+        options: how to read it.
+        progress: called with (files done, files in total) while a folder is read.
 
     Raises:
-        InputError: no such source, a source that cannot be read or is not clear, options that do not apply to it.
+        InputError: no such source, a source that is ambiguous or cannot be read, options that do not apply to it.
     """
     options = options or DataOptions()
     if source in BUILT_IN:
-        _refuse_options(source, options, ("key", "labels", "noise", "size"), "built-in data")
+        _refuse_options(source, options, ("key", "labels", "noise", "axis", "size"), "built-in data")
         return finish(read_digits() if source == "digits" else read_toy(source, options), options, source)
     path = Path(source).expanduser()
     return finish(_read(path, source, options, progress), options, shown(path.resolve().name))
@@ -38,7 +41,7 @@ def load(source: str, options: DataOptions | None = None, progress: Progress | N
 def _read(path: Path, source: str, options: DataOptions, progress: Progress | None) -> Content:
     extension = path.suffix.lower()
     if path.is_dir():
-        _refuse_options(source, options, ("key", "labels", "noise"), "a folder of images")
+        _refuse_options(source, options, ("key", "labels", "noise", "axis"), "a folder of images")
         return read_folder(path, options, progress)
     if not path.exists():
         near = difflib.get_close_matches(source, BUILT_IN, n=1)
@@ -57,13 +60,12 @@ def _read(path: Path, source: str, options: DataOptions, progress: Progress | No
         )
     if extension in _PICKLES:
         raise InputError(
-            f"source '{shown(source)}' is a pickle, which can run any program when read, and is never read; {_MEND}"
+            f"source '{shown(source)}' is a pickle, which can run any program when opened, so it is not read; {_FIX}"
         )
-    raise InputError(f"source '{shown(source)}' is of no kind that is read; give {_ACCEPTED}, or {_MEND}")
+    raise InputError(f"source '{shown(source)}' is not a supported kind of file; give {_ACCEPTED}, or {_FIX}")
 
 
 def _refuse_options(source: str, options: DataOptions, names: tuple[str, ...], kind: str) -> None:
-    given = {"key": options.key, "labels": options.labels, "noise": options.noise, "size": options.size}
     for name in names:
-        if given[name] is not None:
-            raise InputError(f"data.{name}: '{shown(source)}' is {kind}, to which it does not apply; leave it out")
+        if getattr(options, name) is not None:
+            raise InputError(f"data.{name}: does not apply to '{shown(source)}', which is {kind}; leave it out")

@@ -2,51 +2,52 @@
 
 import dataclasses
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float, Shaped
+from jaxtyping import Float, Float64, Int64, Shaped
 from torch import Tensor
 
 from ..core import ValueGrid
 from ..errors import InputError
+from . import plain
+from .axis import Axis
+from .layouts import LAYOUTS, Layout
+from .transform import Transform, transform_from_dict
 
-Layout = Literal["vector", "signal", "image"]
-_RANK = {"vector": 1, "signal": 2, "image": 3}
 _DTYPES = ("bool", "uint8", "uint16", "uint32", "uint64", "int8", "int16", "int32", "int64", "float32")
-
-# Above this a float32 in [-1, 1] no longer tells neighbouring values apart after the way to model units and back.
-MOST_LEVELS = 2**20
 
 
 @dataclass(frozen=True)
 class DataSpec:
-    """What one sample is, in what units, and how it is written for the model: ``x_model = (x - shift) / scale``.
+    """A description of the data, and the transform between its units and those of a model.
 
-    ``shape`` is that of one sample, channels first: (D,), (C, L) or (C, H, W). ``dtype`` is numpy's name of the
-    values as they came. ``low`` and ``high`` bound the data in its own units (None: not bounded); ``levels`` counts
-    the equally spaced values from low to high (None: continuous). ``channels`` are names, or empty where they have no
-    meaning. ``shift`` and ``scale`` have one entry, or one per feature of a vector. ``diameter`` is the largest
-    distance between two samples that was found, in model units. ``second_moment`` is E[x_model^2] over the data.
-    Classes have names and counts, both empty without labels. ``count``, ``fingerprint`` (SHA-256 of values and
-    labels) and ``source`` (a name, never a path) say which data it was.
+    Arguments:
+        layout: vector, signal or image, as an entry of ``LAYOUTS``.
+        shape: shape of one sample, channels first: (D,), (C, L) or (C, H, W).
+        dtype: numpy's name of the type that the values came in.
+        transform: from data units to model units, with the bounds and levels of the data.
+        channels: names, or empty where channels have no meaning.
+        second_moment: E[x_model^2] over the data.
+        diameter: largest distance found between two samples, in model units.
+        class_names: empty without labels.
+        class_counts: samples per class.
+        count: number of samples.
+        fingerprint: SHA-256 of values, labels and noise.
+        source: name of the data, never a path.
+        axis: positions of a signal's values, or None.
 
     Raises:
-        InputError: parts that contradict each other.
+        InputError: arguments that contradict each other.
     """
 
     layout: Layout
     shape: tuple[int, ...]
     dtype: str
-    low: float | None
-    high: float | None
-    levels: int | None
+    transform: Transform
     channels: tuple[str, ...]
-    shift: tuple[float, ...]
-    scale: tuple[float, ...]
     second_moment: float
     diameter: float
     class_names: tuple[str, ...]
@@ -54,190 +55,205 @@ class DataSpec:
     count: int
     fingerprint: str
     source: str
+    axis: Axis | None = None
 
     def __post_init__(self) -> None:
-        rank = _RANK[self.layout]
-        _require(
-            len(self.shape) == rank and min(self.shape) >= 1, f"a {self.layout} has {rank} axes of one entry or more"
+        rank = self.layout.rank
+        plain.require(
+            len(self.shape) == rank and min(self.shape) >= 1,
+            f"layout {self.layout.name} needs a shape of {rank} positive whole numbers",
         )
-        _require(self.dtype in _DTYPES, f"dtype must be one of {', '.join(_DTYPES)}")
-        if self.low is None or self.high is None:
-            _require(self.low is self.high is None, "low and high must both be numbers or both be null")
-            _require(self.levels is None, "levels needs low and high")
-        else:
-            _require(math.isfinite(self.low) and math.isfinite(self.high), "low and high must be finite")
-            _require(self.low < self.high, "low must be below high")
-            _require(self.levels is None or 2 <= self.levels <= MOST_LEVELS, f"levels must be 2 to {MOST_LEVELS}")
-        _require(
+        plain.require(self.dtype in _DTYPES, f"dtype must be one of {', '.join(_DTYPES)}")
+        self.transform.check_shape(self.shape)
+        plain.require(
             self.channels == () or (rank > 1 and len(self.channels) == self.shape[0]),
             "channels must be empty or name each channel",
         )
-        _require(
-            len(self.shift) == len(self.scale) and len(self.shift) in {1, self.shape[0] if rank == 1 else 1},
-            "shift and scale must have one entry, or one for each feature of a vector",
+        plain.require(0 <= self.second_moment < math.inf, "second_moment must be finite and not negative")
+        plain.require(0 <= self.diameter < math.inf, "diameter must be finite and not negative")
+        names, counts = len(self.class_names), len(self.class_counts)
+        plain.require(names == counts, "class_names and class_counts must have the same length")
+        total = sum(self.class_counts)
+        plain.require(self.class_counts == () or total == self.count, "class_counts must add up to count")
+        plain.require(
+            self.axis is None or (self.layout.dimensions == 1 and len(self.axis.values) == self.shape[-1]),
+            "axis must be null, or give one position per value of a signal",
         )
-        _require(all(map(math.isfinite, self.shift)), "shift must be finite")
-        _require(all(0 < scale < math.inf for scale in self.scale), "scale must be finite and positive")
-        _require(0 <= self.second_moment < math.inf, "second_moment must be finite and not negative")
-        _require(0 <= self.diameter < math.inf, "diameter must be finite and not negative")
-        _require(len(self.class_names) == len(self.class_counts), "class_names and class_counts must be equally long")
-        _require(self.class_counts == () or sum(self.class_counts) == self.count, "class_counts must add up to count")
 
-    def encode(self, x: Shaped[Tensor, "*s"]) -> Float[Tensor, "*s"]:
-        """Data units to model units, ``(x - shift) / scale``; ``x`` is (*, *shape).
-
-        The result is float32, or float64 when given float64.
-
-        Raises:
-            InputError: trailing axes that are not ``shape``.
-        """
-        self._check_shape(x, "encode")
-        out = x.dtype if x.dtype == torch.float64 else torch.float32
-        # Integers of more than 24 bits must be brought near zero before float32 can hold them.
-        wide = x.dtype in {torch.int32, torch.int64} and self.dtype not in {"uint8", "uint16"}
-        x = x.to(torch.float64 if wide else out)
-        return ((x - self._features(self.shift, x)) / self._features(self.scale, x)).to(out)
-
-    def decode(self, x: Float[Tensor, "*s"]) -> Float[Tensor, "*s"]:
-        """Model units to data units, ``scale x + shift``, clipped if bounded; ``x`` is (*, *shape).
-
-        The result is float32, or float64 when given float64. Values are left between the levels, where there are
-        levels: rounding belongs to ``to_array``, as it turns a difference in the last bit into one of a whole level.
-
-        Raises:
-            InputError: trailing axes that are not ``shape``.
-        """
-        self._check_shape(x, "decode")
-        x = x.to(torch.float64 if x.dtype == torch.float64 else torch.float32)
-        x = x * self._features(self.scale, x) + self._features(self.shift, x)
-        if self.low is None or self.high is None:
-            return x
-        return x.clamp(self.low, self.high)
+    @property
+    def model_shape(self) -> tuple[int, ...]:
+        """Shape of one sample in model units, as a network sees it."""
+        return self.transform.model_shape(self.shape)
 
     @property
     def grid(self) -> ValueGrid | None:
-        """The values that numbers of a sample can take, in model units; None where they are continuous."""
-        if self.levels is None or self.low is None or self.high is None:
-            return None
-        step = (self.high - self.low) / (self.levels - 1)
-        return ValueGrid((self.low - self.shift[0]) / self.scale[0], step / self.scale[0], self.levels)
+        """The values in model units that every number of a sample can take; None for continuous data."""
+        first, *others = set(self.transform.grids)
+        assert not others, "a model of features with different levels needs a decoder per feature"
+        return first
 
-    def to_array(self, x: Float[Tensor, "*s"]) -> Shaped[np.ndarray, "*s"]:
-        """Model units to an array of the type that the data came in: on the nearest level, integers in their range.
+    @property
+    def continuous(self) -> bool:
+        """Whether likelihoods are densities, not probabilities of levels."""
+        return self.grid is None
+
+    @property
+    def bounds(self) -> tuple[float, float] | None:
+        """Smallest and largest value that the data can take, in data units; None where it is not bounded."""
+        return self.transform.bounds
+
+    @property
+    def unit_scale(self) -> float | None:
+        """Data units per model unit; None where features have units of their own."""
+        return self.transform.unit_scale
+
+    @property
+    def radius(self) -> float:
+        """A distance from the origin, in model units, beyond which no sample and no mean of samples lies.
+
+        ``sqrt(D E[x^2]) + 2 diameter``: the norm of the data's mean is at most the root of D second moments, and
+        ``diameter`` is at least half of the true diameter.
+        """
+        return math.sqrt(math.prod(self.model_shape) * self.second_moment) + 2 * self.diameter
+
+    def model_bounds(self) -> tuple[Float[Tensor, "..."], Float[Tensor, "..."]] | None:
+        """Lower and upper bound in model units: one value each, or one per feature; None for unbounded data."""
+        return self.transform.model_bounds()
+
+    def encode(self, x: Shaped[Tensor, "*s"]) -> Float[Tensor, "*s"]:
+        """Convert data units to model units.
+
+        Arguments:
+            x: (*, *shape), of any type.
+
+        Returns:
+            float32, or float64 when given float64.
 
         Raises:
-            InputError: NaN or infinity where the type is an integer one, which cannot hold it; a wrong shape.
+            InputError: the last axes of ``x`` are not ``shape``.
         """
-        decoded = self.decode(x.detach())
-        if self.low is not None and self.high is not None and self.levels is not None:
-            step = (self.high - self.low) / (self.levels - 1)
-            decoded = ((decoded - self.low) / step).round() * step + self.low
-        values = decoded.cpu().numpy()
-        dtype = np.dtype(self.dtype)
-        if dtype.kind == "f":
-            return values.astype(dtype)
-        if not np.isfinite(values).all():
-            bad = np.count_nonzero(~np.isfinite(values))
-            raise InputError(f"decoding to {self.dtype}: {bad} of {values.size} values are NaN or infinite; use decode")
-        if dtype.kind == "b":
-            return values >= 0.5
-        limits = np.iinfo(dtype)
-        most = float(limits.max)
-        if int(most) > limits.max:  # the greatest 64-bit integers have no float of their own, and a cast would wrap
-            most = float(np.nextafter(most, 0))
-        return np.rint(values.astype(np.float64)).clip(limits.min, most).astype(dtype)
+        _check_shape(x, self.shape, "encode")
+        out = x.dtype if x.dtype == torch.float64 else torch.float32
+        # Integers of more than 24 bits must be brought near zero before float32 can hold them.
+        wide = x.dtype in {torch.int32, torch.int64} and self.dtype not in {"uint8", "uint16"}
+        return self.transform.encode(x.to(torch.float64 if wide else out)).to(out)
+
+    def decode(self, x: Float[Tensor, "*s"]) -> Float[Tensor, "*s"]:
+        """Convert model units to data units, clipped where the data is bounded.
+
+        Values between two levels stay there. Only ``to_array`` rounds, because rounding turns a difference in the last
+        bit into one of a whole level.
+
+        Arguments:
+            x: (*, *model_shape).
+
+        Returns:
+            float32, or float64 when given float64.
+
+        Raises:
+            InputError: the last axes of ``x`` are not ``model_shape``.
+        """
+        return self.transform.decode(self._in_model_units(x))
+
+    def decode_unclipped(self, x: Float[Tensor, "*s"]) -> Float[Tensor, "*s"]:
+        """Convert model units to data units without clipping, for noisy states; otherwise like ``decode``."""
+        return self.transform.decode_unclipped(self._in_model_units(x))
+
+    def _in_model_units(self, x: Tensor) -> Tensor:
+        _check_shape(x, self.model_shape, "decode")
+        return x.to(torch.float64 if x.dtype == torch.float64 else torch.float32)
+
+    def to_array(self, x: Float[Tensor, "*s"]) -> Shaped[np.ndarray, "*s"]:
+        """Convert model units to an array of the type the data came in, rounded to its levels.
+
+        Raises:
+            InputError: NaN or infinite values for an integer type, which cannot hold them; a wrong shape.
+        """
+        values = self.transform.round_to_levels(self.decode(x.detach())).cpu().numpy()
+        return _as_type(values, np.dtype(self.dtype))
+
+    def level_index(self, values: Shaped[Tensor, "*s"]) -> Int64[Tensor, "*s"] | None:
+        """Number of the level nearest to each value in data units, from 0; None for continuous data."""
+        return self.transform.level_index(values)
+
+    def log_det(self, x: Float[Tensor, "b *s"]) -> Float64[Tensor, "b"]:
+        """Nats that each sample's negative log-likelihood gains from model units to data units; 0 on levels."""
+        return self.transform.log_det(x)
+
+    def check(self, values: Shaped[Tensor, "n *s"], what: str) -> None:
+        """Check that ``values`` in data units can be samples of this data.
+
+        Raises:
+            InputError: another shape, NaN or infinite values, values out of range or between levels; ``what`` names
+                the data in the message.
+        """
+        if tuple(values.shape[1:]) != self.shape:
+            expected, found = (" x ".join(map(str, shape)) for shape in (self.shape, values.shape[1:]))
+            raise InputError(
+                f"{what}: its samples have shape {found}, but the model was trained on {expected}; "
+                "give data of that shape"
+            )
+        if not values.double().isfinite().all():
+            raise InputError(f"{what}: some values are NaN or infinite; remove or repair those samples")
+        self.transform.check_values(values, what)
 
     def to_dict(self) -> dict[str, Any]:
         """The contract as plain JSON values."""
-        return {key: list(v) if isinstance(v, tuple) else v for key, v in dataclasses.asdict(self).items()}
+        fields = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        fields |= {"layout": self.layout.name, "transform": self.transform.to_dict()}
+        fields["axis"] = None if self.axis is None else self.axis.to_dict()
+        return {key: list(value) if isinstance(value, tuple) else value for key, value in fields.items()}
 
     @classmethod
     def from_dict(cls, data: object) -> "DataSpec":
-        """The contract that ``to_dict`` wrote.
+        """Return the contract that ``to_dict`` wrote.
 
         Raises:
-            InputError: unknown, missing or mistyped keys, or parts that contradict each other.
+            InputError: unknown, missing or mistyped keys, or values that contradict each other.
         """
-        if not isinstance(data, dict):
-            raise InputError(f"data contract: expected a JSON object, found {type(data).__name__}")
-        unknown, missing = sorted(data.keys() - _READERS.keys()), sorted(_READERS.keys() - data.keys())
-        if unknown or missing:
-            named = [f"unknown keys {', '.join(map(str, unknown))}"] * bool(unknown)
-            named += [f"missing keys {', '.join(missing)}"] * bool(missing)
-            raise InputError(f"data contract: {' and '.join(named)}; it was edited, or is of another version")
-        fields = {}
-        for key, (kind, read) in _READERS.items():
-            try:
-                fields[key] = read(data[key])
-            except TypeError:  # also of an unhashable layout
-                raise InputError(f"data contract: key '{key}' must be {kind}, found {data[key]!r:.60}") from None
-        return cls(**fields)
-
-    def _features(self, values: tuple[float, ...], x: Tensor) -> float | Tensor:
-        return values[0] if len(values) == 1 else torch.tensor(values, dtype=x.dtype, device=x.device)
-
-    def _check_shape(self, x: Tensor, verb: str) -> None:
-        if tuple(x.shape[x.ndim - len(self.shape) :]) != self.shape or x.ndim < len(self.shape):
-            raise InputError(f"{verb}: got shape {tuple(x.shape)}, and samples of this data are {self.shape}")
+        return cls(**plain.read_fields(data, _FIELDS))
 
 
-def _require(holds: bool, claim: str) -> None:
-    if not holds:
-        raise InputError(f"data contract: {claim}; it was edited, or is of another version: take it from its source")
+def _check_shape(x: Tensor, shape: tuple[int, ...], verb: str) -> None:
+    if tuple(x.shape[x.ndim - len(shape) :]) != shape or x.ndim < len(shape):
+        raise InputError(f"{verb}: got shape {tuple(x.shape)}, but samples of this data have shape {shape}")
 
 
-def _text(value: object) -> str:
-    if not isinstance(value, str):
+def _as_type(values: np.ndarray, dtype: np.dtype[Any]) -> np.ndarray:
+    """The values in the range of ``dtype``, rounded where it holds whole numbers only."""
+    if dtype.kind == "f":
+        return values.astype(dtype)
+    if not np.isfinite(values).all():
+        bad = np.count_nonzero(~np.isfinite(values))
+        raise InputError(f"decoding to {dtype}: {bad} of {values.size} values are NaN or infinite; use decode")
+    if dtype.kind == "b":
+        return values >= 0.5
+    limits = np.iinfo(dtype)
+    most = float(limits.max)
+    if int(most) > limits.max:  # the largest 64-bit integers have no float of their own, and a cast would wrap
+        most = float(np.nextafter(most, 0))
+    return np.rint(values.astype(np.float64)).clip(limits.min, most).astype(dtype)
+
+
+def _layout(value: object) -> Layout:
+    name = plain.text(value)
+    if name not in LAYOUTS:
         raise TypeError
-    return value
+    return LAYOUTS[name]
 
 
-def _layout(value: object) -> str:
-    if value not in _RANK:
-        raise TypeError
-    return _text(value)
-
-
-def _whole(value: object) -> int:
-    if not isinstance(value, int) or isinstance(value, bool):
-        raise TypeError
-    return value
-
-
-def _number(value: object) -> float:
-    if not isinstance(value, (int, float)) or isinstance(value, bool):
-        raise TypeError
-    return float(value)
-
-
-def _optional(read: Callable[[object], Any]) -> Callable[[object], Any]:
-    return lambda value: None if value is None else read(value)
-
-
-def _several(read: Callable[[object], Any]) -> Callable[[object], tuple[Any, ...]]:
-    def read_all(value: object) -> tuple[Any, ...]:
-        if not isinstance(value, list):
-            raise TypeError
-        return tuple(map(read, value))
-
-    return read_all
-
-
-_READERS: dict[str, tuple[str, Callable[[object], Any]]] = {
-    "layout": (f"one of {', '.join(_RANK)}", _layout),
-    "shape": ("a list of whole numbers", _several(_whole)),
-    "dtype": ("a string", _text),
-    "low": ("a number or null", _optional(_number)),
-    "high": ("a number or null", _optional(_number)),
-    "levels": ("a whole number or null", _optional(_whole)),
-    "channels": ("a list of strings", _several(_text)),
-    "shift": ("a list of numbers", _several(_number)),
-    "scale": ("a list of numbers", _several(_number)),
-    "second_moment": ("a number", _number),
-    "diameter": ("a number", _number),
-    "class_names": ("a list of strings", _several(_text)),
-    "class_counts": ("a list of whole numbers", _several(_whole)),
-    "count": ("a whole number", _whole),
-    "fingerprint": ("a string", _text),
-    "source": ("a string", _text),
+_FIELDS: plain.Fields = {
+    "layout": (f"one of {', '.join(LAYOUTS)}", _layout),
+    "shape": ("a list of whole numbers", plain.several(plain.whole)),
+    "dtype": ("a string", plain.text),
+    "transform": ("an object", transform_from_dict),
+    "channels": ("a list of strings", plain.several(plain.text)),
+    "second_moment": ("a number", plain.number),
+    "diameter": ("a number", plain.number),
+    "class_names": ("a list of strings", plain.several(plain.text)),
+    "class_counts": ("a list of whole numbers", plain.several(plain.whole)),
+    "count": ("a whole number", plain.whole),
+    "fingerprint": ("a string", plain.text),
+    "source": ("a string", plain.text),
+    "axis": ("an object or null", plain.optional(Axis.from_dict)),
 }

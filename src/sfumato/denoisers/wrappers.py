@@ -16,21 +16,24 @@ SLACK = 1e-6  # in log-SNR: an end that was computed, not copied
 class Clamped(Denoiser):
     """x_0 clamped to [low, high], and eps made to agree: ``eps = (x_t - alpha x_0) / sigma``.
 
-    For data that is bounded, and only then. The bounds are in model units. Leaving eps as it was would move a sample
-    by two beliefs at odds with each other. Raises InputError unless low < high.
+    For data that is bounded, and only then. The bounds, numbers or tensors that broadcast against a sample, are in
+    model units. Leaving eps as it was would move a sample by two beliefs at odds with each other. Raises InputError
+    unless low < high.
     """
 
-    def __init__(self, denoiser: Denoiser, low: float = -1.0, high: float = 1.0) -> None:
+    def __init__(self, denoiser: Denoiser, low: float | Tensor = -1.0, high: float | Tensor = 1.0) -> None:
         super().__init__()
-        if not low < high:
+        if not bool((torch.as_tensor(low) < torch.as_tensor(high)).all()):
             raise InputError(f"low {low}, high {high}: need low < high to clamp x_0 between them")
         self.denoiser = denoiser
         self.process = denoiser.process
-        self.low, self.high = low, high
+        # As plain numbers where possible: clamping to tensors is slower.
+        self.low, self.high = (float(end) if torch.as_tensor(end).ndim == 0 else end for end in (low, high))
 
     def forward(self, x_t: Tensor, t: Tensor, cond: Condition | None = None) -> Prediction:
         prediction: Prediction = self.denoiser(x_t, t, cond)
-        return prediction.with_x_0(prediction.x_0.clamp(self.low, self.high), self.process.level(t, like=x_t))
+        x_0 = torch.clamp(prediction.x_0, self.low, self.high)  # type: ignore[arg-type]
+        return prediction.with_x_0(x_0, self.process.level(t, like=x_t))
 
 
 class Reprocessed(Denoiser):

@@ -23,12 +23,10 @@ from sfumato.likelihood import Bound, Exact
 from sfumato.model import Model
 from sfumato.numerics.random import derive
 
-from . import gallery
 from .likelihood import EXACT_TRACE, Settings, encode, forecast, measure_bound, measure_flow
 from .recognition import recognise
 from .wasserstein import Ruler
 
-SAMPLES = {"image": 256, "signal": 256, "vector": 2_000}
 MOST = 2_000  # held-out samples that distances are taken to
 CLASSIFIED = 4_000  # training samples that a classifier learns from, at most
 PAIRS = 8  # of true sets and data, for the floor
@@ -63,8 +61,8 @@ class Yardstick:
         the held-out data. Of a ``toy`` both sides are fresh ones.
         """
         spec = dataset.spec
-        train, held_out = split(len(dataset.values), share, seed)
-        size = SAMPLES[spec.layout]
+        train, held_out = split(len(dataset), share, seed)
+        size = spec.layout.compared_samples
         if toy is not None:
             drawn = [
                 [spec.encode(TOYS[toy].sample(size, derive(seed, side, k))) for k in range(PAIRS)]
@@ -73,9 +71,9 @@ class Yardstick:
             ruler = Ruler(drawn[0], drawn[1], seed)
         else:
             size = min(size, max(len(train) // 2, 1))
-            data = spec.encode(dataset.values[held_out[permutation(len(held_out), seed, "data")[:MOST]]])
+            data = dataset.encoded(held_out[permutation(len(held_out), seed, "data")[:MOST]])
             parts = [train[permutation(len(train), seed, "true", k)[:size]] for k in range(PAIRS)]
-            ruler = Ruler([data] * PAIRS, [spec.encode(dataset.values[part]) for part in parts], seed)
+            ruler = Ruler([data] * PAIRS, [dataset.encoded(part) for part in parts], seed)
         # The same that 'sfumato likelihood' chooses.
         rows = held_out[permutation(len(held_out), seed, "scored")[:count]].sort().values
         return cls(dataset, train, held_out, rows, ruler, seed)
@@ -84,7 +82,7 @@ class Yardstick:
         """How likelihoods are measured: what 'sfumato likelihood' does unless told otherwise."""
         spec = self.dataset.spec
         exact = math.prod(spec.shape) <= EXACT_TRACE
-        return Settings(variance=1.0 if spec.levels is None else 0.0, probes=None if exact else 2, seed=self.seed)
+        return Settings(variance=1.0 if spec.continuous else 0.0, probes=None if exact else 2, seed=self.seed)
 
 
 def measure(model: Model, yardstick: Yardstick, progress: Progress = lambda part, done, total: None) -> Row:
@@ -175,7 +173,7 @@ def expected(model: Model, yardstick: Yardstick, steps: int) -> float:
     x_0 = encode(model, yardstick.dataset.values[yardstick.rows], "held-out data")
     settings = yardstick.settings()
     one = forecast(model, x_0, replace(settings, evaluations=1), flow=False) / len(x_0)
-    numbers = yardstick.ruler.count + gallery.SAMPLES[model.spec.layout]
+    numbers = yardstick.ruler.count + model.spec.layout.gallery_samples
     evaluations = 1 if model.recipe.hierarchy is not None else model.tableau().evaluations
     scoring = forecast(model, x_0, settings, flow=model.recipe.hierarchy is None)
     return BESIDE + scoring + one * (numbers * evaluations + STEP * steps * model.recipe.training.batch_for(model.spec))

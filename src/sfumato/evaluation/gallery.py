@@ -50,9 +50,7 @@ class Gallery:
     trajectory: Trajectory | None
 
 
-SAMPLES = {"image": 64, "signal": 64, "vector": 2_000}
 NEIGHBOURS = 16
-FOLLOWED = {"image": 8, "signal": 8, "vector": 400}
 FRAMES = 24
 
 
@@ -69,7 +67,7 @@ def make_gallery(
     ``progress`` is called with (evaluations done, evaluations in all), where samples take evaluations.
     """
     spec, recipe = model.spec, model.recipe
-    count = SAMPLES[spec.layout]
+    count = spec.layout.gallery_samples
     started = time.monotonic()
     if recipe.hierarchy is None:
         samples, trajectory, about = _followed(model, count, seed, progress)
@@ -77,11 +75,11 @@ def make_gallery(
         samples, trajectory, about = model.sample(count, seed=seed), None, {"latents": recipe.hierarchy.levels}
     seconds = time.monotonic() - started
 
-    train, held_out = split(len(dataset.values), recipe.training.held_out, recipe.training.seed)
+    train, held_out = split(len(dataset), recipe.training.held_out, recipe.training.seed)
     # In random order: a folder comes sorted by class, and the first samples would show one of them.
-    training = spec.encode(dataset.values[train[permutation(len(train), seed, "gallery")]])
+    training = dataset.encoded(train[permutation(len(train), seed, "gallery")])
     distances, at = nearest(spec.encode(samples[:NEIGHBOURS]), training)
-    baseline, _ = nearest(spec.encode(dataset.values[held_out[:200]]), training)
+    baseline, _ = nearest(dataset.encoded(held_out[:200]), training)
     gallery = Gallery(
         samples=samples,
         real=spec.decode(training[:count]),
@@ -102,7 +100,7 @@ def _followed(
     model: Model, count: int, seed: int, progress: Callable[[int, int], None]
 ) -> tuple[Tensor, Trajectory, dict[str, Any]]:
     """Samples of a diffusion model, the way of the first few, and what drew them."""
-    spec, follow = model.spec, FOLLOWED[model.spec.layout]
+    spec, follow = model.spec, model.spec.layout.trajectories
     tableau = model.tableau()
     frames = set(np.linspace(0, tableau.evaluations - 1, min(FRAMES, tableau.evaluations)).round().astype(int).tolist())
     followed: list[tuple[float, float, Tensor, Tensor]] = []
@@ -115,8 +113,7 @@ def _followed(
         if first == 0 and row in frames:
             level = model.denoiser.process.level(t)
             scale = float(torch.hypot(level.alpha, level.sigma))
-            # Decoding would clip the noise away; the states are shown as they are, in data units.
-            state = x[:follow].cpu() / scale * torch.tensor(spec.scale) + torch.tensor(spec.shift)
+            state = spec.decode_unclipped(x[:follow].cpu() / scale)  # clipping would remove the noise
             followed.append((float(t), float(level.logsnr), state, spec.decode(prediction.x_0[:follow].cpu())))
 
     samples = model.sample(count, seed=seed, batch=batch, watch=watch)

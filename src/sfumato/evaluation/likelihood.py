@@ -61,38 +61,8 @@ def encode(model: Model, values: Tensor, what: str) -> Tensor:
     Raises InputError, one line that names ``what``, for another shape, for numbers that are NaN, infinite, outside the
     range that the model was trained on, or between its levels.
     """
-    spec = model.spec
-    if tuple(values.shape[1:]) != spec.shape:
-        wanted = " x ".join(map(str, spec.shape))
-        found = " x ".join(map(str, values.shape[1:]))
-        raise InputError(f"{what}: its samples are of shape {found}, the model was trained on {wanted}; give such data")
-    if not values.double().isfinite().all():
-        raise InputError(f"{what}: some numbers are NaN or infinite; leave those samples out or mend them")
-    if spec.low is not None and spec.high is not None:
-        low, high = float(values.min()), float(values.max())
-        if low < spec.low or high > spec.high:
-            raise InputError(
-                f"{what}: values from {low:g} to {high:g}, and the model was trained on {spec.low:g} to {spec.high:g}; "
-                "rescale the data"
-            )
-        if spec.levels is not None:
-            place = (values.double() - spec.low) / (spec.high - spec.low) * (spec.levels - 1)
-            off = (place - place.round()).abs() > 1e-3
-            if off.any():
-                raise InputError(
-                    f"{what}: values such as {float(values[off][0]):g} lie between the {spec.levels} levels from "
-                    f"{spec.low:g} to {spec.high:g} that the model was trained on; round the data to them"
-                )
-    return spec.encode(values).to(model.device)
-
-
-def log_scale(model: Model) -> float:
-    """What a density's nats a sample gain on the way to data units: the sum of log scale, 0 with levels."""
-    spec = model.spec
-    if spec.levels is not None:
-        return 0.0
-    numbers = math.prod(spec.shape)
-    return sum(math.log(s) for s in spec.scale) * (numbers if len(spec.scale) == 1 else 1)
+    model.spec.check(values, what)
+    return model.spec.encode(values).to(model.device)
 
 
 def measure_bound(
@@ -105,7 +75,7 @@ def measure_bound(
     and each returns all numbers. Raises InputError as ``walk`` and ``estimate`` do.
     """
     if isinstance(model.module, MarkovianHVAE):
-        return _shifted(_hierarchy_bound(model.module, x_0, settings, progress, world), log_scale(model))
+        return _shifted(_hierarchy_bound(model.module, x_0, settings, progress, world), model.spec.log_det(x_0))
     denoiser = shared(model.denoiser, world)
     process, decoder = denoiser.process, model.recipe.build_decoder(model.spec)
     common: dict[str, Any] = {
@@ -125,7 +95,7 @@ def measure_bound(
         if settings.evaluations is None:
             raise InputError("--evaluations all: this model's levels are a continuum; give a number, or --steps")
         bound = estimate(denoiser, x_0, decoder, times, evaluations=settings.evaluations, **common)
-    return _shifted(bound, log_scale(model))
+    return _shifted(bound, model.spec.log_det(x_0))
 
 
 def measure_flow(
@@ -144,7 +114,8 @@ def measure_flow(
         exact = flow_likelihood(denoiser, x_0, **common)
     else:
         exact = dequantised_likelihood(denoiser, x_0, model.spec.grid, by=settings.by, draws=settings.draws, **common)
-    return Exact(exact.nats + log_scale(model), exact.variance, exact.dimensions, exact.evaluations)
+    nats = exact.nats + model.spec.log_det(x_0).to(exact.nats.device)
+    return Exact(nats, exact.variance, exact.dimensions, exact.evaluations)
 
 
 class Shared(Denoiser):
@@ -236,8 +207,8 @@ def _hierarchy_bound(
     return Bound(prior, steps, decoder, none, none, none, variance, x_0[0].numel(), passes)
 
 
-def _shifted(bound: Bound, nats: float) -> Bound:
-    return Bound(**{**vars(bound), "decoder": bound.decoder + nats})
+def _shifted(bound: Bound, nats: Tensor) -> Bound:
+    return Bound(**{**vars(bound), "decoder": bound.decoder + nats.to(bound.decoder.device)})
 
 
 def forecast(model: Model, x_0: Tensor, settings: Settings, flow: bool, world: World = ALONE) -> float:

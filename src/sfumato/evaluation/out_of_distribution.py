@@ -30,11 +30,11 @@ def compressed_bits(values: Shaped[Tensor, "b *s"], spec: DataSpec) -> Float[Ten
 
     ``values`` in data units, on the levels of the data; None where it has no levels.
     """
-    if spec.levels is None or spec.low is None or spec.high is None:
+    levels, grid = spec.level_index(values), spec.grid
+    if levels is None or grid is None:
         return None
-    step = (spec.high - spec.low) / (spec.levels - 1)
-    kind = np.uint8 if spec.levels <= 256 else np.uint16 if spec.levels <= 65536 else np.uint32
-    index = ((values.double() - spec.low) / step).round().numpy().astype(kind)
+    kind = np.uint8 if grid.count <= 256 else np.uint16 if grid.count <= 65536 else np.uint32
+    index = levels.numpy().astype(kind)
     differences = np.diff(index, axis=-1, prepend=index[..., :1] * 0)  # they wrap, and can be undone
     lengths = []
     for sample in zip(index, differences, strict=True):

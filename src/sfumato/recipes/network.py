@@ -26,10 +26,10 @@ class AutoNetwork(Section):
     def resolved(self, spec: DataSpec, label: str) -> MLPNetwork | UNetNetwork:
         # Sinusoids resolve labels that count to a thousand; the log of a ratio is of order one.
         embedding = self.embedding or ("fourier" if label == "log-ratio" else "sinusoidal")
-        if spec.layout == "vector":
+        if spec.layout.dimensions == 0:
             return MLPNetwork(kind="mlp", width=self.width or 256, dropout=self.dropout, embedding=embedding)
         # Halve until the longest side is at most 8 (16 for signals): deeper levels would see little but padding.
-        smallest = 8 if spec.layout == "image" else 16
+        smallest = spec.layout.smallest_side
         side, levels = max(spec.shape[1:]), 1
         while side > smallest or levels < 2:
             side, levels = -(-side // 2), levels + 1
@@ -43,7 +43,8 @@ class AutoNetwork(Section):
             # Attention costs the square of the number of positions: worth it up to DDPM's 16 x 16.
             if level > 0 and positions <= 256:
                 attention.append(max(sides) >> level)
-        finest = round(math.log2(spec.levels or 2))  # at this power the features repeat from level to level
+        # At this power the features repeat from level to level.
+        finest = 0 if spec.grid is None else round(math.log2(spec.grid.count))
         return UNetNetwork(
             kind="unet",
             width=self.width or 32,  # what a laptop trains in minutes; a GPU has room for 128
@@ -52,7 +53,7 @@ class AutoNetwork(Section):
             dropout=self.dropout,
             embedding=embedding,
             pad=True,
-            fourier=[finest - 1, finest] if self.fourier and spec.levels else [],
+            fourier=[finest - 1, finest] if self.fourier and not spec.continuous else [],
         )
 
 

@@ -40,6 +40,7 @@ class DataSection(Section):
     key: str | None = None
     labels: str | None = None
     noise: str | None = None
+    axis: str | None = None
     size: Annotated[list[PositiveInt], Field(min_length=2, max_length=2)] | None = None
     unreadable: Literal["skip", "stop"] = "skip"
     low: float | None = None
@@ -71,12 +72,12 @@ class TrainingSection(Section):
 
     def resolved(self, spec: DataSpec) -> TrainingSection:
         """The batch written out; nothing else than images is augmented."""
-        augment = self.augment if spec.layout == "image" else 0.0
+        augment = self.augment if spec.layout.can_augment else 0.0
         return self.model_copy(update={"batch": self.batch_for(spec), "augment": augment})
 
     def batch_for(self, spec: DataSpec) -> int:
         """Samples to a step."""
-        return self.batch or (256 if spec.layout == "vector" else 64)
+        return self.batch or spec.layout.batch
 
 
 def _sampler(name: str) -> str:

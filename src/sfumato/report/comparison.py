@@ -41,12 +41,12 @@ def comparison_figure(
     samples have, the dotted line. A value far beyond the others is an arrow at the edge, with its number.
     """
     rows = record["recipes"]
-    height = _STRIP[spec.layout] + _NAME + 10
+    height = _STRIP[spec.layout.name] + _NAME + 10
     shown = [row["recipe"] for row in rows]
     first = 0 if real is None else -1  # real data has a row above the recipes
     total = _TOP + height * (len(rows) - first) + _BOTTOM
     left = 400
-    if spec.layout == "vector":  # squares, beneath a name that takes some room itself
+    if spec.layout.name == "vector":  # squares, beneath a name that takes some room itself
         left = 3 * (_STRIP["vector"] + 8) if spec.shape[0] > 2 else 180
     with styled(INK_ON_WHITE):
         figure = new_figure(_WIDTH, total)
@@ -118,9 +118,9 @@ class _Places:
 
 
 def _draw(place: _Places, values: Values, real: Values | None, spec: DataSpec, top: Number, width: Number) -> None:
-    height = _STRIP[spec.layout]
+    height = _STRIP[spec.layout.name]
     like = values if real is None else real
-    if spec.layout == "image":
+    if spec.layout.name == "image":
         rows, columns = spec.shape[1:]
         count = max(1, min(len(values), int((width + GAP) / (height * columns / rows + GAP)), 16))
         axes = place.axes(_MARGIN, top, width, height)
@@ -128,7 +128,7 @@ def _draw(place: _Places, values: Values, real: Values | None, spec: DataSpec, t
         picture = grid(values[:count], spec, count, scale, window_of=like)
         axes.imshow(np.asarray(picture.convert("RGB")), interpolation="antialiased")
         axes.set_anchor("W")
-    elif spec.layout == "signal":
+    elif spec.layout.name == "signal":
         axes = place.axes(_MARGIN, top, width, height)
         count, length = min(len(values), 6), spec.shape[1]
         for k in range(count):

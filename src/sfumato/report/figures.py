@@ -168,7 +168,7 @@ def comparison(samples: Values, real: Values | None, spec: DataSpec) -> str:
 def neighbours(samples: Values, nearest: Values, distance: Values, spec: DataSpec) -> str:
     """Signals, or points of a plane, with the training sample that lies nearest to each."""
     with styled():
-        if spec.layout == "vector":
+        if spec.layout.name == "vector":
             figure = new_figure(*_HALF)
             axes = figure.subplots()
             for a, b in zip(samples, nearest, strict=True):
@@ -202,7 +202,7 @@ def strip(states: Values, estimates: Values, logsnr: Values, spec: DataSpec) -> 
                 _small(axes, frame, spec, BLUE if row else GRAY)
         for axes, value in zip(grid[0], logsnr, strict=True):
             axes.set_title(f"log-SNR {text.signed(float(value))}")
-        if spec.layout == "signal":
+        if spec.layout.name == "signal":
             grid[0, 0].set_ylim(reach(pooled))
         else:
             grid[0, 0].set_xlim(reach(pooled[:, 0]))
@@ -224,7 +224,7 @@ def smoothed(values: Floats) -> Floats:
 
 
 def _small(axes: Axes, values: Values, spec: DataSpec, colour: str) -> None:
-    if spec.layout == "signal":
+    if spec.layout.name == "signal":
         lines(axes, values[:, 0], colour)
     elif spec.shape[0] == 1:
         axes.plot(values[:, 0], np.arange(len(values)), ".", color=colour)

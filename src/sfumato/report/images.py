@@ -33,8 +33,8 @@ def window(values: Values, spec: DataSpec) -> Window:
     They are 0.5 % and 99.5 %. Values that are not finite have no say; a set without spread gets a window of width 1
     around it.
     """
-    if spec.low is not None and spec.high is not None:
-        return spec.low, spec.high
+    if spec.bounds is not None:
+        return spec.bounds
     finite = values[np.isfinite(values)]
     low, high = (float(p) for p in np.percentile(finite, _PERCENTILES)) if finite.size else (0.0, 0.0)
     return (low, high) if low < high else (low - 0.5, low + 0.5)
@@ -58,9 +58,9 @@ def grid(
 
     Raises InputError when ``values`` are not images of the contract's shape, and for columns or scale below 1.
     """
-    if spec.layout != "image":
+    if spec.layout.name != "image":
         raise InputError(
-            f"grid: the data's layout is {spec.layout!r}, not 'image'; use picture, which draws every layout"
+            f"grid: the data's layout is {spec.layout.name!r}, not 'image'; use picture, which draws every layout"
         )
     values = fitting(values, spec, "grid")
     n, _, height, width = values.shape

@@ -65,4 +65,4 @@ def command(run: Run, verb: str) -> str:
 
 def things(run: Run) -> str:
     """What the run has seen: images or samples."""
-    return "images" if run.spec.layout == "image" else "samples"
+    return "images" if run.spec.layout.name == "image" else "samples"

@@ -25,7 +25,7 @@ def picture(values: Values, spec: DataSpec, reference: Values | None = None) -> 
     ``reference``, real data to compare with, gives a plot its other half; a grid takes its window from it where the
     data is not bounded. Raises InputError when ``values`` are not samples of the contract's shape.
     """
-    if spec.layout == "image":
+    if spec.layout.name == "image":
         return grid(values, spec, window_of=reference)
     return plot(values, spec, reference)
 
@@ -66,7 +66,7 @@ def draw_frames(
         raise InputError(f"movie: frames of shape {frames.shape} are none; give (f, j, *shape) with f >= 1")
     for frame in frames[:1]:
         fitting(frame, spec, "movie")
-    if spec.layout != "image":
+    if spec.layout.name != "image":
         return plot_frames(frames, spec, reference, clear)
     columns = arrange(frames.shape[1], *frames.shape[3:]) if columns is None else columns
     window_of = frames[-1] if reference is None else reference

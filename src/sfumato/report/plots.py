@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import torch
 from PIL import Image
 
 from sfumato.data.spec import DataSpec
@@ -74,7 +75,7 @@ def draw(sets: Sequence[Panel], spec: DataSpec, pooled: Sequence[Values] | None 
     """The figure of these sets, within ``styled()``; the limits of the axes are those of ``pooled``, or of the sets."""
     moving = pooled is not None
     pooled = [np.asarray(v, np.float64) for v in pooled or [shown.values for shown in sets]]
-    if spec.layout == "signal":
+    if spec.layout.name == "signal":
         return _signals(sets, spec, pooled)
     if spec.shape[0] == 1:
         return _histogram(sets, pooled, moving)
@@ -202,7 +203,7 @@ def _bands(sets: Sequence[Panel], spec: DataSpec, pooled: Sequence[Values]) -> F
 
 
 def _in_model_units(values: Values, spec: DataSpec) -> npt.NDArray[Any]:
-    scaled: npt.NDArray[Any] = (values - np.array(spec.shift)) / np.array(spec.scale)
+    scaled: npt.NDArray[Any] = spec.encode(torch.from_numpy(np.asarray(values, np.float64))).numpy()
     return scaled
 
 

@@ -28,7 +28,7 @@ from .images import Values
 
 _LEARNED = "schedule."  # the prefix of a learned schedule's tensors
 
-FORMAT = 1
+FORMAT = 2
 # What leads each array of a gallery before one sample's own axes; the rest are lists of numbers.
 _SAMPLES = {"samples": 1, "real": 1, "neighbours": 1, "trajectory_x": 2, "trajectory_x_0": 2}
 _NUMBERS = ("distances", "held_out_distances", "trajectory_t", "trajectory_logsnr")

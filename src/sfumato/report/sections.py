@@ -30,14 +30,7 @@ def recipe_name(run: Run) -> str:
 
 
 def _size(spec: DataSpec) -> str:
-    if spec.layout == "vector":
-        return f"vectors of {_several(spec.shape[0], 'feature')}"
-    extent = " × ".join(map(str, spec.shape[1:])) if spec.layout == "image" else f"{spec.shape[1]} positions"
-    return f"{spec.layout}s of {extent}, {_several(spec.shape[0], 'channel')}"
-
-
-def _several(n: int, noun: str) -> str:
-    return f"{n} {noun}" if n == 1 else f"{n} {noun}s"
+    return spec.layout.describe(spec.shape).replace(" x ", " × ")
 
 
 def _facts(run: Run) -> str:
@@ -201,14 +194,11 @@ def contract(spec: DataSpec) -> list[tuple[str, str]]:
     return [
         ("source", spec.source),
         ("samples", text.count(spec.count)),
-        ("layout", spec.layout),
+        ("layout", spec.layout.name),
         ("shape, channels first" if len(spec.shape) > 1 else "shape", " × ".join(map(str, spec.shape))),
         ("channels", ", ".join(spec.channels) or "unnamed"),
         ("type", spec.dtype),
-        ("range", "not bounded" if spec.low is None or spec.high is None else f"{spec.low:g} to {spec.high:g}"),
-        ("levels per value", "continuous" if spec.levels is None else text.count(spec.levels)),
-        ("shift to model units", text.several(spec.shift)),
-        ("scale to model units", text.several(spec.scale)),
+        *spec.transform.describe(),
         ("second moment, model units", f"{spec.second_moment:.4g}"),
         ("classes", ", ".join(f"{name} ({text.count(n)})" for name, n in classes) or "none"),
         ("fingerprint (SHA-256)", spec.fingerprint),

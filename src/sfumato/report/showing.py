@@ -34,8 +34,8 @@ def samples(run: Run) -> str:
     if drawn is None:
         what = "No samples yet" if run.gallery else "No samples, nearest training samples or trajectory yet"
         return section("Samples", missing(what, command(run, "report")))
-    made, most = _how(run.sampler), _SHOWN[run.spec.layout]
-    if run.spec.layout != "image":
+    made, most = _how(run.sampler), _SHOWN[run.spec.layout.name]
+    if run.spec.layout.name != "image":
         plot = figures.comparison(drawn[:most], None if real is None else real[:most], run.spec)
         return section("Samples", figure(plot, made, wide=True))
     window_of = drawn if real is None else real
@@ -76,7 +76,7 @@ def nearest(run: Run) -> str:
     """Samples with their nearest training samples: does the model copy? Nothing without a gallery."""
     if not run.gallery:
         return ""
-    title, layout = "Nearest training samples", run.spec.layout
+    title, layout = "Nearest training samples", run.spec.layout.name
     drawn, found, distance = (run.gallery.get(name) for name in ("samples", "neighbours", "distances"))
     if drawn is None or found is None or distance is None:
         return section(title, missing("No nearest training samples yet", command(run, "report")))
@@ -154,9 +154,9 @@ def trajectory(run: Run) -> str:
         "<p>The sampler starts from noise and moves to lower noise levels. At each level the model estimates the clean "
         "sample, x̂<sub>0</sub>, from the noisy state x<sub>t</sub>: coarse structure first, detail last.</p>"
     )
-    chosen = _spread(len(states), _COLUMNS[run.spec.layout])
+    chosen = _spread(len(states), _COLUMNS[run.spec.layout.name])
     shown = states[chosen], estimates[chosen], logsnr[chosen]
-    drawn = _strip(run, *shown) if run.spec.layout == "image" else figures.strip(*shown, run.spec)
+    drawn = _strip(run, *shown) if run.spec.layout.name == "image" else figures.strip(*shown, run.spec)
     caption = "States are shown divided by √(α² + σ²), so that noise and data have one scale."
     return section(title, lead + figure(drawn, caption, wide=True) + _movie(run, states, estimates))
 
@@ -182,9 +182,9 @@ def _strip(run: Run, states: Values, estimates: Values, logsnr: Values) -> str:
 
 def _movie(run: Run, states: Values, estimates: Values) -> str:
     """The same as an animation; a still for readers who want no motion, and for paper."""
-    chosen, most = _spread(len(states), _FRAMES[run.spec.layout]), _SHOWN[run.spec.layout]
+    chosen, most = _spread(len(states), _FRAMES[run.spec.layout.name]), _SHOWN[run.spec.layout.name]
     real = run.gallery.get("real")
-    if run.spec.layout == "image":
+    if run.spec.layout.name == "image":
         j = min(_MOVIES, states.shape[1])
         frames = np.concatenate([states[chosen, :j], estimates[chosen, :j]], axis=1)
         drawn = draw_frames(frames, run.spec, columns=j, reference=real, clear=True)

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sfumato.data import Dataset, Samples, split
+from sfumato.data import Dataset, split
 from sfumato.errors import InputError
 from sfumato.model import Model, save_weights
 from sfumato.world import ALONE, World
@@ -71,10 +71,8 @@ class Trainer:
         self.last_measured: float | None = None  # the held-out loss, and the same on training samples
         self.last_measured_training: float | None = None
         settings = model.recipe.training
-        samples, held_out = split(len(dataset.values), settings.held_out, settings.seed)
-        everything = Samples(
-            model.spec.encode(dataset.values).to(device), None if dataset.noise is None else dataset.noise.to(device)
-        )
+        samples, held_out = split(len(dataset), settings.held_out, settings.seed)
+        everything = dataset.samples(device)
         self.engine = Engine(model, everything.take(samples), samples, options.compute, world)
         rest = everything.take(held_out)
         self.held_out = HeldOut.of(self.engine.loss, rest, self.engine.data, settings.seed, world)

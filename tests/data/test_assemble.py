@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import torch
 
-from sfumato.data import DataOptions, Dataset, load
-from sfumato.data.contract import diameter, fingerprint
+from sfumato.data import Affine, DataOptions, Dataset, load
+from sfumato.data.assemble import diameter, fingerprint
 from sfumato.errors import InputError
 
 RNG = np.random.default_rng(0)
@@ -41,25 +41,25 @@ def test_vectors_are_standardised_by_feature(tmp_path: Path) -> None:
 def test_signals_and_images_share_one_number(shape: tuple[int, ...], layout: str, tmp_path: Path) -> None:
     values = RNG.normal(4, 3, shape) + np.arange(shape[-1])
     spec = read(values, tmp_path).spec
-    assert spec.layout == layout
+    assert spec.layout.name == layout
     # The contract is of the values before they are rounded to float32.
-    assert spec.shift == pytest.approx((values.mean(),), rel=1e-12)
-    assert spec.scale == pytest.approx((values.std(),), rel=1e-12)
+    assert spec.transform.shift == pytest.approx((values.mean(),), rel=1e-12)
+    assert spec.transform.scale == pytest.approx((values.std(),), rel=1e-12)
 
 
 def test_moments_do_not_depend_on_the_pieces_they_are_summed_in(tmp_path: Path) -> None:
     values = (RNG.normal(size=(1_200_001, 2)) * [1, 100] + [5, -7]).astype(np.float32)  # three pieces
     spec = read(values, tmp_path).spec
     wide = values.astype(np.float64)
-    np.testing.assert_allclose(spec.shift, wide.mean(0), rtol=1e-12)
-    np.testing.assert_allclose(spec.scale, wide.std(0), rtol=1e-12)
+    np.testing.assert_allclose(spec.transform.shift, wide.mean(0), rtol=1e-12)
+    np.testing.assert_allclose(spec.transform.scale, wide.std(0), rtol=1e-12)
 
 
 def test_a_constant_feature_is_centred_and_told_of(tmp_path: Path) -> None:
     values = RNG.normal(size=(50, 4)).astype(np.float32)
     values[:, 1], values[:, 3] = 0.1, -7
     data = read(values, tmp_path)
-    assert data.spec.scale[1] == data.spec.scale[3] == 1
+    assert data.spec.transform.scale[1] == data.spec.transform.scale[3] == 1
     assert "2 of 4 features are constant, so centred but not scaled: 1, 3" in data.notes
     np.testing.assert_allclose(data.spec.encode(data.values)[:, [1, 3]].numpy(), 0, atol=1e-6)
     assert data.spec.second_moment == pytest.approx(0.5, rel=1e-12)
@@ -67,7 +67,7 @@ def test_a_constant_feature_is_centred_and_told_of(tmp_path: Path) -> None:
 
 def test_data_that_is_all_the_same_is_told_of(tmp_path: Path) -> None:
     data = read(np.full((5, 6, 7), 2.5), tmp_path)
-    assert (data.spec.shift, data.spec.scale, data.spec.second_moment) == ((2.5,), (1.0,), 0.0)
+    assert (data.spec.transform.shift, data.spec.transform.scale, data.spec.second_moment) == ((2.5,), (1.0,), 0.0)
     assert "every value is the same, so the data is centred but not scaled" in data.notes
 
 
@@ -75,7 +75,7 @@ def test_bounds_given_by_the_user(tmp_path: Path) -> None:
     values = RNG.uniform(-1, 3, (20, 2))
     values[0] = -1, 3
     spec = read(values, tmp_path, low=-1.0, high=3.0).spec
-    assert (spec.low, spec.high, spec.levels, spec.shift, spec.scale) == (-1.0, 3.0, None, (1.0,), (2.0,))
+    assert spec.transform == Affine((1.0,), (2.0,), -1.0, 3.0)
     assert spec.second_moment == pytest.approx((((values - 1) / 2) ** 2).mean(), rel=1e-12)
     assert refused(values, tmp_path, low=-1.0, high=2.9999).startswith("data: ")
     values[3, 1], values[7, 0] = 3.5, -1.25
@@ -87,20 +87,20 @@ def test_bounds_given_by_the_user(tmp_path: Path) -> None:
 
 def test_integers_between_bounds_have_levels(tmp_path: Path) -> None:
     values = RNG.integers(-5, 6, (20, 2))
-    assert read(values, tmp_path, low=-5.0, high=5.0).spec.levels == 11
-    assert read(values, tmp_path, low=-5.5, high=5.0).spec.levels is None
-    assert read(values, tmp_path, low=-5.0, high=2.0**40).spec.levels is None
+    assert read(values, tmp_path, low=-5.0, high=5.0).spec.transform.levels == 11
+    assert read(values, tmp_path, low=-5.5, high=5.0).spec.transform.levels is None
+    assert read(values, tmp_path, low=-5.0, high=2.0**40).spec.transform.levels is None
     # Of 8-bit images too, if the user knows better than the type.
     images = RNG.integers(0, 17, (20, 8, 8)).astype(np.uint8)
-    assert read(images, tmp_path, low=0.0, high=16.0).spec.levels == 17
-    assert read(images // 2 * 17, tmp_path, levels=16).spec.levels == 16
+    assert read(images, tmp_path, low=0.0, high=16.0).spec.transform.levels == 17
+    assert read(images // 2 * 17, tmp_path, levels=16).spec.transform.levels == 16
     assert "are not on one of the 15 levels from 0 to 255" in refused(images // 2 * 17, tmp_path, levels=15)
 
 
 def test_levels_given_by_the_user(tmp_path: Path) -> None:
     values = (RNG.integers(0, 256, (20, 8, 8)) / 255).astype(np.float32)
     data = read(values, tmp_path, low=0.0, high=1.0, levels=256)
-    assert data.spec.levels == 256
+    assert data.spec.transform.levels == 256
     np.testing.assert_allclose(data.spec.decode(data.spec.encode(data.values)).numpy(), values[:, None], atol=2**-23)
     assert "give data.low and data.high as well" in refused(values, tmp_path, levels=256)
     values[4, 0, 0] = 0.5
@@ -163,7 +163,7 @@ def test_what_float32_cannot_hold_is_refused_or_told_of(tmp_path: Path) -> None:
     values = RNG.normal(size=(100, 3))
     values[:, 1] += 1e7
     notes = read(values, tmp_path).notes
-    told = [note for note in notes if "vary too little about their mean for float32" in note]
+    told = [note for note in notes if "vary too little around their mean for float32" in note]
     assert len(told) == 1
     assert told[0].startswith("1 of 3 features")
     assert "(the first is 1: 1e+07 +- " in told[0]
@@ -183,7 +183,7 @@ def test_a_limit_takes_labels_along(tmp_path: Path) -> None:
     assert sum(data.spec.class_counts) == 20
     assert "20 of 101 samples are used (data.limit)" in data.notes
     # The contract is of the samples that are used.
-    assert data.spec.shift[0] == pytest.approx(used.double().mean().item(), rel=1e-12)
+    assert data.spec.transform.shift[0] == pytest.approx(used.double().mean().item(), rel=1e-12)
     assert torch.equal(load(str(tmp_path / "a.npz"), DataOptions(limit=20)).values, data.values)
 
 

@@ -1,4 +1,4 @@
-"""From what a reader found to a data set: which values are used, how they are bounded, how they are scaled."""
+"""From what a reader found to a data set: which samples are used, their bounds, and their transform."""
 
 import hashlib
 import math
@@ -9,27 +9,34 @@ import torch
 from torch import Tensor
 
 from ..errors import InputError
-from .blocks import blocks, refuse
+from .chunks import chunks, refuse
 from .dataset import Content, DataOptions, Dataset
+from .layouts import LAYOUTS
 from .order import permutation
-from .spec import MOST_LEVELS, DataSpec
+from .spec import DataSpec
+from .transform import MOST_LEVELS, Affine
 
-_LEAST_SCALE = 1e-30  # well above the least normal float32, 1e-38
+_LEAST_SCALE = 1e-30  # well above the smallest normal float32, 1e-38
 _WIDER = {"bool": np.uint8, "uint16": np.int32, "uint32": np.int64, "uint64": np.int64}
 
 
 def pick(count: int, limit: int | None) -> np.ndarray:
-    """Ascending indices of the ``limit`` samples that a limit leaves of ``count``: those of a fixed shuffle."""
+    """Ascending indices of the ``limit`` samples that a fixed shuffle of ``count`` picks; all if there is no limit."""
     if limit is None or limit >= count:
         return np.arange(count)
     return np.sort(permutation(count, "limit")[:limit].numpy())
 
 
 def finish(content: Content, options: DataOptions, source: str) -> Dataset:
-    """The data set of what was read, with its contract.
+    """Return the data set with its contract.
+
+    Arguments:
+        content: what a reader found.
+        options: how to read it.
+        source: the name of the data.
 
     Raises:
-        InputError: a layout that the source does not have, bounds or levels that the values do not keep.
+        InputError: a layout that the source does not have; values that are not within the bounds or on the levels.
     """
     content = _laid_out(content, options, source)
     _check_range(content.values)
@@ -43,22 +50,24 @@ def finish(content: Content, options: DataOptions, source: str) -> Dataset:
         shift, scale = np.array([(bounds[0] + bounds[1]) / 2]), np.array([(bounds[1] - bounds[0]) / 2])
     if scale.min() < _LEAST_SCALE:
         raise InputError(
-            f"data: '{source}' varies by {scale.min():g} only, too little for float32; multiply it by a power of ten"
+            f"data: '{source}' varies by only {scale.min():g}, too little for float32; multiply it by a power of ten"
         )
     remarks = _remarks(values, bounds, mean, variance, constant)
     if values.dtype.kind == "f":
         values = values.astype(np.float32, copy=False)
     counts = () if content.labels is None else np.bincount(content.labels, minlength=len(content.class_names)).tolist()
     spec = DataSpec(
-        layout=content.layout,
+        layout=LAYOUTS[content.layout],
         shape=values.shape[1:],
         dtype=values.dtype.name,
-        low=bounds[0] if bounds else None,
-        high=bounds[1] if bounds else None,
-        levels=levels,
+        transform=Affine(
+            shift=tuple(shift.tolist()),
+            scale=tuple(scale.tolist()),
+            low=None if bounds is None else bounds[0],
+            high=None if bounds is None else bounds[1],
+            levels=levels,
+        ),
         channels=content.channels,
-        shift=tuple(shift.tolist()),
-        scale=tuple(scale.tolist()),
         second_moment=float(np.mean((variance + (mean - shift) ** 2) / scale**2)),
         diameter=diameter(values, scale),
         class_names=content.class_names,
@@ -66,6 +75,7 @@ def finish(content: Content, options: DataOptions, source: str) -> Dataset:
         count=len(values),
         fingerprint=fingerprint(values, content.labels, content.noise),
         source=source,
+        axis=content.axis,
     )
     labels = None if content.labels is None else torch.from_numpy(content.labels)
     noise = None if content.noise is None else torch.from_numpy(content.noise)
@@ -73,23 +83,23 @@ def finish(content: Content, options: DataOptions, source: str) -> Dataset:
 
 
 def fingerprint(values: np.ndarray, labels: np.ndarray | None, noise: np.ndarray | None = None) -> str:
-    """SHA-256, in hexadecimal, of type, shape and values in little-endian order, and likewise of labels and noise."""
+    """SHA-256, in hexadecimal, of type, shape and little-endian values of the samples, the labels and the noise."""
     digest = hashlib.sha256()
     for array in (each for each in (values, labels, noise) if each is not None):
         digest.update(f"{array.dtype.name}{array.shape}".encode())
-        for block in blocks(array):
-            digest.update(np.ascontiguousarray(block).astype(block.dtype.newbyteorder("<"), copy=False).data)
+        for chunk in chunks(array):
+            digest.update(np.ascontiguousarray(chunk).astype(chunk.dtype.newbyteorder("<"), copy=False).data)
     return digest.hexdigest()
 
 
 def _check_range(values: np.ndarray) -> None:
     """Refuses what neither float32, which a model computes in, nor int64 can hold."""
-    mend = "divide the data by a power of ten"
+    fix = "divide the data by a power of ten"
     if values.dtype.kind == "f":
         most = float(np.finfo(np.float32).max)
-        refuse(values, lambda x: np.abs(x) > most, "are too large for float32", mend)
+        refuse(values, lambda x: np.abs(x) > most, "are too large for float32", fix)
     if values.dtype.name == "uint64":
-        refuse(values, lambda x: x >= 2.0**63, "are too large for int64", mend)
+        refuse(values, lambda x: x >= 2.0**63, "are too large for int64", fix)
 
 
 def _laid_out(content: Content, options: DataOptions, source: str) -> Content:
@@ -106,7 +116,7 @@ def _laid_out(content: Content, options: DataOptions, source: str) -> Content:
 
 
 def _keep(content: Content, limit: int | None) -> Content:
-    """The samples that the limit leaves, and the classes that they belong to."""
+    """Only the samples that the limit leaves, with their classes."""
     total = len(content.values)
     chosen = pick(total, limit)
     values, notes = content.values, content.notes
@@ -121,7 +131,7 @@ def _keep(content: Content, limit: int | None) -> Content:
 
 
 def _bounds(content: Content, options: DataOptions, source: str) -> tuple[tuple[float, float] | None, int | None]:
-    """The limits of the data and its number of levels: what the user says before what the reader knows."""
+    """Bounds of the data and its number of levels; the user's options come before what the reader knows."""
     values = content.values
     bounds, levels = content.bounds, content.levels
     if options.low is not None and options.high is not None:
@@ -140,7 +150,7 @@ def _bounds(content: Content, options: DataOptions, source: str) -> tuple[tuple[
     refuse(values, lambda x: (x < low) | (x > high), f"are outside {low:g} to {high:g}", "widen data.low and data.high")
     if levels is not None:
         step = (high - low) / (levels - 1)
-        # A thousandth of a step is far above the rounding of values written in float32, far below a value between.
+        # A thousandth of a step is far above the rounding of float32, far below a value between two levels.
         refuse(
             values,
             lambda x: np.abs((x - low) / step - np.rint((x - low) / step)) > 1e-3,
@@ -151,13 +161,13 @@ def _bounds(content: Content, options: DataOptions, source: str) -> tuple[tuple[
 
 
 def _moments(values: np.ndarray, per_feature: bool) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Mean, variance and constancy in float64, of each feature or of all the values as one: shape (D,) or (1,)."""
+    """Mean, variance and whether all values are equal, in float64, per feature (D,) or of all values together (1,)."""
     table = values if per_feature else values.reshape(len(values), -1)
     axis = 0 if per_feature else None
     mean = np.atleast_1d(table.mean(axis, dtype=np.float64))
     squares: np.ndarray | float = 0.0
-    for block in blocks(table):
-        centred = block.astype(np.float64)
+    for chunk in chunks(table):
+        centred = chunk.astype(np.float64)
         centred -= mean
         squares += np.einsum("ij,ij->j" if per_feature else "ij,ij->", centred, centred)
     variance = np.atleast_1d(squares / (len(table) if per_feature else table.size))
@@ -167,25 +177,25 @@ def _moments(values: np.ndarray, per_feature: bool) -> tuple[np.ndarray, np.ndar
 def diameter(values: np.ndarray, scale: np.ndarray) -> float:
     """The largest Euclidean distance between two samples of ``values / scale``, or a little less.
 
-    By walking to the farthest sample from the farthest, from several starts, until that no longer grows: one pass over
-    the data a step, where all pairs would take as many as there are samples. Never below half of the truth.
+    From several starts it walks to the farthest sample, again and again, until the distance no longer grows. That takes
+    one pass over the data per step; comparing all pairs would take one per sample. Never less than half the true value.
     """
     table = values.reshape(len(values), -1)
     weights = np.broadcast_to(1 / np.asarray(scale, np.float64) ** 2, table.shape[1])
     most = 0.0
     for start in {0, len(table) // 3, 2 * len(table) // 3}:
-        place, reached = start, -1.0
+        current, reached = start, -1.0
         while True:
             squares = np.concatenate(
                 [
-                    ((block.astype(np.float64) - table[place].astype(np.float64)) ** 2) @ weights
-                    for block in blocks(table)
+                    ((chunk.astype(np.float64) - table[current].astype(np.float64)) ** 2) @ weights
+                    for chunk in chunks(table)
                 ]
             )
-            place = int(squares.argmax())
-            if squares[place] <= reached:
+            current = int(squares.argmax())
+            if squares[current] <= reached:
                 break
-            reached = float(squares[place])
+            reached = float(squares[current])
         most = max(most, reached)
     return math.sqrt(most)
 
@@ -196,17 +206,9 @@ def _tensor(values: np.ndarray) -> Tensor:
 
 
 def _reading(spec: DataSpec) -> str:
-    """What the data was taken for, in a sentence."""
-    plural = "" if spec.shape[0] == 1 else "s"
-    channels = f"{spec.shape[0]} channel{plural}" + (f" ({', '.join(spec.channels)})" if spec.channels else "")
-    what = {
-        "vector": f"vectors of {spec.shape[0]} number{plural}",
-        "signal": f"signals of length {spec.shape[-1]} with {channels}",
-        "image": f"images of {'x'.join(map(str, spec.shape[1:]))} pixels (height x width) with {channels}",
-    }[spec.layout]
-    limits = "not bounded" if spec.low is None else f"from {spec.low:g} to {spec.high:g}"
-    levels = "" if spec.levels is None else f" in {spec.levels} levels"
-    return f"read as {spec.count} {what}, {spec.dtype}, {limits}{levels}"
+    """How the data was read, as a sentence."""
+    samples = spec.layout.describe(spec.shape, spec.channels)
+    return f"read as {spec.count:,} {samples}; {spec.dtype}, {spec.transform.range_in_words()}"
 
 
 def _remarks(
@@ -216,10 +218,10 @@ def _remarks(
     variance: np.ndarray,
     constant: np.ndarray,
 ) -> list[str]:
-    """What the user should know of the data's numbers."""
+    """What the user should know about the values."""
     remarks = []
     if bounds is None and values.dtype.kind in "ui":
-        remarks.append("integers are taken for continuous values; if they have bounds, set data.low and data.high")
+        remarks.append("integers are read as continuous values; if they have bounds, set data.low and data.high")
     if bounds is None and constant.any():
         which = ", ".join(map(str, np.flatnonzero(constant)[:10])) + (", ..." if constant.sum() > 10 else "")
         remarks.append(
@@ -227,12 +229,12 @@ def _remarks(
             if len(constant) == 1
             else f"{constant.sum()} of {len(constant)} features are constant, so centred but not scaled: {which}"
         )
-    # float32 has 24 bits; below a thousandth of a standard deviation nobody will miss what it rounds off.
+    # float32 has 24 bits; rounding below a thousandth of a standard deviation does no harm.
     coarse = (np.abs(mean) * 2.0**-24 > 1e-3 * np.sqrt(variance)) & ~constant
     if coarse.any():
         first = int(np.argmax(coarse))
         remarks.append(
-            f"{coarse.sum()} of {len(coarse)} features vary too little about their mean for float32 (the first is "
+            f"{coarse.sum()} of {len(coarse)} features vary too little around their mean for float32 (the first is "
             f"{first}: {mean[first]:g} +- {np.sqrt(variance[first]):g}); subtract the mean before saving"
         )
     return remarks
