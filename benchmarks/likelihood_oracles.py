@@ -22,7 +22,7 @@ import sfumato
 from sfumato.bounds import ContinuousGaussian
 from sfumato.core import VP, LinearBeta, LinearLogSNR, Process, Tabulated, linear_betas
 from sfumato.denoisers import Denoiser, ExactDenoiser, GaussianMixture
-from sfumato.likelihood import Span, estimate, finest_time, flow_likelihood, levels, walk
+from sfumato.likelihood import Span, estimate, finest_time, flow_likelihood, walk, walk_times
 from sfumato.numerics.divergence import divergence
 
 SAMPLES = 64
@@ -103,11 +103,11 @@ def main() -> None:
 
         chain = ExactDenoiser(Process(VP(), Tabulated(linear_betas(1000))), mixture)
         started = time.perf_counter()
-        whole = walk(chain, x, ContinuousGaussian(), levels(chain.process), draws=10)
+        whole = walk(chain, x, ContinuousGaussian(), walk_times(chain.process), draws=10)
         seconds = time.perf_counter() - started
         inside, errors = 0, []
         for seed in range(1, 101):
-            few = estimate(chain, x, ContinuousGaussian(), levels(chain.process), evaluations=50, seed=seed)
+            few = estimate(chain, x, ContinuousGaussian(), walk_times(chain.process), evaluations=50, seed=seed)
             error = math.hypot(few.estimate.method, whole.estimate.method)
             inside += abs(few.estimate.mean - whole.estimate.mean) < 1.96 * error
             errors.append(few.estimate.method)
@@ -122,7 +122,9 @@ def main() -> None:
         row["continuous bound"] = [span.estimate.mean, span.estimate.method]
         for variance, label in ((0.0, "posterior"), (1.0, "beta")):
             row[f"bound by steps, {label} variance"] = {
-                str(T): walk(line, x, ContinuousGaussian(), levels(line.process, T), variance=variance).estimate.mean
+                str(T): walk(
+                    line, x, ContinuousGaussian(), walk_times(line.process, T), variance=variance
+                ).estimate.mean
                 for T in (10, 30, 100, 300, 1000)
             }
         results[name] = row

@@ -28,9 +28,10 @@ from sfumato.core import Tabulated
 from sfumato.denoisers import Denoiser
 from sfumato.errors import InputError
 from sfumato.sampling import fitting
-from sfumato.sampling.certification import BUDGETS, FINE, ORACLES, certify, reference
+from sfumato.sampling.certification import BUDGETS, FINE, certify, reference
 from sfumato.sampling.fitting import Errors
 from sfumato.sampling.methods import METHODS
+from sfumato.sampling.oracles import ORACLES
 
 FIELD = {  # the best of the field on "modes": RMS, median
     5: (0.058, 0.026),

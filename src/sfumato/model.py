@@ -30,11 +30,10 @@ from sfumato.hierarchical import MarkovianHVAE
 from sfumato.networks import UNet
 from sfumato.recipes import Recipe
 from sfumato.recipes.reading import validate
-from sfumato.sampling import Tableau, methods
+from sfumato.sampling import Tableau, Watch, methods
+from sfumato.sampling.cuda_graph import Recorded
 from sfumato.sampling.grids import finest_logsnr
 from sfumato.sampling.methods import ADAPTIVE
-from sfumato.sampling.recorded import Recorded
-from sfumato.sampling.tableau import Watch
 from sfumato.world import ALONE, World
 
 FORMAT = 2  # of config.json; raised when an older reader could misread a newer folder

@@ -4,9 +4,12 @@ Functions below the command line take a ``Reporter`` and know nothing of where i
 page. ``SILENT`` discards everything.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from typing import Protocol
+
+Progress = Callable[[int, int], None]
+"""``(done, total)``: called as parts of the work are done; ``Task.count`` is one."""
 
 
 class Task(Protocol):

@@ -87,7 +87,7 @@ def test_share_1_is_the_variance_for_data_of_unit_variance(process, s, t):
     x_t, prediction = belief(process, t, x_0, noise)
     variance = unit_data_variance(process, t, s)
     want = divergence(process, x_t, x_0, prediction, t, s, variance)
-    got = step_term(prediction, x_0, noise, process.level(t), process.level(s), share=1.0)
+    got = step_term(prediction, x_0, noise, process.level(t), process.level(s), variance_share=1.0)
     # r - 1 - ln r with r - 1 = 0.01 loses four digits of what is left after var_s's own cancellation.
     torch.testing.assert_close(got, want, rtol=1e-8, atol=1e-10)
 
@@ -100,7 +100,7 @@ def test_share_1_is_beta_for_neighbours_of_a_chain():
         t, s = k / 1000, (k - 1) / 1000
         x_t, prediction = belief(process, t, x_0, noise)
         want = divergence(process, x_t, x_0, prediction, t, s, betas[k - 1])
-        got = step_term(prediction, x_0, noise, process.level(t), process.level(s), share=1.0)
+        got = step_term(prediction, x_0, noise, process.level(t), process.level(s), variance_share=1.0)
         torch.testing.assert_close(got, want, rtol=1e-8, atol=1e-10)
 
 
@@ -114,7 +114,7 @@ def test_a_learned_share_lies_between_the_two_on_a_log_scale_and_goes_before_the
     variance = torch.exp(share * large.log() + (1 - share) * small.log())
     want = divergence(process, x_t, x_0, prediction, t, s, variance)
     for setting in (0.0, 1.0):
-        got = step_term(prediction, x_0, noise, process.level(t), process.level(s), share=setting)
+        got = step_term(prediction, x_0, noise, process.level(t), process.level(s), variance_share=setting)
         torch.testing.assert_close(got, want, rtol=1e-8, atol=1e-10)
 
 
@@ -131,7 +131,7 @@ def test_from_pure_noise(s, share, form):
     small, large = level.sigma**2, level.alpha**2 + level.sigma**2
     q = Normal(level.alpha * x_0, level.sigma)
     p = Normal(level.alpha * prediction.x_0, torch.sqrt(small ** (1 - v) * large**v))
-    got = step_term(prediction, x_0, noise, process.level(1.0), level, share=share or 0.0, form=form)
+    got = step_term(prediction, x_0, noise, process.level(1.0), level, variance_share=share or 0.0, form=form)
     # 1e-16 of r: r - 1 - ln r itself is 4e-9 at s = 0.99.
     torch.testing.assert_close(got, kl_divergence(q, p).sum(1), rtol=1e-9, atol=1e-14)
 
@@ -143,10 +143,10 @@ def test_each_sample_may_have_levels_of_its_own():
     beliefs = [belief(process, float(v), x_0[i : i + 1], noise[i : i + 1])[1] for i, v in enumerate(t)]
     together = Prediction(torch.cat([b.x_0 for b in beliefs]), torch.cat([b.eps for b in beliefs]))
     for share in (0.0, 1.0):
-        got = step_term(together, x_0, noise, process.level(t), process.level(s), share=share)
+        got = step_term(together, x_0, noise, process.level(t), process.level(s), variance_share=share)
         for i in range(4):
             at_t, at_s = process.level(float(t[i])), process.level(float(s[i]))
-            one = step_term(beliefs[i], x_0[i : i + 1], noise[i : i + 1], at_t, at_s, share=share)
+            one = step_term(beliefs[i], x_0[i : i + 1], noise[i : i + 1], at_t, at_s, variance_share=share)
             torch.testing.assert_close(got[i : i + 1], one, rtol=1e-13, atol=0)
 
 

@@ -13,7 +13,7 @@ from sklearn.datasets import load_digits
 from sfumato import data
 from sfumato.cli.main import main
 from sfumato.evaluation.likelihood import Settings, encode, measure_bound, measure_flow
-from sfumato.likelihood import levels, walk
+from sfumato.likelihood import walk, walk_times
 from sfumato.model import Model
 
 SMALL = ["network.kind=unet", "network.width=8", "network.multipliers=[1]", "network.blocks=1", "network.attention=[]"]
@@ -57,7 +57,7 @@ def test_the_table_is_the_librarys_walk_over_every_level(run, capsys, tmp_path):
     assert set(rows) <= set(data.split(300, 0.1, 0)[1].tolist())  # of the held-out part
     x_0 = model.spec.encode(dataset.values[rows])
     expected = walk(
-        model.denoiser, x_0, model.recipe.build_decoder(model.spec), levels(model.denoiser.process), draws=1
+        model.denoiser, x_0, model.recipe.build_decoder(model.spec), walk_times(model.denoiser.process), draws=1
     )
     assert found["bound"]["bits_per_dim"] == pytest.approx(expected.estimate.mean, rel=1e-6)
     assert [float(line[1]) for line in lines[1:]] == pytest.approx(expected.bits.tolist(), rel=1e-5)

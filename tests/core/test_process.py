@@ -33,7 +33,7 @@ from sfumato.core import (
     quadratic_betas,
     sigmoid_betas,
 )
-from sfumato.core.process import added_share
+from sfumato.core.process import added_noise_fraction
 from sfumato.errors import InputError
 
 # torch.func.jvp imports a module of torch's that warns of torch.jit.
@@ -149,7 +149,7 @@ def test_posterior_is_gaussian_conditioning(process, pair):
         return
     mean, variance = by_precisions(process, x_t, x_0, t, s)
     # sigma_t^2 - gain^2 sigma_s^2, the reference's own difference, loses the same 1 / c.
-    slack = 1e-13 / float(added_share(at_t, at_s))
+    slack = 1e-13 / float(added_noise_fraction(at_t, at_s))
     close(posterior.variance, variance, rtol=slack)
     close(posterior.mean, mean, rtol=slack, atol=slack * float(x_0.abs().max() * at_s.alpha))
 

@@ -7,7 +7,7 @@ import torch
 from torch.distributions import Categorical, MixtureSameFamily, MultivariateNormal
 
 from sfumato.core import VE, VP, Cosine, LinearLogSNR, Logistic, Process, Straight
-from sfumato.denoisers import ExactDenoiser, GaussianMixture
+from sfumato.denoisers import Condition, ExactDenoiser, GaussianMixture
 from sfumato.errors import InputError
 
 PROCESSES = [Process(VP(), Cosine()), Process(VE(), LinearLogSNR(-8.0, 8.0)), Process(Straight(), Logistic())]
@@ -245,4 +245,4 @@ def test_weights_and_covariances_of_float32_are_taken():
 def test_an_exact_denoiser_takes_no_condition():
     denoiser = ExactDenoiser(PROCESSES[0], random_mixture())
     with pytest.raises(InputError, match=r"^cond: "):
-        denoiser(points(2, 3), torch.tensor(0.5), torch.tensor([0, 1]))
+        denoiser(points(2, 3), torch.tensor(0.5), Condition(classes=torch.tensor([0, 1])))

@@ -19,7 +19,7 @@ from sfumato.core import (
     Tabulated,
     linear_betas,
 )
-from sfumato.denoisers import Denoiser, ExactDenoiser, GaussianMixture
+from sfumato.denoisers import Condition, Denoiser, ExactDenoiser, GaussianMixture
 from sfumato.denoisers.flow import ProbabilityFlow, angle, check_tolerance
 from sfumato.errors import InputError
 
@@ -97,20 +97,21 @@ def test_states_have_the_shape_and_type_of_samples():
             shapes.append((x_t.shape, x_t.dtype, t.shape, cond))
             return Prediction(x_t * 0 + 1, x_t * 0 + 2)
 
+    cond = Condition(classes=torch.arange(4))
     shapes: list[tuple] = []
     watched: list[tuple] = []
     flow = ProbabilityFlow(
         Seen(PROCESSES["VE"]),
         torch.Size([1, 2, 3]),
         torch.float32,
-        "label",
+        cond,
         lambda row, t, x, prediction: watched.append((row, t, x.shape, prediction.eps.shape)),
     )
     theta = torch.full((4,), 0.7, dtype=F64)
     for _ in range(2):
         v = flow.velocity(theta, normal(4, 6))
     torch.testing.assert_close(v, torch.full((4, 6), 2 * math.cos(0.7) - math.sin(0.7), dtype=F64))
-    assert shapes == [((4, 1, 2, 3), torch.float32, (4,), "label")] * 2
+    assert shapes == [((4, 1, 2, 3), torch.float32, (4,), cond)] * 2
     assert [(row, s, e) for row, _, s, e in watched] == [
         (0, (4, 1, 2, 3), (4, 1, 2, 3)),
         (1, (4, 1, 2, 3), (4, 1, 2, 3)),

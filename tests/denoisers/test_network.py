@@ -24,9 +24,9 @@ from sfumato.core import (
     geometric,
     linear_betas,
 )
-from sfumato.denoisers import LABELS, GaussianMixture, NetworkDenoiser
+from sfumato.denoisers import LABELS, Condition, GaussianMixture, NetworkDenoiser
 from sfumato.errors import InputError
-from sfumato.objectives import DenoisingLoss, UniformTimes
+from sfumato.objectives import Batch, DenoisingLoss, UniformTimes
 
 PROCESSES = [Process(VP(), Cosine()), Process(VE(), LinearLogSNR(-8.0, 8.0)), Process(Straight(), Logistic(-9.0, 9.0))]
 each_process = pytest.mark.parametrize("process", PROCESSES, ids=lambda p: type(p.scaling).__name__)
@@ -87,7 +87,8 @@ def test_every_target_makes_the_same_prediction_and_the_same_loss(process):
         prediction = denoiser(x_t, t)
         torch.testing.assert_close(prediction.x_0, exact.x_0, rtol=1e-10, atol=1e-10)
         torch.testing.assert_close(prediction.eps, exact.eps, rtol=1e-10, atol=1e-10)
-        got = DenoisingLoss(UniformTimes())(denoiser, x_0, t, lambda draw, like: noise.to(like))
+        batch = Batch(x_0, t, lambda draw, like: noise.to(like))
+        got = DenoisingLoss(UniformTimes())(denoiser, batch)
         torch.testing.assert_close(got, loss, rtol=1e-10, atol=0)
 
 
@@ -181,11 +182,25 @@ def test_a_network_without_parameters_runs_in_the_states_type():
 def test_a_condition_reaches_the_network_and_none_does_not():
     network = Recorder(torch.float32)
     denoiser = NetworkDenoiser(network, PROCESSES[0], V())
-    label = torch.tensor([3, 1])
-    denoiser(torch.zeros(2, 3), torch.tensor(0.4), label)
+    numbers = torch.tensor([[3.0], [1.0]])
+    denoiser(torch.zeros(2, 3), torch.tensor(0.4), Condition(augmentation=numbers))
     denoiser(torch.zeros(2, 3), torch.tensor(0.4))
-    assert network.seen[0][2] is label
+    assert network.seen[0][2] is numbers
     assert network.seen[1][2] is None
+
+
+@pytest.mark.parametrize(
+    ("name", "cond"),
+    [
+        ("classes", Condition(classes=torch.tensor([3, 1]))),
+        ("vector", Condition(vector=torch.ones(2, 3), augmentation=torch.ones(2, 3))),
+        ("image", Condition(image=torch.ones(2, 1, 3), augmentation=torch.ones(2, 3))),
+    ],
+)
+def test_a_part_that_the_network_does_not_take_is_refused(name, cond):
+    denoiser = NetworkDenoiser(Recorder(torch.float32), PROCESSES[0], V())
+    with pytest.raises(InputError, match=f"^cond: this network takes no {name}"):
+        denoiser(torch.zeros(2, 3), torch.tensor(0.4), cond)
 
 
 def test_gradients_reach_the_network():

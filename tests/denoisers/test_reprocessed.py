@@ -26,7 +26,7 @@ from sfumato.core import (
     geometric_betas,
     linear_betas,
 )
-from sfumato.denoisers import Denoiser, ExactDenoiser, GaussianMixture, NetworkDenoiser, Reprocessed
+from sfumato.denoisers import Condition, Denoiser, ExactDenoiser, GaussianMixture, NetworkDenoiser, Reprocessed
 from sfumato.errors import InputError
 
 MIXTURE = GaussianMixture.isotropic(
@@ -114,12 +114,13 @@ def test_a_state_is_asked_about_in_the_models_own_units_and_time():
     process = Process(VE(), LinearLogSNR(-4.0, 4.0))
     t = process.schedule.time(torch.tensor([-2 * math.log(3.0)] * 2, dtype=torch.float64))
     x = torch.tensor([[4.0, -8.0], [1.0, 0.0]], dtype=torch.float64)
-    got = Reprocessed(own, process)(x, t, "a condition")
+    cond = Condition(classes=torch.tensor([3, 1]))
+    got = Reprocessed(own, process)(x, t, cond)
     torch.testing.assert_close(own.asked[0], x / 4, rtol=1e-12, atol=0)
     torch.testing.assert_close(own.asked[1], torch.full((2,), 0.75, dtype=torch.float64), rtol=1e-12, atol=0)
-    assert own.asked[2] == "a condition"
-    assert got.variance is not None
-    assert float(got.variance[0, 0]) == 0.25
+    assert own.asked[2] is cond
+    assert got.variance_share is not None
+    assert float(got.variance_share[0, 0]) == 0.25
 
 
 def test_images_of_float32_stay_float32():

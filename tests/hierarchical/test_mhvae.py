@@ -9,7 +9,7 @@ from sfumato.bounds import ContinuousGaussian, DiscretisedGaussian, Factorised
 from sfumato.core import VP, Gaussian, Process, SeededNoise, Tabulated, ValueGrid, cosine_betas, linear_betas
 from sfumato.errors import InputError
 from sfumato.hierarchical import DenoisingGenerator, MarkovianHVAE, Restrictions
-from sfumato.likelihood import levels, walk
+from sfumato.likelihood import walk, walk_times
 
 from .conftest import (
     ALL,
@@ -324,7 +324,7 @@ def test_its_elbo_is_the_likelihood_floors_walk():
     decoder = ContinuousGaussian()
     model = MarkovianHVAE(shape, [2] * steps, restrictions=ALL, generator=DenoisingGenerator(denoiser, decoder, shape))
     x, seed = data(6, 2), 3
-    bound = walk(denoiser, x, decoder, levels(denoiser.process), draws=1, seed=seed)
+    bound = walk(denoiser, x, decoder, walk_times(denoiser.process), draws=1, seed=seed)
     source = SeededNoise.samples(seed, len(x))
     # The walk's draw n makes x_t of step n, from level n + 2 down to n + 1; after the steps come two for the decoder.
     passes = [

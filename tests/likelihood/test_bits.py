@@ -40,7 +40,7 @@ def test_a_bound_in_nats_bits_and_terms(targets):
     torch.testing.assert_close(found.bits, found.nats / (2 * math.log(2)))
     assert found.estimate.mean == pytest.approx(float(found.bits.mean()))
     assert found.estimate.error == pytest.approx(float(found.bits.std()) / math.sqrt(12))
-    assert found.estimate.method == pytest.approx(math.sqrt(float(found.variance_share.sum())) / 12 / (2 * math.log(2)))
+    assert found.estimate.method == pytest.approx(math.sqrt(float(found.variance.sum())) / 12 / (2 * math.log(2)))
     assert sum(term.mean for term in found.terms.values()) == pytest.approx(found.estimate.mean)
     assert list(found.terms) == ["prior", "steps", "decoder"]
     assert all(math.isnan(term.method) for term in found.terms.values())

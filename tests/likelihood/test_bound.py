@@ -22,7 +22,7 @@ from sfumato.core import (
 )
 from sfumato.denoisers import Denoiser, ExactDenoiser, GaussianMixture
 from sfumato.errors import InputError
-from sfumato.likelihood import Span, estimate, finest_time, flow_likelihood, levels, walk
+from sfumato.likelihood import Span, estimate, finest_time, flow_likelihood, walk, walk_times
 
 F64 = torch.float64
 CHAIN = Process(VP(), Tabulated(linear_betas(10)))
@@ -54,30 +54,30 @@ def test_a_clock_that_begins_at_data_is_entered_where_values_are_told_apart(proc
 
 
 def test_a_chains_levels_are_its_own():
-    torch.testing.assert_close(levels(CHAIN), torch.arange(1, 11, dtype=F64) / 10, rtol=0, atol=0)
-    assert (10 * levels(CHAIN, 3)).tolist() == [1, 4, 7, 10]
-    assert (10 * levels(CHAIN, 1)).tolist() == [1, 10]
+    torch.testing.assert_close(walk_times(CHAIN), torch.arange(1, 11, dtype=F64) / 10, rtol=0, atol=0)
+    assert (10 * walk_times(CHAIN, 3)).tolist() == [1, 4, 7, 10]
+    assert (10 * walk_times(CHAIN, 1)).tolist() == [1, 10]
     for steps in range(1, 10):
-        picked = levels(CHAIN, steps)
+        picked = walk_times(CHAIN, steps)
         assert len(picked) == steps + 1
         assert bool((picked.diff() > 0).all())
-        assert bool(torch.isin(picked, levels(CHAIN)).all())
+        assert bool(torch.isin(picked, walk_times(CHAIN)).all())
         assert float((10 * picked - torch.linspace(1, 10, steps + 1, dtype=F64)).abs().max()) <= 0.5
 
 
 def test_a_clocks_levels_are_of_even_length():
     for process in (Process(VP(), Cosine()), FLOW):
-        found = levels(process, 4)
+        found = walk_times(process, 4)
         first = finest_time(process)
         torch.testing.assert_close(found, torch.tensor([first + (1 - first) * k / 4 for k in range(5)], dtype=F64))
     grid = ValueGrid(-1.0, 0.125, 17)
-    assert float(levels(FLOW, 4, grid)[0]) == finest_time(FLOW, grid) > finest_time(FLOW)
+    assert float(walk_times(FLOW, 4, grid)[0]) == finest_time(FLOW, grid) > finest_time(FLOW)
 
 
 @pytest.mark.parametrize(
     ("process", "steps", "said"),
     [
-        (FLOW, None, "say how many steps, or take a Span"),
+        (FLOW, None, "give a number of steps, or use a Span"),
         (FLOW, 0, "steps: 0 is no walk"),
         (CHAIN, 0, "steps: 0 is no walk"),
         (CHAIN, 10, "steps: 10 are too many for a chain of 10 levels; give at most 9"),
@@ -86,7 +86,7 @@ def test_a_clocks_levels_are_of_even_length():
 )
 def test_walks_that_are_none(process, steps, said):
     with pytest.raises(InputError, match=said) as error:
-        levels(process, steps)
+        walk_times(process, steps)
     assert "\n" not in str(error.value)
 
 
@@ -103,11 +103,11 @@ ROUTES = {
 def test_data_that_is_not_finite_is_named(route):
     bad = X.clone()
     bad[3, 1], bad[7, 0] = math.nan, math.inf
-    with pytest.raises(InputError, match=r"data: 2 of 10 samples .* sample 3; leave them out") as error:
-        ROUTES[route](bad, levels(CHAIN))
+    with pytest.raises(InputError, match=r"data: 2 of 10 samples .* sample 3; remove or repair them") as error:
+        ROUTES[route](bad, walk_times(CHAIN))
     assert "\n" not in str(error.value)
     with pytest.raises(InputError, match="data: no samples; give at least one"):
-        ROUTES[route](X[:0], levels(CHAIN))
+        ROUTES[route](X[:0], walk_times(CHAIN))
 
 
 @pytest.mark.parametrize("route", ["walk", "estimate"])
@@ -138,18 +138,18 @@ def test_data_off_the_decoders_grid():
     decoder = DiscretisedGaussian(ValueGrid(-1.0, 0.25, 9))
     for route in (walk, estimate):
         with pytest.raises(InputError, match="numbers are none of the 9 values from -1 to 1"):
-            route(ExactDenoiser(CHAIN, GAUSSIAN), X, decoder, levels(CHAIN))
+            route(ExactDenoiser(CHAIN, GAUSSIAN), X, decoder, walk_times(CHAIN))
 
 
 @pytest.mark.parametrize("evaluations", [-1, 0, 3])
 def test_too_few_evaluations(evaluations):
     with pytest.raises(InputError, match=f"evaluations: {evaluations} are too few .* give 12 or more"):
-        estimate(ExactDenoiser(CHAIN, GAUSSIAN), X, DECODER, levels(CHAIN), evaluations=evaluations)
+        estimate(ExactDenoiser(CHAIN, GAUSSIAN), X, DECODER, walk_times(CHAIN), evaluations=evaluations)
 
 
 @pytest.mark.parametrize("samples", [1, 2, 10])
 def test_twelve_evaluations_are_enough_as_the_message_says(samples):
-    found = estimate(ExactDenoiser(CHAIN, GAUSSIAN), X[:samples], DECODER, levels(CHAIN), evaluations=12)
+    found = estimate(ExactDenoiser(CHAIN, GAUSSIAN), X[:samples], DECODER, walk_times(CHAIN), evaluations=12)
     assert found.evaluations <= 12
 
 
@@ -162,6 +162,6 @@ def test_a_term_that_is_not_finite_is_named_with_its_time():
             return Prediction(x_t * bad, x_t * bad)
 
     with pytest.raises(FloatingPointError, match=r"likelihood: the term at t = 0\.7 is not finite"):
-        walk(Broken(), X[:3], DECODER, levels(CHAIN))
+        walk(Broken(), X[:3], DECODER, walk_times(CHAIN))
     with pytest.raises(FloatingPointError, match=r"likelihood: the term at t = (0\.[7-9]|1) is not finite"):
-        estimate(Broken(), X, DECODER, levels(CHAIN))
+        estimate(Broken(), X, DECODER, walk_times(CHAIN))

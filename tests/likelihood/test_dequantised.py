@@ -68,7 +68,7 @@ def test_where_the_noise_cannot_confuse_values_one_draw_is_the_truth():
     for draws in (1, 2):
         found = dequantised_likelihood(ExactDenoiser(process, POINTS), x, GRID, draws=draws, tolerance=1e-6)
         torch.testing.assert_close(-found.nats, TABLE.log(), rtol=0, atol=2e-3)
-    assert float(found.variance_share.max()) < 1e-5
+    assert float(found.variance.max()) < 1e-5
 
 
 @pytest.mark.parametrize("scaling", [VP(), VE()], ids=lambda scaling: type(scaling).__name__)
@@ -102,7 +102,7 @@ def test_uniformly_its_weights_mean_is_the_cells_mass():
     error = w.std(0) / 20 + 1e-3 * truth
     assert float(((w.mean(0) - truth) / error).abs().max()) < 4
     assert float((error / truth).max()) < 0.05
-    assert bool(found.variance_share.isnan().all())
+    assert bool(found.variance.isnan().all())
 
 
 def test_a_density_that_is_flat_needs_no_draws():
@@ -143,7 +143,7 @@ def test_more_draws_are_a_tighter_bound_and_their_variance_is_true(by):
     # A log of a mean of K weights of relative variance V loses about V / 2K.
     assert means[1][0] - bound < 0.35 * (means[0][0] - bound) + 4 * means[1][1]
     # 100 copies of several samples: the empirical variance is known to 10%, and the first order lacks V / K of itself.
-    assert 0.6 < float(found.variance_share.mean() / values.var(0).mean()) < 1.5
+    assert 0.6 < float(found.variance.mean() / values.var(0).mean()) < 1.5
 
 
 def test_a_draw_is_the_density_at_its_own_place():
@@ -163,7 +163,7 @@ def test_a_draw_is_the_density_at_its_own_place():
     want = torch.stack(weights).logsumexp(0) - math.log(2)
     torch.testing.assert_close(-found.nats, want, rtol=0, atol=1e-4)
     w = torch.stack(weights).exp()
-    torch.testing.assert_close(found.variance_share, w.var(0) / 2 / w.mean(0) ** 2, rtol=1e-3, atol=1e-4)
+    torch.testing.assert_close(found.variance, w.var(0) / 2 / w.mean(0) ** 2, rtol=1e-3, atol=1e-4)
     weights = []
     for k in range(2):
         u = random.uniform(random.keys(random.derive(7, "cells", k), torch.arange(3)), 0, 2)

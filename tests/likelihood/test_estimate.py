@@ -13,8 +13,8 @@ from torch import Tensor
 from sfumato.bounds import ContinuousGaussian, DiscretisedGaussian, Factorised
 from sfumato.core import VE, VP, Cosine, LinearLogSNR, Logistic, Process, Straight, Tabulated, ValueGrid, linear_betas
 from sfumato.denoisers import ExactDenoiser, GaussianMixture
-from sfumato.likelihood import Span, estimate, finest_time, levels, walk
-from sfumato.likelihood.visits import CELLS
+from sfumato.likelihood import Span, estimate, finest_time, walk, walk_times
+from sfumato.likelihood.intervals import SPAN_INTERVALS
 
 F64 = torch.float64
 DECODER = ContinuousGaussian()
@@ -39,7 +39,7 @@ def test_over_a_walk_its_mean_is_the_walks(process, axes, share):
 
     With the control the spread of a value is far below the value: a bias of 1% of any term is seen.
     """
-    x, times = draw(axes.mixture, 8), levels(process, 15)
+    x, times = draw(axes.mixture, 8), walk_times(process, 15)
     want = axes.walk(process, x, times, share)
     found = estimate(
         ExactDenoiser(process, axes.mixture),
@@ -74,7 +74,7 @@ def check(found, copies: int, want: Tensor) -> None:
     assert float(z.abs().max()) < 4
     # A variance of ``copies`` numbers whose tails are not too long is known to 15%, the mean of 8 to 5%; few pairs make
     # the reported one as unsure again.
-    assert 0.75 < float(grouped(found.variance_share, copies).mean() / values.var(1).mean()) < 1.35
+    assert 0.75 < float(grouped(found.variance, copies).mean() / values.var(1).mean()) < 1.35
 
 
 @pytest.mark.parametrize("name", ["nine modes", "mixture in 64-D"])
@@ -83,7 +83,7 @@ def test_contributions_are_the_bound_in_the_mean_without_a_control(targets, name
     mixture = targets[name]
     x = draw(mixture, 4)
     found = estimate(
-        ExactDenoiser(CHAIN, mixture), x.repeat(150, 1), DECODER, levels(CHAIN, 50), evaluations=30, batch=600
+        ExactDenoiser(CHAIN, mixture), x.repeat(150, 1), DECODER, walk_times(CHAIN, 50), evaluations=30, batch=600
     )
     plain, steps = grouped(found.contributions.sum(1), 150), grouped(found.steps, 150)
     z = (plain.mean(1) - steps.mean(1)) / torch.sqrt((plain.var(1) + steps.var(1)) / 150)
@@ -92,7 +92,7 @@ def test_contributions_are_the_bound_in_the_mean_without_a_control(targets, name
     assert bool((found.contributions >= 0).all())
     # From data on, and the levels of the chain.
     assert bool((found.logsnr[:, 0::2].diff(dim=1) <= 1e-9 + 8).all())
-    allowed = CHAIN.level(levels(CHAIN, 50)[1:]).logsnr
+    allowed = CHAIN.level(walk_times(CHAIN, 50)[1:]).logsnr
     assert float((found.logsnr[..., None] - allowed).abs().min(-1).values.max()) < 1e-9
 
 
@@ -110,7 +110,7 @@ def test_visits_are_spread_over_strata_in_proportion(targets):
     low, high = pairs.amin(dim=(0, 2)), pairs.amax(dim=(0, 2))
     assert bool((high[1:] <= low[:-1] + 1e-9).all())
     # Within a cell places are even: of 1000 and more of them the mean is known to 0.01.
-    place = (top - found.logsnr) / (top - bottom) * CELLS % 1
+    place = (top - found.logsnr) / (top - bottom) * SPAN_INTERVALS % 1
     assert abs(float(place.mean()) - 0.5) < 0.04
     assert float(place.std()) == pytest.approx(12**-0.5, abs=0.03)
 
@@ -126,7 +126,7 @@ def repeated(request, targets):
     of 50 evaluations, and here next to nothing: what is left, 37, is given.
     """
     mixture = targets[request.param]
-    x, times = draw(mixture, 32), levels(CHAIN)
+    x, times = draw(mixture, 32), walk_times(CHAIN)
     full = walk(ExactDenoiser(CHAIN, mixture), x, DECODER, times, seed=1000).estimate
     values, errors = [], []
     for seed in range(4):
@@ -154,8 +154,8 @@ def test_the_error_of_the_method_is_what_repetitions_vary_by(repeated):
 def test_a_hundredth_of_a_bit_from_64_samples_at_a_twentieth_of_the_cost(targets, counted):
     for name in ("Gaussian in 64-D", "mixture in 64-D"):
         denoiser = counted(CHAIN, targets[name])
-        found = estimate(denoiser, draw(targets[name], 64), DECODER, levels(CHAIN), evaluations=50)
-        assert found.evaluations == denoiser.count / 64 <= 50 <= len(levels(CHAIN)) / 20 + 0.1
+        found = estimate(denoiser, draw(targets[name], 64), DECODER, walk_times(CHAIN), evaluations=50)
+        assert found.evaluations == denoiser.count / 64 <= 50 <= len(walk_times(CHAIN)) / 20 + 0.1
         assert found.estimate.method < 0.01
 
 
@@ -172,9 +172,9 @@ def test_with_exact_beliefs_the_continuous_bound_is_the_truth(target):
     x = draw(target, 64)
     found = estimate(ExactDenoiser(process, target), x, DECODER, Span(0.0), evaluations=100, seed=1)
     off = found.nats + target.log_prob(x)
-    assert abs(float(off.mean())) < 4 * math.sqrt(float(found.variance_share.sum())) / 64
+    assert abs(float(off.mean())) < 4 * math.sqrt(float(found.variance.sum())) / 64
     # 64 values known to 9%, divided by errors of 40 pairs that differ in weight.
-    assert 0.6 < float((off / found.variance_share.sqrt()).square().mean().sqrt()) < 1.6
+    assert 0.6 < float((off / found.variance.sqrt()).square().mean().sqrt()) < 1.6
 
 
 def test_the_continuous_bound_has_no_clock_and_no_units(targets):
@@ -191,7 +191,7 @@ def test_the_continuous_bound_has_no_clock_and_no_units(targets):
         torch.testing.assert_close(other, values[0], rtol=1e-6, atol=1e-6)
 
 
-@pytest.mark.parametrize("times", [Span(0.001), levels(CHAIN, 100)], ids=["span", "levels"])
+@pytest.mark.parametrize("times", [Span(0.001), walk_times(CHAIN, 100)], ids=["span", "levels"])
 def test_three_forms_are_one_number_in_float32_too(targets, times):
     """To 1e-5 bits/dim. The form is the pilot's too, so that in float32 it may move a visit over a cell's border."""
     mixture = targets["mixture in 64-D"]
@@ -216,7 +216,7 @@ def test_three_forms_are_one_number_in_float32_too(targets, times):
 def test_a_sample_does_not_depend_on_how_the_data_is_cut(targets, counted):
     mixture = targets["nine modes"]
     x = draw(mixture, 10)
-    for times in (Span(0.001), levels(CHAIN)):
+    for times in (Span(0.001), walk_times(CHAIN)):
         whole = estimate(counted(CHAIN, mixture), x, DECODER, times, evaluations=20, seed=4)
         parts = estimate(counted(CHAIN, mixture), x, DECODER, times, evaluations=20, seed=4, batch=3)
         for name in ("prior", "steps", "decoder", "contributions", "logsnr", "errors", "variance"):
@@ -230,7 +230,7 @@ def test_no_more_evaluations_than_were_allowed(targets, counted, evaluations):
     mixture = targets["nine modes"]
     for count, decoder in ((1, DECODER), (3, ContinuousGaussian(needs_prediction=False)), (40, DECODER)):
         denoiser = counted(CHAIN, mixture)
-        found = estimate(denoiser, draw(mixture, count), decoder, levels(CHAIN), evaluations=evaluations)
+        found = estimate(denoiser, draw(mixture, count), decoder, walk_times(CHAIN), evaluations=evaluations)
         assert found.evaluations == pytest.approx(denoiser.count / count)
         assert 0.8 * evaluations - 2 < found.evaluations <= evaluations
 
@@ -242,8 +242,8 @@ def test_data_with_levels_in_pictures(counted):
     process = Process(VP(), Tabulated(linear_betas(30, 1e-3, 0.3)))
     x = ((draw(mixture, 8).clamp(-1, 1) / 0.25).round() * 0.25).reshape(8, 2, 2, 2)
     for decoder in (DiscretisedGaussian(grid), Factorised(grid)):
-        full = walk(counted(process, mixture), x, decoder, levels(process), draws=4)
-        few = estimate(counted(process, mixture), x.repeat(20, 1, 1, 1), decoder, levels(process), evaluations=40)
+        full = walk(counted(process, mixture), x, decoder, walk_times(process), draws=4)
+        few = estimate(counted(process, mixture), x.repeat(20, 1, 1, 1), decoder, walk_times(process), evaluations=40)
         mean = grouped(few.nats, 20).mean(1)
         error = torch.sqrt(full.variance + grouped(few.variance, 20).mean(1) / 20)
         assert float(((mean - full.nats) / error).abs().max()) < 4
@@ -257,10 +257,12 @@ def test_progress_counts_evaluations_of_batches_to_the_end(targets):
             ExactDenoiser(CHAIN, targets["nine modes"]),
             x,
             decoder,
-            levels(CHAIN),
+            walk_times(CHAIN),
             batch=4,
             progress=lambda *counts, seen=seen: seen.append(counts),
         )
         visits = found.logsnr.shape[1]
         assert {total for _, total in seen} == {3 * (visits + last)}
-        assert [done for done, _ in seen] == [k + b * (visits + last) for b in range(3) for k in range(1, visits + 1)]
+        # One visit at a time, then the decoder's; up to the total.
+        counts = [*range(1, visits + 1), *([visits + last] if last else [])]
+        assert [done for done, _ in seen] == [k + b * (visits + last) for b in range(3) for k in counts]

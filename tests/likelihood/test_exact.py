@@ -109,7 +109,7 @@ def test_it_is_the_density_to_a_thousandth_of_a_bit_at_scipys_cost(target, count
     assert rms(found.nats, target, x) < min(1e-3, 1.2 * rms(nats, target, x) + 1e-4)
     assert denoiser.count == found.evaluations * len(x)
     assert found.evaluations <= 1.1 * calls
-    assert float(found.variance_share.abs().max()) == 0.0
+    assert float(found.variance.abs().max()) == 0.0
     assert found.estimate.method == 0.0
     assert found.dimensions == x.shape[1]
     assert found.estimate.mean == pytest.approx(float(found.nats.mean()) / (x.shape[1] * math.log(2)))
@@ -204,10 +204,10 @@ def test_probes_are_without_bias_and_their_variance_is_true(probes):
     nats = found.nats.reshape(400, 2)
     assert float(((nats.mean(0) - exact) / (nats.std(0) / 20)).abs().max()) < 4
     if probes == 1:
-        assert bool(found.variance_share.isnan().all())
+        assert bool(found.variance.isnan().all())
     else:
         # Few probes of few directions make a skewed variance: 15% for 2 x 400 of them.
-        assert 0.75 < float(found.variance_share.mean() / nats.var(0).mean()) < 1.35
+        assert 0.75 < float(found.variance.mean() / nats.var(0).mean()) < 1.35
 
 
 def test_more_seeds_are_other_probes_and_the_same_seed_the_same():

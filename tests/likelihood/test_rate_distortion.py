@@ -7,7 +7,7 @@ import torch
 from sfumato.bounds import ContinuousGaussian
 from sfumato.core import VP, LinearLogSNR, Process
 from sfumato.denoisers import ExactDenoiser, GaussianMixture
-from sfumato.likelihood import Span, bits_per_dim, estimate, levels, walk
+from sfumato.likelihood import Span, bits_per_dim, estimate, walk, walk_times
 from sfumato.likelihood.rate_distortion import rate_distortion
 
 PROCESS = Process(VP(), LinearLogSNR(-8.0, 6.0))
@@ -21,7 +21,7 @@ def test_a_gaussians_curve_is_shannons():
     denoiser = ExactDenoiser(PROCESS, GAUSSIAN)
     for bound in (
         estimate(denoiser, x_0, ContinuousGaussian(), Span(0.0), evaluations=120),
-        walk(denoiser, x_0, ContinuousGaussian(), levels(PROCESS, 200)),
+        walk(denoiser, x_0, ContinuousGaussian(), walk_times(PROCESS, 200)),
     ):
         curve = rate_distortion(bound)
         assert (curve.logsnr.diff() > 0).all()
@@ -36,7 +36,7 @@ def test_a_gaussians_curve_is_shannons():
 
 def test_the_whole_rate_is_the_bound_without_its_decoder():
     x_0 = GAUSSIAN.sample(50, torch.Generator().manual_seed(0))
-    bound = walk(ExactDenoiser(PROCESS, GAUSSIAN), x_0[:4], ContinuousGaussian(), levels(PROCESS, 40), draws=1)
+    bound = walk(ExactDenoiser(PROCESS, GAUSSIAN), x_0[:4], ContinuousGaussian(), walk_times(PROCESS, 40), draws=1)
     curve = rate_distortion(bound)
     sent = bound.prior + bound.contributions.sum(1) - bound.contributions[:, 0] / 2  # the last is half way
     total = bits_per_dim(sent.mean(), 8)

@@ -24,7 +24,7 @@ from sfumato.core import (
     linear_betas,
 )
 from sfumato.denoisers import ExactDenoiser, GaussianMixture
-from sfumato.likelihood import levels, walk
+from sfumato.likelihood import walk, walk_times
 from sfumato.likelihood.walk import _noise_variance
 
 F64 = torch.float64
@@ -75,7 +75,7 @@ def by_hand(denoiser, x, decoder, times, draws, share, seed):
 def test_the_walk_is_the_loop_over_its_levels(process, counted, targets, draws, share):
     learned = 0.3 if share == "learned" else None
     denoiser = counted(process, targets["nine modes"], learned)
-    x, times = draw(targets["nine modes"], 5), levels(process, 10)
+    x, times = draw(targets["nine modes"], 5), walk_times(process, 10)
     decoder = ContinuousGaussian()
     setting = 0.0 if learned else share
     found = walk(denoiser, x, decoder, times, draws=draws, variance=setting, seed=3)
@@ -97,11 +97,11 @@ def test_data_with_levels(counted, kind):
     mixture = GaussianMixture.isotropic(torch.randn(3, 8, generator=torch.Generator().manual_seed(0), dtype=F64), 0.3)
     process = Process(VP(), Tabulated(linear_betas(30, 1e-3, 0.3)))
     x = (draw(mixture, 4).clamp(-1, 1) / 0.25).round() * 0.25
-    flat = walk(counted(process, mixture), x, kind(grid), levels(process), seed=1)
-    want, last = by_hand(ExactDenoiser(process, mixture), x, kind(grid), levels(process), 3, 0.0, 1)
+    flat = walk(counted(process, mixture), x, kind(grid), walk_times(process), seed=1)
+    want, last = by_hand(ExactDenoiser(process, mixture), x, kind(grid), walk_times(process), 3, 0.0, 1)
     torch.testing.assert_close(flat.contributions, want, rtol=1e-7, atol=1e-9)
     torch.testing.assert_close(flat.decoder, last, rtol=1e-9, atol=1e-9)
-    shaped = walk(counted(process, mixture), x.reshape(4, 2, 2, 2), kind(grid), levels(process), seed=1)
+    shaped = walk(counted(process, mixture), x.reshape(4, 2, 2, 2), kind(grid), walk_times(process), seed=1)
     torch.testing.assert_close(shaped.nats, flat.nats, rtol=1e-12, atol=0)
     torch.testing.assert_close(shaped.errors, flat.errors, rtol=1e-10, atol=0)
     assert shaped.dimensions == 8
@@ -110,7 +110,7 @@ def test_data_with_levels(counted, kind):
 
 
 def test_errors_are_mean_squares_of_the_estimate(process, targets):
-    mixture, times = targets["nine modes"], levels(process, 4)
+    mixture, times = targets["nine modes"], walk_times(process, 4)
     denoiser, x = ExactDenoiser(process, mixture), draw(mixture, 3)
     found = walk(denoiser, x, ContinuousGaussian(), times, draws=1, seed=3)
     noise = SeededNoise.samples(3, 3)
@@ -121,7 +121,7 @@ def test_errors_are_mean_squares_of_the_estimate(process, targets):
 
 
 def test_a_sample_does_not_depend_on_its_batch(process, targets, counted):
-    mixture, times = targets["nine modes"], levels(process, 8)
+    mixture, times = targets["nine modes"], walk_times(process, 8)
     x, decoder = draw(mixture, 7), ContinuousGaussian()
     whole = walk(counted(process, mixture), x, decoder, times, draws=2, seed=2)
     parts = walk(counted(process, mixture), x, decoder, times, draws=2, seed=2, batch=3)
@@ -141,13 +141,15 @@ def test_progress_counts_evaluations_of_batches_to_the_end(process, targets):
             denoiser,
             x,
             decoder,
-            levels(process, 4),
+            walk_times(process, 4),
             draws=2,
             batch=2,
             progress=lambda *counts, seen=seen: seen.append(counts),
         )
         assert {total for _, total in seen} == {3 * (8 + last)}
-        assert [done for done, _ in seen] == [k + b * (8 + last) for b in range(3) for k in range(1, 9)]
+        # One level at a time, then the decoder's; up to the total.
+        counts = [*range(1, 9), *([8 + last] if last else [])]
+        assert [done for done, _ in seen] == [k + b * (8 + last) for b in range(3) for k in counts]
 
 
 # ------------------------------------------------------------------------------------------------ closed forms
@@ -156,13 +158,13 @@ def test_progress_counts_evaluations_of_batches_to_the_end(process, targets):
 @pytest.mark.parametrize("share", [0.0, 1.0])
 def test_its_mean_over_the_noise_is_the_closed_form_on_a_gaussian(process, axes, share):
     """With the control the error bars are some tens of times shorter: a control of the wrong mean shows at once."""
-    x, times = draw(axes.mixture, 40), levels(process, 8)
+    x, times = draw(axes.mixture, 40), walk_times(process, 8)
     prior, steps, last = axes.walk(process, x, times, share)
     found = walk(ExactDenoiser(process, axes.mixture), x, ContinuousGaussian(), times, draws=16, variance=share, seed=1)
     torch.testing.assert_close(found.prior, prior, rtol=1e-9, atol=1e-10)
-    error = math.sqrt(float(found.variance_share.sum()))
+    error = math.sqrt(float(found.variance.sum()))
     assert abs(float((found.nats - prior - steps - last).sum())) < 4 * error
-    z = (found.nats - prior - steps - last) / found.variance_share.sqrt()
+    z = (found.nats - prior - steps - last) / found.variance.sqrt()
     # The root mean square of 40 standard normal numbers is known to 11%; divided by errors of a few degrees of freedom
     # they have longer tails: Student's with 6 is 1.2 wide.
     assert 0.6 < float(z.square().mean().sqrt()) < 1.7
@@ -177,7 +179,7 @@ def test_second_differences_tell_the_noise_of_single_draws(targets, clock):
     mixture = targets["nine modes"]
     process = Process(VP(), clock)
     x = draw(mixture, 24)
-    denoiser, times = ExactDenoiser(process, mixture), levels(process, 80)
+    denoiser, times = ExactDenoiser(process, mixture), walk_times(process, 80)
     runs = [walk(denoiser, x, ContinuousGaussian(), times, draws=1, seed=seed) for seed in range(5)]
     steps = torch.stack([run.nats for run in runs])
     empirical, said = float(steps.var(0).mean()), float(torch.stack([run.variance for run in runs]).mean())
@@ -208,11 +210,11 @@ def test_it_bounds_the_truth_and_falls_towards_it_as_levels_are_added(target):
     gaps, errors, worst = [], [], []
     for T in (8, 32, 128):
         found = walk(
-            ExactDenoiser(process, target), x, ContinuousGaussian(), levels(process, T), draws=-(-64 // T), seed=1
+            ExactDenoiser(process, target), x, ContinuousGaussian(), walk_times(process, T), draws=-(-64 // T), seed=1
         )
         gap = found.nats - truth
         gaps.append(float(gap.mean()))
-        errors.append(math.hypot(float(gap.std()), math.sqrt(float(found.variance_share.mean()))) / math.sqrt(48))
+        errors.append(math.hypot(float(gap.std()), math.sqrt(float(found.variance.mean()))) / math.sqrt(48))
         worst.append(0.5 * x.shape[1] * T * (math.expm1(24 / T) - 24 / T))
     # A step costs (e^h - 1) / 2 of an error of at most 1 a number, where the integral is no less than h / 2 of it.
     for gap, error, most in zip(gaps, errors, worst, strict=True):
@@ -225,9 +227,9 @@ def test_more_levels_are_a_tighter_bound_in_expectation(axes):
     """Closed forms on the same data: the walk that is asked for has the mean of the walk with so many levels."""
     process = Process(VE(), LinearLogSNR(-9.0, 10.0))
     x = draw(axes.mixture, 64)
-    means = [float(sum(axes.walk(process, x, levels(process, T), 0.0)).mean()) for T in (10, 20, 40)]
+    means = [float(sum(axes.walk(process, x, walk_times(process, T), 0.0)).mean()) for T in (10, 20, 40)]
     found = [
-        walk(ExactDenoiser(process, axes.mixture), x, ContinuousGaussian(), levels(process, T), seed=1)
+        walk(ExactDenoiser(process, axes.mixture), x, ContinuousGaussian(), walk_times(process, T), seed=1)
         for T in (10, 20, 40)
     ]
     for run, want in zip(found, means, strict=True):
@@ -241,7 +243,7 @@ def test_more_levels_are_a_tighter_bound_in_expectation(axes):
 @pytest.mark.parametrize("variance", [0.0, 1.0])
 def test_three_forms_are_one_number_in_float32_too(process, targets, variance):
     mixture = targets["mixture in 64-D"]
-    x, times = draw(mixture, 5), levels(process, 12)
+    x, times = draw(mixture, 5), walk_times(process, 12)
     for dtype in (F64, torch.float32):
         runs = [
             walk(

@@ -25,7 +25,7 @@ from sfumato.core import (
 )
 from sfumato.denoisers import ExactDenoiser, GaussianMixture, NetworkDenoiser
 from sfumato.errors import InputError
-from sfumato.likelihood import Span, estimate, finest_time, levels, walk
+from sfumato.likelihood import Span, estimate, finest_time, walk, walk_times
 from sfumato.objectives import Batch, BoundLoss, ChainTimes, DenoisingLoss, HybridLoss, LossAware, UniformTimes
 from sfumato.objectives.times import stratify
 
@@ -73,7 +73,7 @@ def test_the_mean_of_the_loss_is_the_bound(name):
     with torch.no_grad():
         losses = BoundLoss(times, decoder)(denoiser, Batch(x_0, uniform, noise)) / math.log(2)
     if chain:
-        expected = walk(denoiser, x_0[:2000], decoder, levels(process), draws=2)
+        expected = walk(denoiser, x_0[:2000], decoder, walk_times(process), draws=2)
     else:
         span = Span(finest_time(process, decoder.grid))
         expected = estimate(denoiser, x_0[:2000], decoder, span, evaluations=60)
@@ -197,9 +197,9 @@ def test_learned_betas_lower_the_bound_of_a_short_chain():
     betas = cosine_betas(8)
     learned = Process(VP(), LearnedBetas(betas))
     decoder, x_0 = ContinuousGaussian(), continuous(1000)
-    first = walk(ExactDenoiser(learned, MODES), x_0, decoder, levels(learned), draws=20)
+    first = walk(ExactDenoiser(learned, MODES), x_0, decoder, walk_times(learned), draws=20)
     fitted(learned, 300, 5e-2)
-    last = walk(ExactDenoiser(learned, MODES), x_0, decoder, levels(learned), draws=20)
+    last = walk(ExactDenoiser(learned, MODES), x_0, decoder, walk_times(learned), draws=20)
     assert last.estimate.mean < first.estimate.mean - 10 * math.hypot(first.estimate.method, last.estimate.method)
     now = learned.schedule.betas
     assert ((now > 0) & (now < 1)).all()

@@ -23,7 +23,7 @@ from sfumato.core import (
     Tabulated,
     linear_betas,
 )
-from sfumato.denoisers import Denoiser, ExactDenoiser, GaussianMixture
+from sfumato.denoisers import Condition, Denoiser, ExactDenoiser, GaussianMixture
 from sfumato.errors import InputError
 from sfumato.sampling import solve
 
@@ -145,18 +145,19 @@ def test_pure_noise_on_the_straight_path_needs_no_care():
 
 
 class Conditional(Denoiser):
-    """The belief about a point at ``cond``: the flow is x_t = alpha cond + sigma z."""
+    """The prediction for data that is the condition's vector: the flow is x_t = alpha vector + sigma z."""
 
     process = PROCESSES["VP"]
 
     def forward(self, x_t, t, cond=None):
         level = self.process.level(t, like=x_t)
-        return Prediction(cond.expand_as(x_t), (x_t - level.alpha * cond) / level.sigma)
+        return Prediction(cond.vector, (x_t - level.alpha * cond.vector) / level.sigma)
 
 
 def test_a_condition_reaches_every_evaluation():
     x, cond = torch.tensor([[0.4, -2.0]], dtype=F64), torch.tensor([[1.5, 0.5]], dtype=F64)
-    torch.testing.assert_close(solve(Conditional(), x, cond=cond), cond, rtol=1e-12, atol=1e-12)
+    got = solve(Conditional(), x, cond=Condition(vector=cond))
+    torch.testing.assert_close(got, cond, rtol=1e-12, atol=1e-12)
 
 
 class Coarse(Conditional):
@@ -169,7 +170,7 @@ def test_upwards_data_is_entered_without_noise():
     # Believed in for certain, x_0 stays on x_t = alpha x_0: eps is 0 from where it is entered. An error at the entry
     # grows with sigma, here tenfold.
     x = torch.tensor([[0.4, -2.0]], dtype=F64)
-    got = solve(Coarse(), x, 0.0, 0.8, cond=x, tolerance=1e-8)
+    got = solve(Coarse(), x, 0.0, 0.8, cond=Condition(vector=x), tolerance=1e-8)
     torch.testing.assert_close(got, Coarse.process.level(0.8).alpha * x, rtol=1e-6, atol=0)
 
 

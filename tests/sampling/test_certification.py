@@ -14,7 +14,6 @@ from sfumato.sampling.certification import (
     BUDGETS,
     FINE,
     MOST,
-    ORACLES,
     certify,
     measured_order,
     reference,
@@ -22,6 +21,7 @@ from sfumato.sampling.certification import (
 )
 from sfumato.sampling.fitting import Trajectories
 from sfumato.sampling.methods import METHODS, auto, tableau
+from sfumato.sampling.oracles import ORACLES
 
 # Process.sde differentiates forwards, for which torch imports a module of its own that warns of torch.jit.
 pytestmark = pytest.mark.filterwarnings("ignore:`torch.jit.script:DeprecationWarning")
@@ -55,7 +55,9 @@ def test_errors_are_the_distances_to_the_flow(gaussian):
     denoiser, paths, own = gaussian
     ends = flow(denoiser, paths.x, 1.0)
     seen = []
-    (entry,) = certify(denoiser, paths, methods=["ddim"], budgets=[7], watch=lambda done, of: seen.append((done, of)))
+    (entry,) = certify(
+        denoiser, paths, methods=["ddim"], budgets=[7], progress=lambda done, of: seen.append((done, of))
+    )
     got = run(denoiser, tableau(denoiser.process, "ddim", 7), paths.x)
     squares = (got - ends).pow(2).mean(1)
     assert (entry.method, entry.budget, entry.evaluations) == ("ddim", 7, 7)
@@ -113,7 +115,7 @@ def test_progress_counts_every_evaluation(gaussian):
     denoiser, paths, _ = gaussian
     seen = []
     methods = ["ddim", "langevin", "ancestral"]
-    certify(denoiser, paths, methods=methods, budgets=[3, 5], watch=lambda done, of: seen.append((done, of)))
+    certify(denoiser, paths, methods=methods, budgets=[3, 5], progress=lambda done, of: seen.append((done, of)))
     # ddim from 64 starts, ancestral from half of them; langevin cannot run.
     done = [3 * 64, 8 * 64, 8 * 64 + 3 * 32, 8 * 64 + 8 * 32]
     assert seen == [(n, done[-1]) for n in done]
@@ -179,7 +181,7 @@ def test_nonsense_is_refused(gaussian):
         with pytest.raises(InputError, match=word):
             certify(denoiser, paths, **arguments)
     with pytest.raises(InputError, match="at least 4"):
-        certify(denoiser, paths.part(0, 3))
+        certify(denoiser, paths.rows(slice(0, 3)))
     with pytest.raises(InputError, match="at least 4"):
         reference(denoiser, (8,), 3)
 
@@ -188,7 +190,7 @@ def test_the_reference_counts_its_evaluations_to_the_end(monkeypatch):
     monkeypatch.setattr(certification, "FINE", 20)
     denoiser = ExactDenoiser(Process(VP(), LinearBeta()), GaussianMixture.gaussian(torch.zeros(1), torch.eye(1)))
     seen = []
-    reference(denoiser, (1,), 4, watch=lambda done, total: seen.append((done, total)))
+    reference(denoiser, (1,), 4, progress=lambda done, total: seen.append((done, total)))
     done, totals = zip(*seen, strict=True)
     assert list(done) == sorted(done)
     assert done[-1] == totals[-1] == 4 * 20 * 3 // 2

@@ -7,12 +7,13 @@ import torch
 from torch import nn
 
 from sfumato.core import VP, Cosine, Prediction, Process, Tabulated, V, linear_betas
-from sfumato.denoisers import Denoiser, ExactDenoiser, GaussianMixture, NetworkDenoiser
+from sfumato.denoisers import Condition, Denoiser, ExactDenoiser, GaussianMixture, NetworkDenoiser
 from sfumato.errors import InputError
 from sfumato.sampling import Tableau, adams, ancestral, grids, run, uniform
-from sfumato.sampling.fitting import Errors, Progress, Trajectories, check_budget, count_for, fit_tableau, trajectories
+from sfumato.sampling.fitting import Errors, FitState, Trajectories, check_budget, count_for, fit_tableau, trajectories
+from sfumato.sampling.fitting.derivatives import gradient, sensitivities
+from sfumato.sampling.fitting.parameters import Parametrisation
 from sfumato.sampling.methods import auto
-from sfumato.sampling.unrolled import Unrolled, gradient, sensitivities
 
 CHAIN = Process(VP(), Tabulated(linear_betas(1000)))
 CURVED = Process(VP(), Cosine())
@@ -47,9 +48,9 @@ def network() -> NetworkDenoiser:
 @pytest.mark.parametrize("process", [CHAIN, CURVED])
 def test_a_table_written_out_is_the_same_sampler(process, make):
     denoiser, table = three(process), make(process, 7)
-    form = Unrolled(table, 0.0)
+    form = Parametrisation(table, 0.0)
     x = torch.randn(20, 2, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-    again = form.table(form.begin)
+    again = form.table(form.initial)
     assert again.start == table.start
     assert again.evaluations == table.evaluations
     # The first level is below the start by a step that is 1e-6 of the way.
@@ -62,9 +63,9 @@ def test_a_table_written_out_is_the_same_sampler(process, make):
 def test_the_derivatives_of_a_run_are_those_of_autograd(denoiser):
     shape = (1, 4, 4) if isinstance(denoiser, NetworkDenoiser) else (2,)
     x = torch.randn(3, *shape, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
-    form = Unrolled(auto(denoiser.process, 4), 0.001)
-    vector = form.begin + 0.01 * torch.randn(
-        len(form.begin), generator=torch.Generator().manual_seed(2), dtype=torch.float64
+    form = Parametrisation(auto(denoiser.process, 4), 0.001)
+    vector = form.initial + 0.01 * torch.randn(
+        len(form.initial), generator=torch.Generator().manual_seed(2), dtype=torch.float64
     )
 
     def end(vector: torch.Tensor) -> torch.Tensor:
@@ -122,20 +123,21 @@ def test_a_chain_is_not_visited_below_its_first_level():
 def test_going_on_from_any_iteration_ends_at_the_same_table():
     denoiser = three()
     paths = trajectories(denoiser, (2,), 60)
-    stops: list[Progress] = []
-    whole = fit_tableau(denoiser, 4, paths, iterations=6, watch=lambda progress, errors: stops.append(progress))
+    stops: list[FitState] = []
+    whole = fit_tableau(denoiser, 4, paths, iterations=6, watch=lambda state, errors: stops.append(state))
     assert [stop.iteration for stop in stops] == list(range(1, len(stops) + 1))
     for stop in (stops[0], stops[2]):
-        again = fit_tableau(denoiser, 4, paths, iterations=6, progress=stop)
+        again = fit_tableau(denoiser, 4, paths, iterations=6, state=stop)
         assert torch.equal(again.tableau.times[1:], whole.tableau.times[1:])
         assert torch.equal(again.tableau.estimates, whole.tableau.estimates)
 
 
 def test_what_does_not_help_is_not_kept(monkeypatch):
     # No iteration, from a start that is worse: the classical table is handed back.
-    from sfumato.sampling import ddim, fitting
+    from sfumato.sampling import ddim
+    from sfumato.sampling.fitting import fit
 
-    monkeypatch.setattr(fitting, "_start", lambda process, n: ddim(process, uniform(n)))
+    monkeypatch.setattr(fit, "_start", lambda process, n: ddim(process, uniform(n)))
     denoiser = three()
     fit = fit_tableau(denoiser, 6, trajectories(denoiser, (2,), 90), iterations=0)
     assert not fit.kept
@@ -153,28 +155,28 @@ def test_nothing_is_fitted_where_nothing_is_left_to_gain():
     assert fit.errors.rms == 0
 
 
-class Told(Denoiser):
-    """Beliefs shifted by what each sample is told."""
+class Shifted(Denoiser):
+    """Predictions shifted by each sample's condition."""
 
     def __init__(self) -> None:
         super().__init__()
         self.inner, self.process = three(), CHAIN
 
     def forward(self, x_t, t, cond=None):
-        shift = cond.reshape(-1, 1)
+        shift = cond.vector
         level = self.process.level(t, like=x_t)
         prediction = self.inner(x_t - level.alpha * shift, t)
         return Prediction(prediction.x_0 + shift, prediction.eps)
 
 
 def test_conditions_travel_with_their_samples():
-    told = torch.linspace(-1, 1, 90, dtype=torch.float64)
-    paths = trajectories(Told(), (2,), 90, cond=told, batch=32)
-    plain = trajectories(Told(), (2,), 90, cond=torch.zeros(90, dtype=torch.float64))
+    shift = torch.linspace(-1, 1, 90, dtype=torch.float64)
+    paths = trajectories(Shifted(), (2,), 90, cond=Condition(vector=shift[:, None]), batch=32)
+    plain = trajectories(Shifted(), (2,), 90, cond=Condition(vector=torch.zeros(90, 1, dtype=torch.float64)))
     # Data that is shifted by c starts alpha c further, alpha = 0.006.
     torch.testing.assert_close(paths.x, plain.x)
-    assert float((paths.x_0 - plain.x_0 - told[:, None]).abs().median()) < 0.02
-    fit = fit_tableau(Told(), 4, paths, iterations=5)
+    assert float((paths.x_0 - plain.x_0 - shift[:, None]).abs().median()) < 0.02
+    fit = fit_tableau(Shifted(), 4, paths, iterations=5)
     assert fit.errors.median < fit.classical.median
 
 
@@ -196,7 +198,7 @@ def test_trajectories_depend_on_their_seed_and_number_alone():
     torch.testing.assert_close(many.x_0, few.x_0, rtol=1e-12, atol=1e-12)
     assert not torch.equal(many.x, trajectories(denoiser, (2,), 40, evaluations=30, seed=1).x)
     seen = []
-    trajectories(denoiser, (2,), 10, evaluations=20, batch=4, watch=lambda done, total: seen.append((done, total)))
+    trajectories(denoiser, (2,), 10, evaluations=20, batch=4, progress=lambda done, total: seen.append((done, total)))
     assert seen[-1] == (200, 200)
     assert [done for done, _ in seen] == sorted(done for done, _ in seen)
 

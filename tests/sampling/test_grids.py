@@ -29,10 +29,10 @@ from sfumato.sampling.grids import (
     NOISE,
     adjacent,
     angle,
+    at_logsnr,
     check,
     ends,
     finest_logsnr,
-    levels,
     quadratic,
     rho,
     uniform_logsnr,
@@ -264,7 +264,7 @@ def test_levels_are_the_ones_asked_for_and_then_data(data):
     noise, finest_level = expected_ends(process)
     shares = sorted(data.draw(st.sets(st.integers(0, 1000), min_size=1, max_size=30)))
     logsnr = torch.tensor([noise + share / 1000 * (finest_level - noise) for share in shares], dtype=torch.float64)
-    times = levels(process, logsnr)
+    times = at_logsnr(process, logsnr)
     check(times)
     assert len(times) == len(logsnr) + 1
     assert float(times[-1]) == 0
@@ -273,23 +273,23 @@ def test_levels_are_the_ones_asked_for_and_then_data(data):
 
 def test_infinite_ends_may_be_asked_for():
     # Pure noise is a level of the straight path; one that is data is not evaluated but stands in just above it.
-    times = levels(PROCESSES["Logistic"], torch.tensor([-math.inf, 0.0], dtype=torch.float64))
+    times = at_logsnr(PROCESSES["Logistic"], torch.tensor([-math.inf, 0.0], dtype=torch.float64))
     assert times.tolist() == [1.0, 0.5, 0.0]
-    check(levels(PROCESSES["LinearBeta"], torch.tensor([-3.0, math.inf], dtype=torch.float64)))
+    check(at_logsnr(PROCESSES["LinearBeta"], torch.tensor([-3.0, math.inf], dtype=torch.float64)))
 
 
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda p: levels(p, torch.tensor([1.0, 0.0])), r"^levels: log-SNR 0 comes after 1; .*must rise$"),
-        (lambda p: levels(p, torch.tensor([-2.0, 1.0, 1.0])), r"^levels: log-SNR 1 comes after 1"),
-        (lambda p: levels(p, torch.tensor([-2.0, math.nan])), r"^levels: log-SNR nan comes after -2"),
-        (lambda p: levels(p, torch.tensor([math.nan])), r"^levels: log-SNR nan is outside"),
-        (lambda p: levels(p, torch.tensor([-15.1, 0.0])), r"^levels: log-SNR -15\.1 is outside .* -15 .*to 15 "),
-        (lambda p: levels(p, torch.tensor([0.0, 15.1])), r"^levels: log-SNR 15\.1 is outside"),
-        (lambda p: levels(p, torch.zeros(0)), r"^levels: none"),
-        (lambda p: rho(p, 5, noise=-20.0), r"^levels: log-SNR -20 is outside"),
-        (lambda p: uniform_logsnr(p, 5, data=15.5), r"^levels: log-SNR 15\.5 is outside"),
+        (lambda p: at_logsnr(p, torch.tensor([1.0, 0.0])), r"^logsnr: 0 comes after 1; .*must rise$"),
+        (lambda p: at_logsnr(p, torch.tensor([-2.0, 1.0, 1.0])), r"^logsnr: 1 comes after 1"),
+        (lambda p: at_logsnr(p, torch.tensor([-2.0, math.nan])), r"^logsnr: nan comes after -2"),
+        (lambda p: at_logsnr(p, torch.tensor([math.nan])), r"^logsnr: nan is outside"),
+        (lambda p: at_logsnr(p, torch.tensor([-15.1, 0.0])), r"^logsnr: -15\.1 is outside .* -15 .*to 15 "),
+        (lambda p: at_logsnr(p, torch.tensor([0.0, 15.1])), r"^logsnr: 15\.1 is outside"),
+        (lambda p: at_logsnr(p, torch.zeros(0)), r"^logsnr: none"),
+        (lambda p: rho(p, 5, noise=-20.0), r"^logsnr: -20 is outside"),
+        (lambda p: uniform_logsnr(p, 5, data=15.5), r"^logsnr: 15\.5 is outside"),
         (lambda p: angle(p, 5, noise=2.0, data=2.0), r"^noise 2, data 2: .*lower"),
         (lambda p: rho(p, 5, noise=3.0, data=2.0), r"^noise 3, data 2"),
         (lambda p: rho(p, 5, noise=math.nan), r"^noise nan"),

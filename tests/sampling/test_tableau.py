@@ -1,4 +1,4 @@
-"""The tableau and its loop, on tables made by hand."""
+"""The tableau and the loop that runs it, on tables made by hand."""
 
 import math
 import weakref
@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from sfumato.core import VP, Cosine, Prediction, Process, SeededNoise
-from sfumato.denoisers import Denoiser
+from sfumato.denoisers import Condition, Denoiser
 from sfumato.errors import InputError
 from sfumato.sampling import Tableau, ancestral, ddim, join, run, uniform
 from sfumato.sampling.tableau import Rows, constant
@@ -35,7 +35,7 @@ class Curved(Denoiser):
 
     def forward(self, x_t, t, cond=None):
         self.calls.append(float(t))
-        x_0 = torch.tanh(x_t + t) if cond is None else torch.tanh(x_t + t) + cond
+        x_0 = torch.tanh(x_t + t) if cond is None else torch.tanh(x_t + t) + cond.vector[:, :, None]
         return Prediction(x_0, x_t - x_0)
 
 
@@ -159,7 +159,7 @@ def test_watch_sees_each_evaluation_with_its_time_state_and_prediction():
 def test_a_condition_reaches_every_evaluation():
     cond = tensor([[[0.1]], [[0.2]], [[-3.0]]])
     tableau = ddim(Curved.process, uniform(2))
-    got = run(Curved(), tableau, start(), cond=cond)
+    got = run(Curved(), tableau, start(), cond=Condition(vector=cond[:, 0]))
     halfway = tableau.states[0, 0] * start() + tableau.estimates[0, 0] * (torch.tanh(start() + 1) + cond)
     expected = tableau.states[1, 1] * halfway + tableau.estimates[1, 1] * (torch.tanh(halfway + 0.5) + cond)
     torch.testing.assert_close(got, expected, rtol=1e-13, atol=1e-13)

@@ -63,14 +63,14 @@ def step_term(
     noise: Float[Tensor, "b *s"],
     at_t: Level,
     at_s: Level,
-    share: float = 0.0,
+    variance_share: float = 0.0,
     form: Form | None = None,
 ) -> Float[Tensor, "b"]:
     """``KL(q(x_s | x_t, x_0) || p(x_s | x_t))`` in nats per sample, float64, for x_t made of ``x_0`` and ``noise``.
 
-    ``share`` says where the log-variance of p lies between the posterior's (0, exact for data that is one point) and
-    that of data of unit variance (1, beta_t for neighbours of a chain in VP); a share that the prediction has learned
-    goes before it (Nichol & Dhariwal 2021, eq. 15). With r the posterior's variance over p's, each number costs
+    ``variance_share`` places the log-variance of p between the posterior's (0, exact for data that is one point) and
+    that of data of unit variance (1, beta_t for neighbours of a chain in VP). One that the prediction has learned takes
+    precedence (Nichol & Dhariwal 2021, eq. 15). With r the posterior's variance over p's, each number costs
 
         (r - 1 - ln r + r (SNR_s / SNR_t - 1) (eps - eps-hat)^2) / 2
     """
@@ -81,11 +81,11 @@ def step_term(
     else:
         errors = expand(torch.expm1(at_s.logsnr - at_t.logsnr), x) * noise_errors(prediction, x_0, noise, at_t, form)
     learned = prediction.variance_share
-    if learned is None and share == 0:
+    if learned is None and variance_share == 0:
         return 0.5 * errors.flatten(1).sum(1)
     p_t, p_s = at_t.alpha**2 + at_t.sigma**2, at_s.alpha**2 + at_s.sigma**2
     log_ratio = expand(torch.log(at_s.sigma**2 * p_t / (at_t.sigma**2 * p_s)), x)
-    log_ratio = log_ratio * (share if learned is None else learned.double())
+    log_ratio = log_ratio * (variance_share if learned is None else learned.double())
     excess = torch.expm1(log_ratio)
     return 0.5 * (excess - log_ratio + log_ratio.exp() * errors).flatten(1).sum(1)
 

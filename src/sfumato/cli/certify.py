@@ -78,11 +78,11 @@ def run(args: argparse.Namespace) -> int:
     samples = args.samples or max(64, min(most, numbers // math.prod(shape)))
     bar = common.Bar("fine solution")
     try:
-        paths, own = reference(denoiser, shape, samples, seed=args.seed, watch=bar.count)
+        paths, own = reference(denoiser, shape, samples, seed=args.seed, progress=bar.count)
         bar.close()
         bar = common.Bar("certifying")
         entries = certify(
-            denoiser, paths, methods=methods, budgets=budgets, extra=extra, seed=args.seed, watch=bar.count
+            denoiser, paths, methods=methods, budgets=budgets, extra=extra, seed=args.seed, progress=bar.count
         )
         bar.close()
         bar = common.Bar("orders")
@@ -130,7 +130,7 @@ def _target(
     """The denoiser, the shape of its samples, tables of its own, its name, and how many samples are measured."""
     device = common.pick_device(args.device)
     if args.target == ORACLE:
-        from sfumato.sampling.certification import ORACLES
+        from sfumato.sampling.oracles import ORACLES
 
         name = args.oracle or "modes"
         if name not in ORACLES:

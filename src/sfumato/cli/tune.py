@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from sfumato.denoisers import Denoiser
     from sfumato.model import Model
     from sfumato.sampling import Tableau
-    from sfumato.sampling.fitting import Errors, Fit, Progress, Trajectories
+    from sfumato.sampling.fitting import Errors, Fit, FitState, Trajectories
 
 EXAMPLES = """\
 examples:
@@ -136,7 +136,7 @@ def _trajectories(args: argparse.Namespace, model: "Model", denoiser: "Denoiser"
         pass  # not there, or half a file of another kind: made anew
     bar = common.Bar("fine trajectories")
     try:
-        paths = fitting.trajectories(denoiser, model.spec.shape, count, seed=args.seed, watch=bar.count)
+        paths = fitting.trajectories(denoiser, model.spec.shape, count, seed=args.seed, progress=bar.count)
     finally:
         bar.close()
     tensors = {"x": paths.x.cpu().contiguous(), "x_0": paths.x_0.cpu().contiguous()}
@@ -159,9 +159,9 @@ def _fit(
     from sfumato.sampling import fitting
 
     bar = common.Bar(f"fitting {evaluations} evaluations")
-    progress = fitting.Progress(**state["progress"]) if "progress" in state else None
+    progress = fitting.FitState(**state["progress"]) if "progress" in state else None
 
-    def watch(progress: "Progress", errors: "Errors") -> None:
+    def watch(progress: "FitState", errors: "Errors") -> None:
         bar.update(progress.iteration / iterations, f"held-out error {errors.rms:.2g}, median {errors.median:.2g}")
         write_text(place, json.dumps({**settings, "done": False, "progress": vars(progress)}) + "\n")
 
@@ -172,7 +172,7 @@ def _fit(
             paths,
             iterations=iterations,
             rival=model.fitted.get(evaluations),
-            progress=progress,
+            state=progress,
             watch=watch,
         )
     finally:
@@ -192,7 +192,7 @@ def _read(place: Path, settings: dict[str, Any], evaluations: int) -> dict[str, 
             found = [result[kind][name] for kind in ("errors", "classical") for name in ("rms", "median")]
             sound = result["kept"] == state["kept"] and result["evaluations"] == evaluations
         else:
-            progress = fitting.Progress(**state["progress"])
+            progress = fitting.FitState(**state["progress"])
             found = [*progress.numbers, *progress.best, progress.damping, progress.best_objective]
             sound = len(progress.numbers) == len(progress.best) == fitting.numbers_of(evaluations)
         return state if sound and all(isinstance(value, float) for value in found) else {}

@@ -27,7 +27,7 @@ from .schedules import Schedule
 _GAP_WORTH_A_WARNING = 0.01  # bits/dim; DDPM's own chain has 1e-5, VDM's about 1e-3, NCSN's about 5e-3
 
 
-def added_share(at_t: Level, at_s: Level) -> Tensor:
+def added_noise_fraction(at_t: Level, at_s: Level) -> Tensor:
     """``c = 1 - exp(logsnr_t - logsnr_s)``, the share of the variance at t that was added since s, in (0, 1]."""
     return -torch.expm1(at_t.logsnr - at_s.logsnr)
 
@@ -97,7 +97,7 @@ class Process:
         at_s, at_t = self.level(s), self.level(t)
         return Gaussian(
             mean=expand(at_t.alpha / at_s.alpha, x_s) * x_s,
-            variance=expand(at_t.sigma**2 * added_share(at_t, at_s), x_s),
+            variance=expand(at_t.sigma**2 * added_noise_fraction(at_t, at_s), x_s),
         )
 
     def posterior(
@@ -165,6 +165,6 @@ class Process:
 
 def posterior_coefficients(at_t: Level, at_s: Level) -> tuple[Tensor, Tensor, Tensor]:
     """(weight of x_t, weight of x_0, variance) of q(x_s | x_t, x_0): this module's third line, on levels alone."""
-    share = added_share(at_t, at_s)
+    share = added_noise_fraction(at_t, at_s)
     from_x_t = at_t.alpha * at_s.sigma**2 / (at_s.alpha * at_t.sigma**2)
     return from_x_t, at_s.alpha * share, at_s.sigma**2 * share

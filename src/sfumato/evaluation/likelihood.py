@@ -21,8 +21,8 @@ from sfumato.likelihood import (
     estimate,
     finest_time,
     flow_likelihood,
-    levels,
     walk,
+    walk_times,
 )
 from sfumato.model import Model
 from sfumato.numerics import random
@@ -87,7 +87,7 @@ def measure_bound(
     chain = isinstance(process.schedule, Chain)
     times: Tensor | Span = Span(finest_time(process, model.spec.grid))
     if chain or settings.steps is not None:
-        times = levels(process, settings.steps, model.spec.grid)
+        times = walk_times(process, settings.steps, model.spec.grid)
     if isinstance(times, Tensor) and (settings.evaluations is None or len(times) <= settings.evaluations):
         draws = max(1, (settings.evaluations or 0) // (len(times) - 1))
         bound = walk(denoiser, x_0, decoder, times, draws=draws, **common)

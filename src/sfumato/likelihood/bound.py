@@ -1,8 +1,9 @@
-"""The negative ELBO of samples, term by term, and the levels that it is a walk over."""
+"""The negative ELBO of samples, term by term, and the times that it is a walk over."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Float
@@ -11,22 +12,40 @@ from torch import Tensor
 from sfumato.bounds.terms import finest_time
 from sfumato.core import Chain, Process, ValueGrid
 from sfumato.errors import InputError
+from sfumato.reporting import Progress
 
 from .bits import Estimate, bits_per_dim
 
-Progress = Callable[[int, int], None]
-"""``(done, in all)``, in evaluations of a batch."""
+
+class BatchTerms(NamedTuple):
+    """The members of a ``Bound`` that are found one batch at a time."""
+
+    steps: Tensor
+    decoder: Tensor
+    contributions: Tensor
+    logsnr: Tensor
+    errors: Tensor
+    variance: Tensor
 
 
 @dataclass(frozen=True, eq=False)
 class Bound:
-    """A negative ELBO by sample and by term, in nats; of probabilities where the decoder has a grid, else of densities.
+    """A negative ELBO by sample and by term, in nats.
 
-    ``prior``, ``steps`` (all KL terms) and ``decoder`` have shape (B,). Visit m of a sample found the steps' part
-    ``contributions[:, m]`` at ``logsnr[:, m]``, where x_0-hat was off by ``errors[:, m]``, the mean square a number in
-    model units; all (B, M), from data on. A full walk visits every level; of few visits the contributions are weighted,
-    and add up to the steps only in the mean. ``variance`` (B,) is what the value of a sample varies by for the levels
-    and the noise that happened to be drawn; ``evaluations`` how often a sample was denoised.
+    It is one of probabilities where the decoder has a grid, else of densities. Visit m of a sample is a step that was
+    denoised. A full walk visits every step; of few visits the contributions are weighted, and add up to the steps only
+    in the mean.
+
+    Arguments:
+        prior: the prior terms (B,).
+        steps: the sums of all KL terms (B,).
+        decoder: the decoder terms (B,).
+        contributions: what each visit found of ``steps``, (B, M), from data on.
+        logsnr: the log-SNR of each visit (B, M).
+        errors: the mean square of x_0-hat's error at each visit, per number in model units, (B, M).
+        variance: the variance (B,) of a sample's value over the levels and the noise that were drawn.
+        dimensions: numbers per sample.
+        evaluations: evaluations of the denoiser per sample.
     """
 
     prior: Tensor
@@ -38,6 +57,12 @@ class Bound:
     variance: Tensor
     dimensions: int
     evaluations: int | float
+
+    @classmethod
+    def of(cls, prior: Tensor, batches: Sequence[BatchTerms], dimensions: int, evaluations: int | float) -> "Bound":
+        """The bound whose terms were found in ``batches``."""
+        terms = BatchTerms(*(torch.cat(parts) for parts in zip(*batches, strict=True)))
+        return cls(prior=prior, dimensions=dimensions, evaluations=evaluations, **terms._asdict())
 
     @property
     def nats(self) -> Float[Tensor, "b"]:
@@ -56,24 +81,49 @@ class Bound:
 
     @property
     def terms(self) -> dict[str, Estimate]:
-        """The means of prior, steps and decoder in bits/dim. The error of the method is known for their sum alone."""
-        parts = {"prior": self.prior, "steps": self.steps, "decoder": self.decoder}
+        """The means of prior, steps and decoder in bits/dim. The method's error is known only for their sum."""
+        terms = {"prior": self.prior, "steps": self.steps, "decoder": self.decoder}
         unknown = torch.full_like(self.prior, math.nan)
-        return {name: Estimate.of(bits_per_dim(part, self.dimensions), unknown) for name, part in parts.items()}
+        return {name: Estimate.of(bits_per_dim(term, self.dimensions), unknown) for name, term in terms.items()}
 
 
-def levels(process: Process, steps: int | None = None, grid: ValueGrid | None = None) -> Float[Tensor, "n"]:
-    """The times t_0 < ... < t_N = 1 of a walk: all of a chain's, or ``steps`` of even length from the finest level.
+class Counter:
+    """Counts evaluations of batches for a progress function.
 
-    Of a chain, ``steps`` + 1 levels are picked evenly. Raises InputError where a clock without levels is given no
-    number of steps, and where a chain has not so many.
+    Arguments:
+        progress: called with (done, total) at each count; None for nobody.
+        total: evaluations in all.
+    """
+
+    def __init__(self, progress: Progress | None, total: int) -> None:
+        self._progress = progress
+        self._done, self._total = 0, total
+
+    def add(self, count: int = 1) -> None:
+        """``count`` more are done."""
+        self._done += count
+        if self._progress is not None and count:
+            self._progress(self._done, self._total)
+
+
+def walk_times(process: Process, steps: int | None = None, grid: ValueGrid | None = None) -> Float[Tensor, "n"]:
+    """The times t_0 < ... < t_N = 1 of a walk.
+
+    Arguments:
+        process: the process to walk over.
+        steps: N. Of a chain, N + 1 levels are picked evenly; without ``steps``, all of them. Other clocks are divided
+            evenly from the finest time.
+        grid: the values of the data, which decide where a clock without a finite end begins.
+
+    Raises:
+        InputError: no ``steps`` for a clock without levels; more steps than a chain has.
     """
     chain = process.schedule.steps if isinstance(process.schedule, Chain) else None
     if steps is not None and steps < 1:
         raise InputError(f"steps: {steps} is no walk; give at least 1")
     if chain is None:
         if steps is None:
-            raise InputError("steps: this schedule has no levels of its own; say how many steps, or take a Span")
+            raise InputError("steps: this schedule has no levels of its own; give a number of steps, or use a Span")
         return torch.linspace(finest_time(process, grid), 1, steps + 1, dtype=torch.float64)
     if chain == 1:
         raise InputError("steps: a chain of 1 level has no pair to walk between; use 2 or more")
@@ -91,6 +141,6 @@ def check_data(x_0: Tensor) -> None:
     bad = ~x_0.isfinite().flatten(1).all(1)
     if bad.any():
         raise InputError(
-            f"data: {int(bad.sum())} of {len(x_0)} samples have numbers that are NaN or infinite, the first of them "
-            f"sample {int(bad.int().argmax())}; leave them out or mend them"
+            f"data: {int(bad.sum())} of {len(x_0)} samples have numbers that are NaN or infinite; the first is "
+            f"sample {int(bad.int().argmax())}; remove or repair them"
         )

@@ -3,14 +3,12 @@
     sum_n L_n  =  E_{n ~ p} [L_n / p_n]
 
 Each sample draws its own levels, two in each of S strata of equal probability, and the differences within the pairs
-give the variance that its value has. What a Gaussian denoiser would pay on the same noise (``control``) is known in the
-mean, so two multiples of it are taken off each term and put back by their exact sum over all levels: ``slope`` times
-its excess on this noise, and ``size`` times its mean for this sample. Near data every denoiser pays ``|eps|^2``, and
-near pure noise ``|x_0 - mean|^2``; the control carries off most of what noise and levels add. A pilot of a few samples
-finds slope and size, and p, which is proportional to the spread that is left.
+give the variance of its value. The error of a Gaussian denoiser on the same noise (``control_variate``) has a known
+mean, so two multiples of it are subtracted from each term and their exact sum over all levels is added back: ``slope``
+times its excess on this noise, and ``size`` times its mean for this sample. Near data the error of every denoiser is
+``|eps|^2``, and near pure noise ``|x_0 - mean|^2``; the control removes most of the variance due to noise and levels.
+A pilot of a few samples finds slope and size, and p, which is proportional to the spread that is left.
 """
-
-from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -18,13 +16,15 @@ from torch import Tensor
 
 from sfumato.bounds import Decoder
 from sfumato.bounds.terms import Form, prior_term
-from sfumato.denoisers import Denoiser
+from sfumato.denoisers import Condition, Denoiser, check_rows
 from sfumato.errors import InputError
 from sfumato.numerics import random
+from sfumato.reporting import Progress
 
-from .bound import Bound, Progress, check_data
-from .control import Control
-from .visits import Cells, Pilot, Span, Visit, batched, check_term
+from .bound import BatchTerms, Bound, Counter, check_data
+from .control_variate import ControlVariate
+from .intervals import Intervals, Span
+from .level_sampling import Pilot, SampleBatch, TermSampler, batched, check_term
 
 
 @torch.no_grad()
@@ -38,61 +38,86 @@ def estimate(
     variance: float = 0.0,
     form: Form | None = None,
     seed: int = 0,
-    cond: Any = None,
+    cond: Condition | None = None,
     batch: int = 256,
     progress: Progress | None = None,
 ) -> Bound:
-    """The bound over ``times``, or over a ``Span``, from at most ``evaluations`` of a sample, the pilot's among them.
+    """The bound over ``times``, or over a ``Span``, from few evaluations.
 
-    Without bias for each sample, and with its variance; a sample depends on ``seed``, on its index and, through the
-    pilot, on which samples it is among. Other arguments, and what is raised, as for ``walk``; InputError also where
-    ``evaluations`` pay for no pair of visits.
+    It is unbiased for each sample. A sample's value depends on ``seed``, on its index and, through the pilot, on the
+    other samples.
+
+    Arguments:
+        denoiser: the denoiser to score.
+        x_0: samples (B, *) in model units.
+        decoder: the last term of the bound.
+        times: rising times, or a span.
+        evaluations: evaluations per sample at most, including the pilot's.
+        variance: ``step_term``'s ``variance_share``.
+        form: ``noise_errors``'s ``form``.
+        seed: random seed.
+        cond: the condition of each sample, or None.
+        batch: samples per evaluation.
+        progress: called with the evaluations of batches.
+
+    Raises:
+        InputError: as for ``walk``; also where ``evaluations`` are too few for one pair of visits.
+        FloatingPointError: a term is not finite; names the time.
     """
     check_data(x_0)
-    cells = Cells.of(denoiser.process, times)
-    visit = Visit(denoiser, cells, Control.of(x_0), variance, form, cond)
-    pilot = Pilot.run(visit, x_0, decoder, evaluations, seed)
+    check_rows(cond, len(x_0))
+    intervals = Intervals.of(denoiser.process, times)
+    sampler = TermSampler(denoiser, intervals, ControlVariate.of(x_0), variance, form)
+    pilot = Pilot.run(sampler, x_0, cond, decoder, evaluations, seed)
     strata = int((evaluations - 2 * decoder.needs_prediction - pilot.evaluations / len(x_0)) // 2)
     if strata < 1:
         raise InputError(f"evaluations: {evaluations} are too few for pilot, decoder and a pair; give 12 or more")
-    density = pilot.density
-    cumulative = density.cumsum(0)
-    done, total = 0, (2 * strata + 2 * decoder.needs_prediction) * -(-len(x_0) // batch)
-    parts = []
-    for number, (x, noise) in enumerate(batched(x_0, seed, batch)):
-        index = torch.arange(number * batch, number * batch + len(x))
-        uniforms = random.uniform(random.keys(random.derive(seed, "levels"), index), 0, 2 * strata)
-        terms, left, errors, logsnr = (torch.zeros(len(x), 2 * strata, dtype=torch.float64) for _ in range(4))
-        expected = cells.weights * pilot.size * visit.control.mean_errors(x, cells.middles).cpu()
-        rows = torch.arange(len(x))
-        for k in range(2 * strata):
-            u = (k // 2 + uniforms[:, k]) / strata
-            n = torch.searchsorted(cumulative, u).clamp(max=len(density) - 1)
-            place = ((u - cumulative[n]) / density[n] + 1).clamp(0, 1)
-            seen = visit(x, noise(k, x), n, place)
-            check_term(seen.term, seen.t)
-            visits = 2 * strata * density[n]
-            terms[:, k] = seen.term / visits
-            left[:, k] = (seen.term - pilot.slope[n] * seen.control - expected[rows, n]) / visits
-            errors[:, k], logsnr[:, k] = seen.distance, seen.logsnr
-            done += 1
-            if progress is not None:
-                progress(done, total)
-        last, last_control = visit.decode(decoder, x, noise, 2 * strata, 2)
-        done += 2 * decoder.needs_prediction
-        final = last - pilot.final_slope * last_control
-        spread = (left[:, 0::2] - left[:, 1::2]).square().sum(1) + final.diff()[:, 0].square() / 4
-        parts.append((expected.sum(1) + left.sum(1), final.mean(1), terms, logsnr, errors, spread))
-    steps, decoded, terms, logsnr, errors, spread = (torch.cat(part) for part in zip(*parts, strict=True))
+    taken = 2 * strata + 2 * decoder.needs_prediction
+    counter = Counter(progress, taken * -(-len(x_0) // batch))
+    batches = [
+        _estimate_batch(sampler, pilot, decoder, samples, strata, seed, counter)
+        for samples in batched(x_0, cond, seed, batch)
+    ]
     noisiest = times.last if isinstance(times, Span) else float(times[-1])
-    return Bound(
-        prior=prior_term(denoiser.process, x_0, noisiest).cpu(),
-        steps=steps,
-        decoder=decoded,
+    prior = prior_term(denoiser.process, x_0, noisiest).cpu()
+    return Bound.of(prior, batches, x_0[0].numel(), taken + pilot.evaluations / len(x_0))
+
+
+def _estimate_batch(
+    sampler: TermSampler,
+    pilot: Pilot,
+    decoder: Decoder,
+    samples: SampleBatch,
+    strata: int,
+    seed: int,
+    counter: Counter,
+) -> BatchTerms:
+    intervals, density, count = sampler.intervals, pilot.density, len(samples.x)
+    cumulative = density.cumsum(0)
+    index = torch.arange(samples.first, samples.first + count)
+    uniforms = random.uniform(random.keys(random.derive(seed, "levels"), index), 0, 2 * strata)
+    terms, left, errors, logsnr = (torch.zeros(count, 2 * strata, dtype=torch.float64) for _ in range(4))
+    expected = intervals.weights * pilot.size * sampler.control.mean_errors(samples.x, intervals.level).cpu()
+    rows = torch.arange(count)
+    for k in range(2 * strata):
+        u = (k // 2 + uniforms[:, k]) / strata
+        n = torch.searchsorted(cumulative, u).clamp(max=len(density) - 1)
+        position = ((u - cumulative[n]) / density[n] + 1).clamp(0, 1)
+        found = sampler(samples, k, n, position)
+        check_term(found.term, found.t)
+        visits = 2 * strata * density[n]
+        terms[:, k] = found.term / visits
+        left[:, k] = (found.term - pilot.slope[n] * found.control - expected[rows, n]) / visits
+        errors[:, k], logsnr[:, k] = found.error, found.logsnr
+        counter.add()
+    last, last_control = sampler.decode(decoder, samples, 2 * strata, 2)
+    counter.add(2 * decoder.needs_prediction)
+    final = last - pilot.final_slope * last_control
+    return BatchTerms(
+        steps=expected.sum(1) + left.sum(1),
+        decoder=final.mean(1),
         contributions=terms,
         logsnr=logsnr,
         errors=errors,
-        variance=spread,
-        dimensions=x_0[0].numel(),
-        evaluations=2 * strata + 2 * decoder.needs_prediction + pilot.evaluations / len(x_0),
+        variance=(left[:, 0::2] - left[:, 1::2]).square().sum(1) + final.diff()[:, 0].square() / 4,
     )

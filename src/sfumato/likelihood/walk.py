@@ -1,11 +1,10 @@
-"""The whole walk: every level of a bound visited.
+"""The whole walk: every level of a bound is visited.
 
 DDPM's levels are 1 .. T of its chain and VDM's are 0 .. T of any grid (Ho et al. 2020, eq. 5; Kingma et al. 2021,
 eq. 11).
 """
 
 import math
-from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -13,15 +12,17 @@ from torch import Tensor
 
 from sfumato.bounds import Decoder
 from sfumato.bounds.terms import Form, prior_term
-from sfumato.denoisers import Denoiser
+from sfumato.denoisers import Condition, Denoiser, check_rows
+from sfumato.reporting import Progress
 
-from .bound import Bound, Progress, check_data
-from .control import Control
-from .visits import Cells, Pilot, Visit, batched, check_term
+from .bound import BatchTerms, Bound, Counter, check_data
+from .control_variate import ControlVariate
+from .intervals import Intervals
+from .level_sampling import Pilot, SampleBatch, TermSampler, batched, check_term
 
-WALK_DRAWS = 64  # a short walk draws the noise of its levels several times, for about so many evaluations in all
-DECODER_SHARE = 20  # the decoder, often the noisiest of all levels, is drawn once for so many steps
-PILOT_BUDGET = 64  # evaluations of a sample, of which the pilot may take a quarter
+WALK_EVALUATIONS = 64  # a short walk draws the noise of each level several times, for about this many evaluations
+STEPS_PER_DECODER_DRAW = 20  # the decoder term is often the noisiest, and is drawn once per this many steps
+PILOT_BUDGET = 64  # evaluations per sample, of which the pilot may take a quarter
 FEWEST = 8  # samples that a pilot can learn from
 
 
@@ -36,61 +37,87 @@ def walk(
     variance: float = 0.0,
     form: Form | None = None,
     seed: int = 0,
-    cond: Any = None,
+    cond: Condition | None = None,
     batch: int = 256,
     progress: Progress | None = None,
 ) -> Bound:
-    """The bound over all of ``times``, rising: each level visited ``draws`` times, enough for 64 visits unless told.
+    """The bound over all of ``times``.
 
-    ``variance`` is ``step_term``'s ``share``: 0 for the posterior's variance, 1 for beta; a denoiser that has learned
-    its own uses that. The noise of sample i depends on ``seed`` and i alone. From 8 samples on a control variate
-    steadies ``steps`` and ``decoder`` (see ``estimate``); ``contributions`` are the terms as they were. With one draw
-    a level, ``Bound.variance`` is read off neighbouring levels' second differences. Raises InputError for data or
-    times that cannot be; FloatingPointError, with the time, where a term is not finite.
+    The noise of sample i depends on ``seed`` and i alone. From 8 samples on, a control variate reduces the variance of
+    ``steps`` and ``decoder`` (see ``estimate``); ``contributions`` are the plain terms. With one draw per level,
+    ``Bound.variance`` comes from second differences of neighbouring levels.
+
+    Arguments:
+        denoiser: the denoiser to score.
+        x_0: samples (B, *) in model units.
+        decoder: the last term of the bound.
+        times: rising times; see ``walk_times``.
+        draws: draws of noise per level; None for as many as make 64 evaluations.
+        variance: ``step_term``'s ``variance_share``: 0 for the posterior's variance, 1 for beta. A learned variance
+            takes precedence.
+        form: ``noise_errors``'s ``form``.
+        seed: random seed.
+        cond: the condition of each sample, or None.
+        batch: samples per evaluation.
+        progress: called with the evaluations of batches.
+
+    Raises:
+        InputError: no data, data that is not finite, bad times, or a condition with another number of rows.
+        FloatingPointError: a term is not finite; names the time.
     """
     check_data(x_0)
-    process = denoiser.process
-    cells = Cells.of(process, times)
+    check_rows(cond, len(x_0))
+    intervals = Intervals.of(denoiser.process, times)
     steps = len(times) - 1
     if draws is None:
-        draws = -(-WALK_DRAWS // steps)
-    last_draws = max(2, steps * draws // DECODER_SHARE)
-    visit = Visit(denoiser, cells, Control.of(x_0), variance, form, cond)
-    pilot = Pilot.none(cells)
+        draws = -(-WALK_EVALUATIONS // steps)
+    last_draws = max(2, steps * draws // STEPS_PER_DECODER_DRAW)
+    sampler = TermSampler(denoiser, intervals, ControlVariate.of(x_0), variance, form)
+    pilot = Pilot.none(intervals)
     if len(x_0) >= FEWEST:
-        pilot = Pilot.run(visit, x_0, decoder, PILOT_BUDGET, seed)
-    done, total = 0, (steps * draws + last_draws * decoder.needs_prediction) * -(-len(x_0) // batch)
-    parts = []
-    for x, noise in batched(x_0, seed, batch):
-        terms, controls, errors = (torch.zeros(len(x), steps, draws, dtype=torch.float64) for _ in range(3))
-        middle = torch.full((len(x),), 0.5, dtype=torch.float64)
-        for n in range(steps):
-            for k in range(draws):
-                seen = visit(x, noise(n * draws + k, x), torch.full((len(x),), n), middle)
-                check_term(seen.term, seen.t)
-                terms[:, n, k], controls[:, n, k], errors[:, n, k] = seen.term, seen.control, seen.distance
-                done += 1
-                if progress is not None:
-                    progress(done, total)
-        last, last_control = visit.decode(decoder, x, noise, steps * draws, last_draws)
-        done += last_draws * decoder.needs_prediction
-        left = terms - pilot.slope[:, None] * controls
-        decoded = last - pilot.final_slope * last_control
-        # What is known to change from level to level is not noise.
-        known = cells.weights * pilot.size * visit.control.mean_errors(x, cells.middles).cpu()
-        spread = _noise_variance(left - known[:, :, None]) + decoded.var(1) / last_draws
-        parts.append((left.mean(2).sum(1), decoded.mean(1), terms.mean(2), errors.mean(2), spread))
-    step, decoded, terms, errors, spread = (torch.cat(part) for part in zip(*parts, strict=True))
-    return Bound(
-        prior=prior_term(process, x_0, float(times[-1])).cpu(),
-        steps=step,
-        decoder=decoded,
-        contributions=terms,
-        logsnr=cells.lower.expand(len(x_0), -1),
-        errors=errors,
-        variance=spread,
-        dimensions=x_0[0].numel(),
-        evaluations=steps * draws + last_draws * decoder.needs_prediction + pilot.evaluations / len(x_0),
+        pilot = Pilot.run(sampler, x_0, cond, decoder, PILOT_BUDGET, seed)
+    evaluations = steps * draws + last_draws * decoder.needs_prediction
+    counter = Counter(progress, evaluations * -(-len(x_0) // batch))
+    batches = [
+        _walk_batch(sampler, pilot, decoder, samples, draws, last_draws, counter)
+        for samples in batched(x_0, cond, seed, batch)
+    ]
+    prior = prior_term(denoiser.process, x_0, float(times[-1])).cpu()
+    return Bound.of(prior, batches, x_0[0].numel(), evaluations + pilot.evaluations / len(x_0))
+
+
+def _walk_batch(
+    sampler: TermSampler,
+    pilot: Pilot,
+    decoder: Decoder,
+    samples: SampleBatch,
+    draws: int,
+    last_draws: int,
+    counter: Counter,
+) -> BatchTerms:
+    intervals, count = sampler.intervals, len(samples.x)
+    steps = len(intervals.lower)
+    terms, controls, errors = (torch.zeros(count, steps, draws, dtype=torch.float64) for _ in range(3))
+    middle = torch.full((count,), 0.5, dtype=torch.float64)
+    for n in range(steps):
+        for k in range(draws):
+            found = sampler(samples, n * draws + k, torch.full((count,), n), middle)
+            check_term(found.term, found.t)
+            terms[:, n, k], controls[:, n, k], errors[:, n, k] = found.term, found.control, found.error
+            counter.add()
+    last, last_control = sampler.decode(decoder, samples, steps * draws, last_draws)
+    counter.add(last_draws * decoder.needs_prediction)
+    left = terms - pilot.slope[:, None] * controls
+    decoded = last - pilot.final_slope * last_control
+    # A change from level to level that is known is not noise.
+    known = intervals.weights * pilot.size * sampler.control.mean_errors(samples.x, intervals.level).cpu()
+    return BatchTerms(
+        steps=left.mean(2).sum(1),
+        decoder=decoded.mean(1),
+        contributions=terms.mean(2),
+        logsnr=intervals.lower.expand(count, -1),
+        errors=errors.mean(2),
+        variance=_noise_variance(left - known[:, :, None]) + decoded.var(1) / last_draws,
     )
 
 
@@ -101,6 +128,6 @@ def _noise_variance(terms: Float[Tensor, "b n k"]) -> Float[Tensor, "b"]:
     if terms.shape[1] < 3:
         return torch.full((len(terms),), math.nan, dtype=terms.dtype)
     # The square of (a - 2 b + c) holds the variances 1 : 4 : 1 and no straight trend. A sixth of their sum has each
-    # level once but for the two at either end; the first and the last square are whole, so that the end's is in it.
+    # level once, except the two at either end; the first and the last square are added whole, to cover the ends.
     second = (terms[:, :-2, 0] - 2 * terms[:, 1:-1, 0] + terms[:, 2:, 0]).square()
     return second.sum(1) / 6 + 5 / 6 * (second[:, 0] + second[:, -1])

@@ -16,6 +16,10 @@ from .langevin import annealed_langevin as annealed_langevin
 from .langevin import best_step as best_step
 from .langevin import corrected as corrected
 from .langevin import langevin as langevin
+from .loop import RowResult as RowResult
+from .loop import Watch as Watch
+from .loop import iterate as iterate
+from .loop import run as run
 from .multistep import adams as adams
 from .multistep import dpm_solver_pp as dpm_solver_pp
 from .multistep import unipc as unipc
@@ -23,4 +27,3 @@ from .repaint import repaint as repaint
 from .singlestep import dpm_solver_singlestep as dpm_solver_singlestep
 from .tableau import Tableau as Tableau
 from .tableau import join as join
-from .tableau import run as run

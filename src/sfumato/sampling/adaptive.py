@@ -1,18 +1,16 @@
 """The probability-flow ODE to a tolerance, with step sizes of each sample's own: the one method that is not a table."""
 
-from typing import Any
-
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from sfumato.core import Process
-from sfumato.denoisers import Denoiser
+from sfumato.denoisers import Condition, Denoiser, check_rows
 from sfumato.denoisers.flow import ProbabilityFlow, angle, check_tolerance
 from sfumato.errors import InputError
 from sfumato.numerics.ode import integrate
 
-from .tableau import Watch
+from .loop import Watch
 
 
 def solve(
@@ -22,7 +20,7 @@ def solve(
     end: float = 0.0,
     *,
     tolerance: float = 1e-5,
-    cond: Any = None,
+    cond: Condition | None = None,
     watch: Watch | None = None,
 ) -> Float[Tensor, "b *s"]:
     """Carry ``x`` along the probability-flow ODE from time ``start`` to ``end``, up or down, by Dormand-Prince 5(4).
@@ -37,6 +35,7 @@ def solve(
     FloatingPointError where an estimate is not finite and where steps shrink to nothing.
     """
     check_tolerance(tolerance)
+    check_rows(cond, len(x))
     if not (0 <= start <= 1 and 0 <= end <= 1) or start == end:
         raise InputError(f"start {start}, end {end}: give two different times in [0, 1]")
     process = denoiser.process

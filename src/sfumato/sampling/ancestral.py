@@ -7,8 +7,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from sfumato.core import NoiseSource, Process
-from sfumato.core.process import added_share, posterior_coefficients
-from sfumato.denoisers import Denoiser
+from sfumato.core.process import added_noise_fraction, posterior_coefficients
+from sfumato.denoisers import Condition, Denoiser, check_rows
 from sfumato.errors import InputError
 
 from .grids import adjacent
@@ -37,7 +37,7 @@ def ancestral(
     at_t, at_s = adjacent(process, times)
     from_x_t, from_x_0, posterior = posterior_coefficients(at_t, at_s)
     p_t, p_s = at_t.alpha**2 + at_t.sigma**2, at_s.alpha**2 + at_s.sigma**2
-    unit = torch.where(at_s.sigma > 0, at_t.sigma**2 * p_s / p_t * added_share(at_t, at_s), 0.0)
+    unit = torch.where(at_s.sigma > 0, at_t.sigma**2 * p_s / p_t * added_noise_fraction(at_t, at_s), 0.0)
     if isinstance(variance, Tensor):
         if variance.shape != at_t.sigma.shape or not (variance >= 0).all():
             raise InputError(
@@ -58,7 +58,11 @@ def ancestral(
 
 
 def posterior_spread(
-    denoiser: Denoiser, x_0: Float[Tensor, "b *s"], times: Float[Tensor, "steps"], noise: NoiseSource
+    denoiser: Denoiser,
+    x_0: Float[Tensor, "b *s"],
+    times: Float[Tensor, "steps"],
+    noise: NoiseSource,
+    cond: Condition | None = None,
 ) -> Float[Tensor, "steps"]:
     """``E |x_0 - x_0-hat|^2 / D`` at each of ``times``, over the samples ``x_0``: what ``ancestral`` takes as variance.
 
@@ -66,10 +70,11 @@ def posterior_spread(
     is exact for exact beliefs; kept in [0, (sigma / alpha)^2] (Bao et al. 2022, eq. 8-9). Draw i of ``noise`` is used
     at ``times[i]``.
     """
+    check_rows(cond, len(x_0))
     spread = []
     with torch.no_grad():
         for i, t in enumerate(times.double()):
             x_t = denoiser.process.perturb(x_0, t, noise(i, x_0))
-            power = denoiser(x_t, t, None).eps.double().pow(2).mean().cpu()
+            power = denoiser(x_t, t, cond).eps.double().pow(2).mean().cpu()
             spread.append(denoiser.process.level(t).ratio ** 2 * (1 - power).clamp(0, 1))
     return torch.stack(spread)

@@ -5,7 +5,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from sfumato.core import Process
-from sfumato.core.process import added_share
+from sfumato.core.process import added_noise_fraction
 from sfumato.errors import InputError
 
 from .grids import adjacent
@@ -22,7 +22,7 @@ def ddim(process: Process, times: Float[Tensor, "n"], eta: float = 0.0) -> Table
     if not 0 <= eta <= 1:
         raise InputError(f"eta: {eta} is not a share of noise; give 0 (deterministic) to 1 (ancestral)")
     at_t, at_s = adjacent(process, times)
-    share = added_share(at_t, at_s)
+    share = added_noise_fraction(at_t, at_s)
     # 1 - eta^2 c, without cancellation where c is nearly 1 and eta is 1.
     kept = (1 - eta**2) + eta**2 * torch.exp(at_t.logsnr - at_s.logsnr)
     from_x_t = at_s.sigma * kept.sqrt() / at_t.sigma

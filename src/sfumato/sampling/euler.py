@@ -5,7 +5,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from sfumato.core import Process
-from sfumato.core.process import added_share
+from sfumato.core.process import added_noise_fraction
 
 from .grids import adjacent
 from .tableau import Tableau, constant
@@ -37,7 +37,7 @@ def reverse_diffusion(process: Process, times: Float[Tensor, "n"]) -> Tableau:
     """
     at_t, at_s = adjacent(process, times)
     data = at_s.sigma == 0
-    pull = added_share(at_t, at_s)  # g^2 / sigma_t^2
+    pull = added_noise_fraction(at_t, at_s)  # g^2 / sigma_t^2
     from_x_t = torch.where(data, 0.0, 2 - at_t.alpha / at_s.alpha - pull)
     from_x_0 = torch.where(data, 1.0, pull * at_t.alpha)
     std = torch.where(data, 0.0, at_t.sigma * pull.sqrt())

@@ -4,8 +4,8 @@ A time of exactly 0 is data (see ``Process.grid``): the last step goes from the 
 data itself. N steps of a one-step or multistep method cost N evaluations of the denoiser.
 
 Grids in t (``uniform``, ``quadratic``) and on the levels of a chain (``chain``) go from ``start``. Grids in the
-log-SNR (``uniform_logsnr``, ``rho``, ``angle``, ``levels``) go from ``noise`` to ``data``, both log-SNRs, and then to
-data itself. ``ends`` says what they are when not given, finite for every process.
+log-SNR (``uniform_logsnr``, ``rho``, ``angle``, ``at_logsnr``) go from ``noise`` to ``data``, both log-SNRs, and then
+to data itself. Without them, ``ends`` chooses finite ones for every process.
 """
 
 import math
@@ -69,7 +69,7 @@ def uniform_logsnr(
 ) -> Float[Tensor, "n"]:
     """``steps`` levels evenly in the log-SNR from ``noise`` to ``data``, then data itself (Lu et al. 2022a)."""
     noise, data = ends(process, noise, data)
-    return levels(process, noise + _shares(steps) * (data - noise))
+    return at_logsnr(process, noise + _shares(steps) * (data - noise))
 
 
 def rho(
@@ -78,7 +78,7 @@ def rho(
     """``steps`` levels evenly in (sigma / alpha)^(1 / rho), then data itself (Karras et al. 2022, eq. 5)."""
     noise, data = ends(process, noise, data)
     first, last = math.exp(-noise / 2 / _check_power("rho", rho)), math.exp(-data / 2 / rho)
-    return levels(process, -2 * rho * torch.log(first + _shares(steps) * (last - first)))
+    return at_logsnr(process, -2 * rho * torch.log(first + _shares(steps) * (last - first)))
 
 
 def angle(
@@ -91,31 +91,29 @@ def angle(
     _check_power("power", power)
     # At the noisy end the complement is the small one: tan(angle) = exp(-logsnr / 2).
     first, last = (math.atan2(1.0, math.exp(end / 2)) ** (1 / power) for end in (noise, data))
-    return levels(process, -2 * torch.log(torch.tan((first + _shares(steps) * (last - first)) ** power)))
+    return at_logsnr(process, -2 * torch.log(torch.tan((first + _shares(steps) * (last - first)) ** power)))
 
 
-def levels(process: Process, logsnr: Float[Tensor, "steps"]) -> Float[Tensor, "n"]:
+def at_logsnr(process: Process, logsnr: Float[Tensor, "steps"]) -> Float[Tensor, "n"]:
     """The times of increasing log-SNRs of any choice, then 0. Raises InputError, in log-SNRs, when they repeat, fall,
     or leave the process's range.
     """
     logsnr = logsnr.double()
     if len(logsnr) == 0:
-        raise InputError("levels: none are given; give at least one log-SNR to start from")
+        raise InputError("logsnr: none are given; give at least one log-SNR to start from")
     lowest, highest = (float(process.schedule.logsnr(torch.tensor(t, dtype=torch.float64))) for t in (1.0, 0.0))
     falling = ~(logsnr[1:] > logsnr[:-1])
     if falling.any():
         i = int(falling.int().argmax())
         raise InputError(
-            f"levels: log-SNR {float(logsnr[i + 1]):.6g} comes after {float(logsnr[i]):.6g}; from noise to data it "
-            "must rise"
+            f"logsnr: {float(logsnr[i + 1]):.6g} comes after {float(logsnr[i]):.6g}; from noise to data it must rise"
         )
     slack = 1e-9  # an end that was computed, not copied
     outside = ~((logsnr >= lowest - slack) & (logsnr <= highest + slack))
     if outside.any():
         i = int(outside.int().argmax())
         raise InputError(
-            f"levels: log-SNR {float(logsnr[i]):.6g} is outside the process's {lowest:.6g} (noise) to {highest:.6g} "
-            "(data)"
+            f"logsnr: {float(logsnr[i]):.6g} is outside the process's {lowest:.6g} (noise) to {highest:.6g} (data)"
         )
     times = process.schedule.time(logsnr).clamp(max=1.0)
     if times[-1] <= 0:  # the clock's own end is a level like any other; only data itself is at 0

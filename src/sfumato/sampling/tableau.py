@@ -1,4 +1,4 @@
-"""The tableau of a sampler, in the sense of Butcher, and the loop that runs it.
+"""The tableau of a sampler, in the sense of Butcher: a table of coefficients that ``loop.run`` runs.
 
 Row r evaluates the denoiser at its input state x_r, or evaluates nothing, and makes the next state
 
@@ -9,7 +9,7 @@ their order, and fitted to a model.
 """
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, NamedTuple
@@ -18,15 +18,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from sfumato.core import NoiseSource, Prediction
-from sfumato.denoisers import Denoiser
 from sfumato.errors import InputError
 
-Watch = Callable[[int, Tensor, Tensor, Prediction], None]
-"""``(number, t, x, prediction)``: called after evaluation ``number``, from 0, with the state that was evaluated."""
 
-
-class _Row(NamedTuple):
+class CompiledRow(NamedTuple):
     """One row ready to run: x_j is value 2 j, the estimate at x_j is value 2 j + 1."""
 
     t: Tensor | None
@@ -110,7 +105,8 @@ class Tableau:
             raise InputError(f"not a tableau ({' '.join(str(error).split())})") from None
 
     @cached_property
-    def _rows(self) -> tuple[_Row, ...]:
+    def compiled(self) -> tuple[CompiledRow, ...]:
+        """The rows ready to run."""
         R = len(self.times)
         interleaved = torch.stack((self.states, self.estimates), dim=2).reshape(R, 2 * R)
         terms: list[list[tuple[int, float]]] = [[] for _ in range(R)]
@@ -125,7 +121,7 @@ class Tableau:
                 spent[r].append(j)
         small, large = self.noise.T.tolist()
         return tuple(
-            _Row(None if times[r].isnan() else times[r], tuple(terms[r]), small[r], large[r], tuple(spent[r]))
+            CompiledRow(None if times[r].isnan() else times[r], tuple(terms[r]), small[r], large[r], tuple(spent[r]))
             for r in range(R)
         )
 
@@ -171,82 +167,6 @@ def join(tableaus: Sequence[Tableau], name: str) -> Tableau:
         torch.block_diag(*(t.estimates for t in tableaus)),  # type: ignore[no-untyped-call]
         torch.cat([t.noise for t in tableaus]),
         name,
-    )
-
-
-def run(
-    denoiser: Denoiser,
-    tableau: Tableau,
-    x: Float[Tensor, "b *s"],
-    *,
-    noise: NoiseSource | None = None,
-    cond: Any = None,
-    watch: Watch | None = None,
-    check: bool = True,
-) -> Float[Tensor, "b *s"]:
-    """Run ``tableau`` from the state ``x``, shape (B, *), to its last state; ``x`` itself is left as it is.
-
-    Row r takes draw r + 1 of ``noise``. Raises InputError when the tableau adds noise and no source is given, or wants
-    a learned variance that the denoiser has not; FloatingPointError when an estimate is not finite, with the row, the
-    time and the method: at once on a CPU, and on a GPU, where looking would stop the queue, after the last row. Without
-    ``check`` nobody looks there.
-    """
-    if noise is None and tableau.stochastic:
-        raise InputError("noise: this sampler adds noise at its steps; give a source, e.g. SeededNoise.samples(0, 64)")
-    values: dict[int, Tensor] = {}
-    sums: list[tuple[int, Tensor]] = []
-    made, on_cpu = 0, x.device.type == "cpu"
-    narrow = x.dtype == torch.float16  # whose finite numbers can have an infinite sum
-    for r, (t, terms, small, large, spent) in enumerate(tableau._rows):
-        values[2 * r] = x
-        std: float | Tensor = small
-        if t is not None:
-            prediction = denoiser(x, t, cond)
-            values[2 * r + 1] = prediction.x_0
-            # Not finite if any element is not.
-            total = prediction.x_0.float().sum() if narrow else prediction.x_0.sum()
-            if not on_cpu:
-                sums.append((r, total.detach()))
-            elif not math.isfinite(total.item()):
-                raise _not_finite(tableau, r)
-            if small != large:
-                std = _learned(prediction, small, large)
-            if watch is not None:
-                watch(made, t, x, prediction)
-            made += 1
-            del prediction  # or its eps, which no row uses, would outlive the next evaluation
-        if terms:
-            j, coefficient = terms[0]
-            x = values[j] * coefficient
-            for j, coefficient in terms[1:]:
-                x.add_(values[j], alpha=coefficient)
-        else:  # noise alone: a jump back to where no signal is left
-            x = torch.zeros_like(x)
-        if large and noise is not None:
-            z = noise(r + 1, x)
-            if isinstance(std, Tensor):
-                x.addcmul_(z, std)
-            else:
-                x.add_(z, alpha=std)
-        for j in spent:
-            del values[j]
-    if sums and check:
-        finite = torch.stack([total for _, total in sums]).isfinite().tolist()
-        if not all(finite):
-            raise _not_finite(tableau, sums[finite.index(False)][0])
-    return x
-
-
-def _learned(prediction: Prediction, small: float, large: float) -> Tensor:
-    if prediction.variance_share is None:
-        raise InputError("variance: this model has not learned one; use the posterior's or beta")
-    return small * (large / small) ** prediction.variance_share if small else large * (prediction.variance_share >= 1)
-
-
-def _not_finite(tableau: Tableau, row: int) -> FloatingPointError:
-    return FloatingPointError(
-        f"{tableau.name}: the estimate of x_0 at row {row} (t = {float(tableau.times[row]):.6g}) is not finite; "
-        "the network or its input overflowed: use more steps, a smaller guidance weight, or float32"
     )
 
 

@@ -1,4 +1,4 @@
-"""The cells of a walk and what a pilot foresees."""
+"""The intervals of a walk, and the pilot."""
 
 import math
 
@@ -8,9 +8,10 @@ import torch
 
 from sfumato.bounds import ContinuousGaussian
 from sfumato.core import VP, Cosine, LinearLogSNR, Logistic, Process, Straight
-from sfumato.likelihood import Span, levels
-from sfumato.likelihood.control import Control
-from sfumato.likelihood.visits import Cells, Pilot, Visit, _interpolate, _slope
+from sfumato.likelihood import Span, walk_times
+from sfumato.likelihood.control_variate import ControlVariate
+from sfumato.likelihood.intervals import Intervals
+from sfumato.likelihood.level_sampling import Pilot, TermSampler, _interpolate, _slope
 
 F64 = torch.float64
 
@@ -32,29 +33,31 @@ def test_the_slope_is_least_squares_within_sense():
     assert _slope(a, torch.zeros_like(a)) == 0.0 or math.isfinite(_slope(a, torch.zeros_like(a)))
 
 
-def test_cells_are_between_neighbouring_levels_and_weigh_what_a_step_costs():
+def test_intervals_are_between_neighbouring_levels_and_weigh_what_a_step_costs():
     process = Process(VP(), Cosine())
-    times = levels(process, 7)
-    cells = Cells.of(process, times)
+    times = walk_times(process, 7)
+    intervals = Intervals.of(process, times)
     level = process.level(times)
     snr = (level.alpha / level.sigma) ** 2
-    torch.testing.assert_close(cells.weights, 0.5 * (snr[:-1] / snr[1:] - 1), rtol=1e-9, atol=0)
-    torch.testing.assert_close(cells.times, times[1:])
-    torch.testing.assert_close(cells.finest, times[:2])
-    torch.testing.assert_close(cells.middles.alpha, level.alpha[1:], rtol=1e-9, atol=0)
+    torch.testing.assert_close(intervals.weights, 0.5 * (snr[:-1] / snr[1:] - 1), rtol=1e-9, atol=0)
+    torch.testing.assert_close(intervals.times, times[1:])
+    torch.testing.assert_close(intervals.finest, times[:2])
+    torch.testing.assert_close(intervals.level.alpha, level.alpha[1:], rtol=1e-9, atol=0)
 
 
 @pytest.mark.parametrize("process", [Process(VP(), LinearLogSNR(-6.0, 8.0)), Process(Straight(), Logistic())], ids=str)
-def test_a_span_is_cut_into_equal_cells(process):
+def test_a_span_is_cut_into_equal_intervals(process):
     first, last = (0.0, 1.0) if isinstance(process.schedule, LinearLogSNR) else (0.1, 1.0)
-    cells = Cells.of(process, Span(first, last))
+    intervals = Intervals.of(process, Span(first, last))
     top, bottom = float(process.level(first).logsnr), max(float(process.level(last).logsnr), -30.0)
-    assert float(cells.upper[0]) == pytest.approx(top)
-    assert float(cells.lower[-1]) == pytest.approx(bottom)
-    torch.testing.assert_close(cells.upper[1:], cells.lower[:-1], rtol=0, atol=1e-12)
-    torch.testing.assert_close(cells.weights, torch.full_like(cells.upper, (top - bottom) / len(cells.upper) / 2))
-    assert cells.times is None
-    assert cells.finest.tolist() == [first]
+    assert float(intervals.upper[0]) == pytest.approx(top)
+    assert float(intervals.lower[-1]) == pytest.approx(bottom)
+    torch.testing.assert_close(intervals.upper[1:], intervals.lower[:-1], rtol=0, atol=1e-12)
+    torch.testing.assert_close(
+        intervals.weights, torch.full_like(intervals.upper, (top - bottom) / len(intervals.upper) / 2)
+    )
+    assert intervals.times is None
+    assert intervals.finest.tolist() == [first]
 
 
 @pytest.mark.parametrize("count", [1, 5, 64])
@@ -63,13 +66,13 @@ def test_a_pilot_spends_no_more_than_it_may_and_gives_a_density_that_is_nowhere_
     process, mixture = Process(VP(), Cosine()), targets["nine modes"]
     x = mixture.sample(count, torch.Generator().manual_seed(0))
     denoiser = counted(process, mixture)
-    cells = Cells.of(process, levels(process, 200))
-    visit = Visit(denoiser, cells, Control.of(x), 0.0, None, None)
-    pilot = Pilot.run(visit, x, ContinuousGaussian(), budget, 0)
+    intervals = Intervals.of(process, walk_times(process, 200))
+    sampler = TermSampler(denoiser, intervals, ControlVariate.of(x), 0.0, None)
+    pilot = Pilot.run(sampler, x, None, ContinuousGaussian(), budget, 0)
     assert pilot.evaluations == denoiser.count
     # A quarter, and the decoder's two; of one sample alone two levels at least.
     assert denoiser.count <= max(budget * count / 4, 4) + 2 * min(count, 16)
     assert float(pilot.density.sum()) == pytest.approx(1, abs=1e-12)
-    even = (cells.upper - cells.lower) / (cells.upper[0] - cells.lower[-1])
+    even = (intervals.upper - intervals.lower) / (intervals.upper[0] - intervals.lower[-1])
     assert bool((pilot.density >= 0.0499 * even).all())
     assert bool(((pilot.slope >= 0) & (pilot.slope <= 2)).all())

@@ -11,7 +11,7 @@ import torch
 
 from sfumato.core import VE, VP, Level, Straight
 from sfumato.denoisers import GaussianMixture
-from sfumato.likelihood.control import Control
+from sfumato.likelihood.control_variate import ControlVariate
 
 F64 = torch.float64
 POINTS = torch.tensor([-math.sqrt(3), 0.0, math.sqrt(3)], dtype=F64)
@@ -39,7 +39,7 @@ def errors(scaling, x, logsnr):
 
 @each_scaling
 def test_the_mean_errors_are_those_of_the_gaussian_denoiser(scaling):
-    got = Control.of(DATA).mean_errors(DATA, scaling.at(LOGSNR))
+    got = ControlVariate.of(DATA).mean_errors(DATA, scaling.at(LOGSNR))
     want = torch.stack([torch.stack([MASS @ errors(scaling, x, v) for v in LOGSNR]) for x in DATA])
     # 1e-12 is added to the variances; over 0.04 that is 3e-11.
     torch.testing.assert_close(got, want, rtol=1e-9, atol=0)
@@ -47,7 +47,7 @@ def test_the_mean_errors_are_those_of_the_gaussian_denoiser(scaling):
 
 @each_scaling
 def test_the_excess_is_the_error_less_its_mean(scaling):
-    control = Control.of(DATA)
+    control = ControlVariate.of(DATA)
     for x in DATA[:3]:
         for v in LOGSNR:
             want = errors(scaling, x, v)
@@ -59,7 +59,7 @@ def test_the_excess_is_the_error_less_its_mean(scaling):
 def test_samples_of_any_shape_and_levels_of_their_own():
     x = DATA[:6].reshape(6, 3, 1, 1)
     noise, level = NOISE[:6].reshape(6, 3, 1, 1), VP().at(torch.linspace(-3, 3, 6, dtype=F64))
-    flat, shaped = Control.of(DATA[:6]), Control.of(x)
+    flat, shaped = ControlVariate.of(DATA[:6]), ControlVariate.of(x)
     each = [
         flat.excess(DATA[i : i + 1], NOISE[i : i + 1], Level(level.alpha[i], level.sigma[i], level.logsnr[i]))
         for i in range(6)
@@ -70,9 +70,9 @@ def test_samples_of_any_shape_and_levels_of_their_own():
 
 
 def test_wide_samples_get_a_variance_a_number(monkeypatch):
-    full = Control.of(DATA)
-    monkeypatch.setattr("sfumato.likelihood.control.WIDEST", 2)
-    plain = Control.of(DATA)
+    full = ControlVariate.of(DATA)
+    monkeypatch.setattr("sfumato.likelihood.control_variate.WIDEST", 2)
+    plain = ControlVariate.of(DATA)
     assert full.axes is not None
     assert plain.axes is None
     level = VP().at(LOGSNR)

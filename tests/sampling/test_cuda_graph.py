@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from sfumato.sampling.recorded import Recorded
+from sfumato.sampling.cuda_graph import Recorded
 
 
 class Tape:

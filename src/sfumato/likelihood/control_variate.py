@@ -1,4 +1,4 @@
-"""A control variate for the terms of a bound: what a Gaussian denoiser would pay."""
+"""A control variate for the terms of a bound: the squared error of a Gaussian denoiser."""
 
 from dataclasses import dataclass
 
@@ -9,15 +9,20 @@ from torch import Tensor
 from sfumato.core import Level
 from sfumato.core.levels import expand
 
-WIDEST = 512  # numbers a sample, up to which the Gaussian has a full covariance
+WIDEST = 512  # numbers per sample, up to which the Gaussian has a full covariance
 
 
 @dataclass(frozen=True, eq=False)
-class Control:
-    """N(mean, sum_d variance_d axis_d axis_d^T): ``mean`` and ``variance`` (D,), ``axes`` (D, D), None for the unit's.
+class ControlVariate:
+    """The denoiser of N(mean, sum_d variance_d axis_d axis_d^T).
 
-    Along an axis its denoiser is off by ``e = (alpha^2 v eps - alpha sigma (x_0 - m)) / (alpha^2 v + sigma^2)``, so
-    over the noise ``E e^2 = ((alpha^2 v)^2 + (alpha sigma (x_0 - m))^2) / (alpha^2 v + sigma^2)^2``, whatever x_0 is.
+    Along an axis its error is ``e = (alpha^2 v eps - alpha sigma (x_0 - m)) / (alpha^2 v + sigma^2)``, so over the
+    noise ``E e^2 = ((alpha^2 v)^2 + (alpha sigma (x_0 - m))^2) / (alpha^2 v + sigma^2)^2``, for every x_0.
+
+    Arguments:
+        mean: the mean (D,).
+        variance: the variances (D,) along the axes.
+        axes: the axes (D, D), one per column; None for the coordinate axes.
     """
 
     mean: Tensor
@@ -25,16 +30,16 @@ class Control:
     axes: Tensor | None
 
     @classmethod
-    def of(cls, x_0: Float[Tensor, "b *s"]) -> "Control":
-        """The mean and covariance of these samples, drawn to its diagonal as far as they are too few to tell it."""
+    def of(cls, x_0: Float[Tensor, "b *s"]) -> "ControlVariate":
+        """With the mean and covariance of these samples; the fewer they are, the closer to a diagonal covariance."""
         x = x_0.double().flatten(1)
         mean, (B, D) = x.mean(0), x.shape
         variance = x.var(0, unbiased=False) + 1e-12
         if D > WIDEST:
             return cls(mean, variance, None)
         covariance = (x - mean).T @ (x - mean) / B
-        share = D / (B + D)
-        covariance = (1 - share) * covariance + share * variance.diag()
+        shrinkage = D / (B + D)
+        covariance = (1 - shrinkage) * covariance + shrinkage * variance.diag()
         variances, axes = torch.linalg.eigh(covariance)
         return cls(mean, variances.clamp(min=1e-12), axes)
 
