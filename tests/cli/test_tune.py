@@ -81,9 +81,9 @@ def test_a_tuning_that_was_stopped_goes_on_to_the_same_table(
     assert json.loads((run / "tuning" / "4.json").read_text())["progress"]["iteration"] == 2
     begun = []
 
-    def watched(*args, progress, **options):
-        begun.append(progress.iteration)
-        return original(*args, progress=progress, **options)
+    def watched(*args, state, **options):
+        begun.append(state.iteration)
+        return original(*args, state=state, **options)
 
     monkeypatch.setattr(fitting, "fit_tableau", watched)
     assert tune(run, "--nfe", "4") == 0

@@ -9,7 +9,7 @@ of fine samples of that size. The two kinds of number cannot be compared.
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Float
@@ -136,16 +136,13 @@ def certify(
         InputError: an unknown method, a budget outside 1 to ``MOST``, or too few paths.
     """
     _check(paths, methods, budgets)
+    jobs = [(name, budget, _fitted(tables, budget)) for name, tables in (extra or {}).items() for budget in budgets]
+    jobs += [(name, budget, _classical(denoiser.process, name, budget)) for name in methods for budget in budgets]
     half = len(paths.x) // 2
     starts, others = paths.rows(slice(0, half)), paths.rows(slice(half, 2 * half))
     floor = sliced_distance(starts.x_0, others.x_0)
-    jobs = [(name, budget, _fitted(tables, budget)) for name, tables in (extra or {}).items() for budget in budgets]
-    jobs += [(name, budget, _classical(denoiser.process, name, budget)) for name in methods for budget in budgets]
-
-    def begun(name: str) -> Trajectories:
-        return starts if _stochastic(name) else paths
-
-    total = sum(len(begun(name).x) * table.evaluations for name, _, table in jobs if isinstance(table, Tableau))
+    tables = [(name, table) for name, _, table in jobs if isinstance(table, Tableau)]
+    total = sum(len((starts if _stochastic(name) else paths).x) * table.evaluations for name, table in tables)
     entries, done = [], 0
     for name, budget, table in jobs:
         if isinstance(table, str):
@@ -156,19 +153,18 @@ def certify(
             if progress is not None:
                 progress(already + evaluations, total)
 
-        chosen, start = begun(name), float(denoiser.process.level(table.start).logsnr)
+        chosen, start = starts if _stochastic(name) else paths, float(denoiser.process.level(table.start).logsnr)
         done += len(chosen.x) * table.evaluations
+        entry = Entry(name, budget, table.evaluations, start)
         try:
             ends = _ends(denoiser, table, chosen, random.derive(seed, "certify", "noise"), count)
         except FloatingPointError as error:
-            entries.append(Entry(name, budget, table.evaluations, start, reason=str(error)))
-            continue
-        if _stochastic(name):
-            distance = sliced_distance(ends, others.x_0)
-            entries.append(Entry(name, budget, table.evaluations, start, distance=distance, floor=floor))
+            entries.append(replace(entry, reason=str(error)))
         else:
-            errors = Errors.between(ends, chosen.x_0)
-            entries.append(Entry(name, budget, table.evaluations, start, errors=errors))
+            if _stochastic(name):
+                entries.append(replace(entry, distance=sliced_distance(ends, others.x_0), floor=floor))
+            else:
+                entries.append(replace(entry, errors=Errors.between(ends, chosen.x_0)))
     return entries
 
 
