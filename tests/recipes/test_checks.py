@@ -11,7 +11,7 @@ from sfumato import core, data, objectives, recipes
 from sfumato.data import LAYOUTS, Affine, DataSpec
 from sfumato.errors import InputError
 from sfumato.objectives import weights
-from sfumato.recipes import Recipe
+from sfumato.recipes import DiffusionRecipe
 
 
 def spec(**changes: Any) -> DataSpec:
@@ -45,14 +45,24 @@ HYBRID = ["variance=learned", "objective.kind=hybrid"]
 @pytest.mark.parametrize(
     ("name", "overrides", "key", "parts"),
     [
-        ("vdm", ["objective.kind=denoising", "objective.form=null"], "objective.kind", ["learned-logsnr", "bound"]),
+        ("vdm", ["objective.kind=denoising"], "objective.kind", ["learned-logsnr", "bound"]),
         ("ddpm", ["objective.kind=hybrid"], "objective.kind", ["hybrid", "variance=learned"]),
         ("ddpm", ["variance=learned"], "variance", ["objective.kind=hybrid or bound"]),
         ("vp-sde", [*HYBRID], "variance", ["chain"]),
-        ("ddpm", ["objective.kind=bound", "objective.times=uniform"], "objective.times", ["auto or loss-aware"]),
-        ("improved-ddpm", ["objective.times=uniform"], "objective.times", ["hybrid"]),
-        ("vp-sde", ["objective.kind=bound", "objective.times=log-normal"], "objective.times", ["bound"]),
-        ("improved-ddpm", ["objective.times=log-normal"], "objective.times", ["hybrid"]),
+        (
+            "ddpm",
+            ["objective.kind=bound", "objective.times=uniform"],
+            "objective.times.kind",
+            ["'uniform'", "with objective.kind=bound", "'auto', 'loss-aware'"],
+        ),
+        ("improved-ddpm", ["objective.times=uniform"], "objective.times.kind", ["objective.kind=hybrid"]),
+        (
+            "vp-sde",
+            ["objective.kind=bound", "objective.times=log-normal"],
+            "objective.times.kind",
+            ["objective.kind=bound"],
+        ),
+        ("improved-ddpm", ["objective.times=log-normal"], "objective.times.kind", ["objective.kind=hybrid"]),
         ("flow", ["objective.pairing=optimal-transport", "data.noise=z"], "objective.pairing", ["data.noise"]),
         ("flow", ["training.augment=0.1", "data.noise=z"], "training.augment", ["training.augment=0"]),
         ("ddpm", ["training.augment=0.1", "objective.kind=bound"], "training.augment", ["objective.kind=denoising"]),
@@ -64,10 +74,23 @@ HYBRID = ["variance=learned", "objective.kind=hybrid"]
         ("ddpm", ["objective.kind=bound", "objective.uncertainty=learned"], "objective.uncertainty", ["denoising"]),
         ("ddpm", ["objective.kind=sliced", "objective.pairing=optimal-transport"], "objective.pairing", ["denoising"]),
         ("ddpm", ["objective.probes=2"], "objective.probes", ["implicit or sliced"]),
-        ("ddpm", ["objective.log_ratio_mean=0.3"], "objective.log_ratio_mean", ["objective.times=log-normal"]),
-        ("ddpm", ["objective.log_ratio_std=0.3"], "objective.log_ratio_std", ["objective.times=log-normal"]),
+        (
+            "ddpm",
+            ["objective.log_ratio_mean=0.3"],
+            "objective.times.log_ratio_mean",
+            ["objective.times.kind=log-normal"],
+        ),
+        ("ddpm", ["objective.log_ratio_std=0.3"], "objective.times.log_ratio_std", ["objective.times.kind=log-normal"]),
+        ("ddpm", ["objective.bound_weight=0.1"], "objective.bound_weight", ["objective.kind=denoising", "hybrid"]),
+        (
+            "ddpm",
+            ["objective.uncertainty=learned", "objective.times=loss-aware"],
+            "objective.uncertainty",
+            ["'learned'"],
+        ),
+        ("vdm", ["objective.log_ratio_mean=1"], "objective.times.log_ratio_mean", ["denoising, implicit or sliced"]),
         ("vdm", ["data.noise=z"], "data.noise", ["bound", "denoising"]),
-        ("edm", ["objective.log_ratio_mean=40"], "log_ratio_mean", ["hardly one in a million"]),
+        ("edm", ["objective.log_ratio_mean=40"], "objective.times.log_ratio_mean", ["hardly one in a million"]),
     ],
 )
 def test_what_does_not_go_together_is_one_line_that_names_the_key(
@@ -77,7 +100,7 @@ def test_what_does_not_go_together_is_one_line_that_names_the_key(
         loss(name, *overrides)
     message = str(caught.value)
     assert "\n" not in message
-    assert message.startswith(f"{key}: ")
+    assert message.removeprefix("recipe: ").startswith(f"{key}: ")
     assert all(part in message for part in parts)
 
 
@@ -91,8 +114,8 @@ def test_what_does_not_go_together_is_one_line_that_names_the_key(
         (["process.schedule=geometric-sigmas", "process.schedule.levels=1"], ["process.schedule.levels", "1"]),
         (["training.augment=1.5"], ["training.augment", "1.5"]),
         (["sigma_data=0"], ["sigma_data", "0"]),
-        (["objective.times=lognormal"], ["objective.times", "'lognormal'"]),
-        (["objective.probes=0"], ["objective.probes", "0"]),
+        (["objective.times=lognormal"], ["objective.times.kind", "'lognormal'", "'log-normal'"]),
+        (["objective.kind=sliced", "objective.probes=0"], ["objective.probes: 0 is not allowed"]),
     ],
 )
 def test_settings_of_the_wrong_kind_are_one_line(overrides: list[str], parts: list[str]) -> None:
@@ -159,7 +182,7 @@ def test_an_unresolved_recipe_has_no_process_yet(name: str) -> None:
 def test_edms_sigma_data_is_the_datas_own_everywhere() -> None:
     recipe = recipes.read("edm").resolved(spec())
     assert recipe.sigma_data == 0.7
-    denoiser = recipe.build_denoiser(spec())
+    denoiser = recipe.build(spec())
     assert denoiser.sigma_data == 0.7
     assert denoiser.target == core.EDM(0.7)
     level = recipe.build_process().level(torch.tensor([0.2, 0.8], dtype=torch.float64))
@@ -171,7 +194,7 @@ def test_edms_sigma_data_is_the_datas_own_everywhere() -> None:
     assert recipes.read("edm", ["sigma_data=0.5"]).resolved(spec()).sigma_data == 0.5
     # The same from a recipe that was not resolved before.
     unresolved = recipes.read("edm")
-    assert unresolved.build_denoiser(spec()).target == core.EDM(0.7)
+    assert unresolved.build(spec()).target == core.EDM(0.7)
     again = unresolved.build_loss(spec()).weight(level, torch.ones(2, dtype=torch.float64))
     assert torch.equal(again, got)
 
@@ -189,9 +212,9 @@ def test_images_alone_are_augmented_and_vectors_come_in_larger_batches(of: DataS
 
 
 def test_points_with_an_objective_that_takes_no_moved_images_need_not_say_so() -> None:
-    loss("edm", "objective.kind=sliced", "objective.weight=simple", of=VECTOR)
+    loss("edm", "objective.kind=sliced", of=VECTOR)
     with pytest.raises(InputError, match=r"^training.augment"):
-        loss("edm", "objective.kind=sliced", "objective.weight=simple")
+        loss("edm", "objective.kind=sliced")
 
 
 # --- what is built ---------------------------------------------------------------------------------------------------
@@ -227,7 +250,7 @@ def test_the_kind_alone_is_a_shorthand() -> None:
     short = recipes.read("ddpm", ["objective.weight=min-snr"])
     assert short == recipes.read("ddpm", ["objective.weight.kind=min-snr"])
     assert short == recipes.read("ddpm", ["objective.weight={kind: min-snr, most: 5.0}"])
-    assert Recipe.model_validate_json(short.model_dump_json()) == short
+    assert DiffusionRecipe.model_validate_json(short.model_dump_json()) == short
 
 
 def test_objectives_by_name() -> None:
@@ -243,10 +266,10 @@ def test_objectives_by_name() -> None:
 
 
 def test_pairs_are_dealt_out_where_the_recipe_says() -> None:
-    assert not recipes.read("flow").paired
+    assert not recipes.read("flow").trained_on_pairs
     paired = recipes.read("flow", ["objective.pairing=optimal-transport"])
-    assert paired.paired
-    assert recipes.read("flow", ["data.noise=z"]).paired
+    assert paired.trained_on_pairs
+    assert recipes.read("flow", ["data.noise=z"]).trained_on_pairs
     assert recipes.read("flow").build_loss(VECTOR).pairing is None
     learned = recipes.read("flow", ["objective.pairing=optimal-transport", "objective.uncertainty=learned"])
     for recipe in (paired, learned):

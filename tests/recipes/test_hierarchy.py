@@ -8,8 +8,7 @@ from sfumato import data, objectives, recipes
 from sfumato.core import ValueGrid
 from sfumato.errors import InputError
 from sfumato.hierarchical import LearnedPrior, LinearEncoder, MarkovianHVAE, StandardPrior
-from sfumato.recipes import Recipe
-from sfumato.recipes.recipe import OF_DIFFUSION
+from sfumato.recipes import DiffusionRecipe, HierarchyRecipe
 
 TINY = ["hierarchy.hidden=8", "hierarchy.depth=1"]
 LINEAR = ["hierarchy.same_dimension=true", "hierarchy.linear_encoder=true"]
@@ -29,9 +28,11 @@ def built(spec: data.DataSpec, *settings: str) -> MarkovianHVAE:
 def test_a_recipe_says_what_is_used_and_nothing_else(digits: data.DataSpec) -> None:
     ours, theirs = recipes.read("mhvae"), recipes.read("ddpm")
     assert set(ours.model_dump()) == {"version", "name", "hierarchy", "data", "training"}
-    assert set(theirs.model_dump()) == {"version", "name", "data", "training", *OF_DIFFUSION}
-    for recipe in (ours, ours.resolved(digits), theirs):
-        assert Recipe.model_validate_json(recipe.model_dump_json()) == recipe
+    of_diffusion = {"process", "target", "objective", "label", "sigma_data", "variance", "network", "conditioning"}
+    assert set(theirs.model_dump()) == {"version", "name", "data", "training", "sampling", *of_diffusion}
+    for recipe, kind in ((ours, HierarchyRecipe), (ours.resolved(digits), HierarchyRecipe), (theirs, DiffusionRecipe)):
+        assert type(recipe) is kind
+        assert kind.model_validate_json(recipe.model_dump_json()) == recipe
     assert ours.resolved(digits).resolved(digits) == ours.resolved(digits)
 
 
@@ -47,12 +48,14 @@ def test_a_recipe_says_what_is_used_and_nothing_else(digits: data.DataSpec) -> N
     ],
 )
 def test_what_a_hierarchy_has_not_is_refused(setting: str, part: str) -> None:
-    with pytest.raises(InputError, match=rf"^recipe: {part}: .*a hierarchical VAE has none; leave it out"):
+    with pytest.raises(InputError, match=rf"^recipe: {part}: a hierarchical VAE has no such section; leave it out"):
         recipes.read("mhvae", [setting])
 
 
 def test_a_diffusion_model_is_not_made_a_hierarchy_in_passing() -> None:
-    with pytest.raises(InputError, match=r"preset mhvae"):
+    with pytest.raises(
+        InputError, match=r"^recipe: process: a hierarchical VAE has no such section; .*leave out hierarchy"
+    ):
         recipes.read("ddpm", ["hierarchy.levels=3"])
 
 
@@ -77,7 +80,7 @@ def test_widths_come_from_the_data(
     layout = data.LAYOUTS["vector" if vector else "image"]
     spec = replace(digits, layout=layout, shape=shape, channels=(), transform=transform)
     recipe = recipes.read("mhvae", settings).resolved(spec)
-    assert recipe.hierarchy is not None
+    assert isinstance(recipe, HierarchyRecipe)
     assert recipe.hierarchy.widths == widths
     assert recipe.hierarchy.levels == len(widths)
 

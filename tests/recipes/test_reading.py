@@ -5,8 +5,8 @@ from pydantic import ValidationError
 
 from sfumato import core, data, objectives, recipes
 from sfumato.errors import InputError
-from sfumato.recipes import Recipe
-from sfumato.recipes.network import AutoNetwork, MLPNetwork, UNetNetwork
+from sfumato.recipes import DiffusionRecipe, Recipe
+from sfumato.recipes.networks import AutoNetwork, MLPNetwork, UNetNetwork
 
 
 def spec(recipe: Recipe) -> data.DataSpec:
@@ -18,7 +18,7 @@ def test_every_preset_builds_its_process_and_objective(name: str) -> None:
     recipe = recipes.read(name)
     assert recipe.name == name
     of_the_data = spec(recipe)
-    if recipe.hierarchy is None:
+    if recipe.has_process:
         recipe.resolved(of_the_data).build_process()
     else:
         with pytest.raises(InputError, match="has no process"):
@@ -38,7 +38,7 @@ def test_ddpm_is_the_papers_process() -> None:
 @pytest.mark.parametrize("name", [name for name in recipes.presets() if name != "mhvae"])
 def test_a_recipe_survives_json(name: str) -> None:
     recipe = recipes.read(name, ["process.scaling=straight", "process.schedule=logistic", "target=v"])
-    again = Recipe.model_validate_json(recipe.model_dump_json())
+    again = DiffusionRecipe.model_validate_json(recipe.model_dump_json())
     assert again == recipe
     assert again.build_process() == recipe.build_process()  # infinite ends included
 
@@ -197,7 +197,7 @@ def test_the_automatic_network_fits_any_shape(layout: str, shape: tuple[int, ...
     import torch
 
     spec = _spec(layout, shape)
-    resolved = Recipe(network=AutoNetwork(width=8)).resolved(spec)  # type: ignore[arg-type]
+    resolved = DiffusionRecipe(network=AutoNetwork(width=8)).resolved(spec)  # type: ignore[arg-type]
     assert isinstance(resolved.network, MLPNetwork if layout == "vector" else UNetNetwork)
     network = resolved.network.build(shape)
     assert network(torch.zeros(2, *shape), torch.zeros(2)).shape == (2, *shape)

@@ -1,18 +1,19 @@
-"""The hierarchy section: a hierarchical VAE in the place of a diffusion model."""
+"""The recipe of a hierarchical VAE."""
 
 from __future__ import annotations
 
 import math
-from typing import Annotated, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import torch
 from pydantic import Field
 
-from sfumato import core
+from sfumato import core, objectives
 from sfumato.data import DataSpec
 from sfumato.errors import InputError
 from sfumato.hierarchical import MarkovianHVAE, Restrictions
 
+from .recipe import Recipe
 from .section import PositiveInt, Section
 
 WIDEST = 256  # of an automatic latent, so that large images have a model that fits into memory
@@ -86,3 +87,37 @@ def _betas(kind: Literal["even", "cosine"], steps: int) -> torch.Tensor:
     logsnr = torch.linspace(7, -7, steps, dtype=torch.float64) if steps > 1 else torch.zeros(1, dtype=torch.float64)
     kept = torch.cat((torch.ones(1, dtype=torch.float64), torch.sigmoid(logsnr)))  # alpha^2, and 1 before the first
     return 1 - kept[1:] / kept[:-1]
+
+
+class HierarchyRecipe(Recipe):
+    """A hierarchical VAE, and how it is trained."""
+
+    kind: ClassVar[str] = "hierarchical VAE"
+    marker: ClassVar[str | None] = "hierarchy"
+
+    hierarchy: HierarchySection = HierarchySection()
+
+    @property
+    def loss_is_bound(self) -> bool:
+        return True
+
+    def resolved(self, spec: DataSpec) -> HierarchyRecipe:
+        training = self.training.resolved(spec)
+        return self.model_copy(update={"hierarchy": self.hierarchy.resolved(spec), "training": training})
+
+    def build(self, spec: DataSpec) -> MarkovianHVAE:
+        """The hierarchical VAE with fresh weights for data of this contract.
+
+        Raises:
+            InputError: the settings cannot be built.
+        """
+        for key, given in (("training.augment", self.training.augment), ("data.noise", self.data.noise)):
+            if given:
+                raise InputError(f"{key}: a {self.kind} cannot use it; leave it out")
+        return self.hierarchy.build(spec)
+
+    def build_loss(self, spec: DataSpec) -> objectives.Loss[Any]:
+        return objectives.NegativeELBO()
+
+    def build_bound(self, spec: DataSpec) -> objectives.Loss[Any]:
+        return self.build_loss(spec)

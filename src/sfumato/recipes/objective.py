@@ -1,109 +1,146 @@
-"""The target and objective sections: what the network outputs, and what is minimised at which times."""
+"""The objective section: what is minimised, and at which times."""
 
 from __future__ import annotations
 
-from functools import partial
-from typing import Annotated, Literal
+import math
+from abc import ABC, abstractmethod
+from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import Field
+from pydantic import Field, ValidationInfo, field_validator
 
-from sfumato import core, objectives
-from sfumato.objectives import weights
+from sfumato import bounds, objectives
+from sfumato.bounds.terms import finest_time
 
-from .section import PositiveFloat, PositiveInt, Section
+from .section import Context, PositiveFloat, PositiveInt, Section
+from .times import AnyTimes, AutoTimes, BoundTimes, LossAwareTimes
+from .weight import PlainWeight, WeightSection
 
-
-class TargetSection(Section):
-    """What the network outputs."""
-
-    kind: Literal["x_0", "noise", "score", "v", "velocity", "edm"] = "noise"
-
-    def build(self, process: core.Process, sigma_data: float) -> core.Target:
-        targets: dict[str, core.Target] = {
-            "x_0": core.X0(),
-            "noise": core.Noise(),
-            "score": core.Score(),
-            "v": core.V(),
-            "velocity": core.Velocity(process.scaling),
-            "edm": core.EDM(sigma_data),
-        }
-        return targets[self.kind]
+MAX_EXACT_TRACE = 16  # dimensions; above, a backward pass for each costs more than it saves
 
 
-class PlainWeight(Section):
-    """A weight without settings; ``edm`` takes the recipe's sigma_data."""
+class BaseObjective(Section, ABC):
+    """What every objective answers for, so that a recipe can check that its sections fit together."""
 
-    kind: Literal["simple", "elbo", "likelihood", "edm", "flow"] = "simple"
+    learns_schedule: ClassVar[bool] = False
+    learns_variance: ClassVar[bool] = False
+    needs_variance: ClassVar[bool] = False
+    takes_pairs: ClassVar[bool] = False  # also noise that comes with the data, and images that were moved
+    is_bound: ClassVar[bool] = False
 
-    def build(self, sigma_data: float) -> objectives.Weight:
-        known: dict[str, objectives.Weight] = {
-            "simple": weights.simple,
-            "elbo": weights.elbo,
-            "likelihood": weights.likelihood,
-            "edm": partial(weights.edm, sigma_data=sigma_data),
-            "flow": weights.flow,
-        }
-        return known[self.kind]
+    kind: str
 
+    @property
+    def pairs(self) -> bool:
+        """Whether noise is paired with data, so that a flow is learned instead of a score."""
+        return False
 
-class MinSNRWeight(Section):
-    """The error of x_0 weighted by the SNR, at ``most`` so much."""
-
-    kind: Literal["min-snr"]
-    most: PositiveFloat = 5.0
-
-    def build(self, sigma_data: float) -> objectives.Weight:
-        return partial(weights.min_snr, most=self.most)
+    @abstractmethod
+    def build(self, context: Context) -> objectives.Loss[Any]:
+        """The loss."""
 
 
-class SigmoidWeight(Section):
-    """A sigmoid of the log-SNR relative to the bound."""
-
-    kind: Literal["sigmoid"]
-    bias: float = 2.0
-
-    def build(self, sigma_data: float) -> objectives.Weight:
-        return partial(weights.sigmoid, bias=self.bias)
+def _first(context: Context) -> float:
+    """Where a clock that begins at data itself is entered: with data just visible, so that the loss is finite."""
+    return finest_time(context.process, context.spec.grid)
 
 
-class P2Weight(Section):
-    """Less weight where only imperceptible detail is left."""
+class DenoisingObjective(BaseObjective):
+    """The error of the noise with a ``weight`` per noise level.
 
-    kind: Literal["p2"]
-    offset: PositiveFloat = 1.0
-    power: Annotated[float, Field(ge=0)] = 1.0
-
-    def build(self, sigma_data: float) -> objectives.Weight:
-        return partial(weights.p2, offset=self.offset, power=self.power)
-
-
-EDM_MEAN, EDM_STD = -1.2, 1.2  # of log(sigma / alpha): Karras et al. 2022, table 1
-EXACT_TRACE = 16  # dimensions; above, a pass backwards for each costs more than it saves
-
-
-class ObjectiveSection(Section):
-    """What is minimised, at which times.
-
-    ``denoising`` is the weighted error of the noise; ``bound`` the negative ELBO, its errors read in a ``form``;
-    ``hybrid`` L_simple + ``bound_weight`` L_vlb, for a learned variance. ``implicit`` and ``sliced`` learn the score of
-    noisy data without ever seeing which noise it was, from ``probes`` random directions a sample; null is one, and
-    for ``implicit`` in up to 16 dimensions the exact trace.
-
-    ``auto`` times are the levels of a chain where the schedule is one, uniform elsewhere; ``loss-aware`` ones are drawn
-    more often where the loss is large; ``log-normal`` ones have a normal log(sigma / alpha), with its mean and std.
-    The ``weight`` is that of ``denoising``, which can also learn the ``uncertainty`` of each level, and have the noises
-    of a batch dealt out so that each is near its sample, ``pairing``.
+    It can also learn the ``uncertainty`` of each level. With a ``pairing``, the noises of a batch are reassigned so
+    that each is near its sample.
     """
 
-    kind: Literal["denoising", "hybrid", "bound", "implicit", "sliced"] = "denoising"
-    times: Literal["auto", "uniform", "log-normal", "loss-aware"] = "auto"
-    log_ratio_mean: float | None = None
-    log_ratio_std: PositiveFloat | None = None
-    weight: Annotated[PlainWeight | MinSNRWeight | SigmoidWeight | P2Weight, Field(discriminator="kind")] = (
-        PlainWeight()
-    )
+    takes_pairs: ClassVar[bool] = True
+
+    kind: Literal["denoising"] = "denoising"
+    times: AnyTimes = AutoTimes()
+    weight: WeightSection = PlainWeight()
     uncertainty: Literal["none", "learned"] = "none"
     pairing: Literal["independent", "optimal-transport"] = "independent"
-    form: Literal["noise", "x_0", "score"] | None = None
+
+    @field_validator("uncertainty")
+    @classmethod
+    def _not_undone(cls, value: str, info: ValidationInfo) -> str:
+        if value == "learned" and isinstance(info.data.get("times"), LossAwareTimes):
+            raise ValueError("loss-aware times undo it; give other objective.times, or objective.uncertainty=none")
+        return value
+
+    @property
+    def pairs(self) -> bool:
+        return self.pairing != "independent"
+
+    def build(self, context: Context) -> objectives.Loss[Any]:
+        times, weight = self.times.build(context, _first(context)), self.weight.build(context)
+        loss = objectives.DenoisingLoss(times, weight, objectives.optimal_transport if self.pairs else None)
+        return objectives.UncertaintyWeighted(loss) if self.uncertainty == "learned" else loss
+
+
+class HybridObjective(BaseObjective):
+    """``L_simple + bound_weight L_vlb``, for a variance that is learned."""
+
+    learns_variance: ClassVar[bool] = True
+    needs_variance: ClassVar[bool] = True
+
+    kind: Literal["hybrid"]
+    times: BoundTimes = AutoTimes()
     bound_weight: PositiveFloat = 0.001
+
+    def build(self, context: Context) -> objectives.Loss[Any]:
+        return objectives.HybridLoss(self.times.build(context, _first(context)), context.decoder, self.bound_weight)
+
+
+class BoundObjective(BaseObjective):
+    """The negative ELBO. Its errors are read in a ``form``; null leaves the choice to the loss."""
+
+    learns_schedule: ClassVar[bool] = True
+    learns_variance: ClassVar[bool] = True
+    is_bound: ClassVar[bool] = True
+
+    kind: Literal["bound"]
+    times: BoundTimes = AutoTimes()
+    form: Literal["noise", "x_0", "score"] | None = None
+
+    def build(self, context: Context) -> objectives.Loss[Any]:
+        return objectives.BoundLoss(self.times.build(context, 0.0), decoder_of_losses(context), self.form)
+
+
+def decoder_of_losses(context: Context) -> bounds.Decoder:
+    """The decoder of ``context``, without a second evaluation of the network in continuous time."""
+    if context.decoder.needs_prediction and context.chain_length is None:
+        return bounds.ContinuousGaussian(needs_prediction=False)
+    return context.decoder
+
+
+class ImplicitObjective(BaseObjective):
+    """Implicit score matching, from noisy data alone.
+
+    ``probes`` is the number of random directions per sample. Null means the exact trace in up to 16 dimensions, and
+    one direction in more.
+    """
+
+    kind: Literal["implicit"]
+    times: AnyTimes = AutoTimes()
     probes: PositiveInt | None = None
+
+    def build(self, context: Context) -> objectives.Loss[Any]:
+        exact = self.probes is None and math.prod(context.spec.shape) <= MAX_EXACT_TRACE
+        times = self.times.build(context, _first(context))
+        return objectives.ImplicitScoreMatching(times, None if exact else self.probes or 1)
+
+
+class SlicedObjective(BaseObjective):
+    """Sliced score matching, from noisy data alone, with ``probes`` random directions per sample."""
+
+    kind: Literal["sliced"]
+    times: AnyTimes = AutoTimes()
+    probes: PositiveInt = 1
+
+    def build(self, context: Context) -> objectives.Loss[Any]:
+        return objectives.SlicedScoreMatching(self.times.build(context, _first(context)), self.probes)
+
+
+ObjectiveSection = Annotated[
+    DenoisingObjective | HybridObjective | BoundObjective | ImplicitObjective | SlicedObjective,
+    Field(discriminator="kind"),
+]

@@ -1,9 +1,10 @@
-"""The process section: scaling x schedule."""
+"""The process section: a scaling and a schedule."""
 
 from __future__ import annotations
 
 import math
-from typing import Annotated, Literal, TypeVar
+from abc import ABC, abstractmethod
+from typing import Annotated, ClassVar, Literal, TypeVar
 
 from pydantic import Field
 
@@ -14,7 +15,23 @@ from sfumato.errors import InputError
 from .section import OpenFraction, PositiveFloat, PositiveInt, Section
 
 
-class LinearBetas(Section):
+class BaseSchedule(Section, ABC):
+    """What every schedule can do."""
+
+    learned: ClassVar[bool] = False
+
+    kind: str
+
+    def resolved(self, spec: DataSpec) -> BaseSchedule:
+        """This section with everything that depends on the data written out."""
+        return self
+
+    @abstractmethod
+    def build(self) -> core.Schedule:
+        """The schedule. Raises InputError for a null that only the data can replace."""
+
+
+class LinearBetas(BaseSchedule):
     """A chain with linear betas (Ho et al. 2020)."""
 
     kind: Literal["linear-betas"] = "linear-betas"
@@ -26,7 +43,7 @@ class LinearBetas(Section):
         return core.Tabulated(core.linear_betas(self.steps, self.first, self.last))
 
 
-class QuadraticBetas(Section):
+class QuadraticBetas(BaseSchedule):
     """A chain whose betas have a linear square root."""
 
     kind: Literal["quadratic-betas"]
@@ -38,7 +55,7 @@ class QuadraticBetas(Section):
         return core.Tabulated(core.quadratic_betas(self.steps, self.first, self.last))
 
 
-class SigmoidBetas(Section):
+class SigmoidBetas(BaseSchedule):
     """A chain with betas along a sigmoid."""
 
     kind: Literal["sigmoid-betas"]
@@ -50,7 +67,7 @@ class SigmoidBetas(Section):
         return core.Tabulated(core.sigmoid_betas(self.steps, self.first, self.last))
 
 
-class CosineBetas(Section):
+class CosineBetas(BaseSchedule):
     """A chain along a squared cosine (Nichol & Dhariwal 2021)."""
 
     kind: Literal["cosine-betas"]
@@ -62,11 +79,13 @@ class CosineBetas(Section):
         return core.Tabulated(core.cosine_betas(self.steps, self.offset, self.clip))
 
 
-class LearnedBetasSchedule(Section):
+class LearnedBetasSchedule(BaseSchedule):
     """A chain whose betas are learned by the bound, from where ``start`` puts them (Sohl-Dickstein et al. 2015).
 
     ``linear`` spreads DDPM's total decay over ``steps`` betas: ``1e-4 .. 0.02`` times 1000 / steps, at most 0.5.
     """
+
+    learned: ClassVar[bool] = True
 
     kind: Literal["learned-betas"]
     steps: Annotated[int, Field(ge=2)] = 20
@@ -79,12 +98,14 @@ class LearnedBetasSchedule(Section):
         return core.LearnedBetas(core.linear_betas(self.steps, min(1e-4 * scale, 0.5), min(0.02 * scale, 0.5)))
 
 
-class LearnedLogSNRSchedule(Section):
+class LearnedLogSNRSchedule(BaseSchedule):
     """VDM's clock: the ends learned by the bound, the inside by the variance of its estimate (Kingma et al. 2021).
 
     The ends are where they begin. A ``logsnr_max`` of null is chosen from the data: eight standard deviations of noise
     to a step between its levels; 13.3, VDM's, where it has none.
     """
+
+    learned: ClassVar[bool] = True
 
     kind: Literal["learned-logsnr"]
     logsnr_min: float = -5.0
@@ -101,7 +122,7 @@ class LearnedLogSNRSchedule(Section):
         return core.LearnedLogSNR(self.logsnr_min, logsnr_max, self.cells)
 
 
-class ContinuousBeta(Section):
+class ContinuousBeta(BaseSchedule):
     """The VP SDE's clock: a rate linear in t."""
 
     kind: Literal["continuous-beta"]
@@ -121,7 +142,7 @@ class SubVPContinuousBeta(ContinuousBeta):
         return core.SubVPBeta(core.LinearBeta(self.beta_min, self.beta_max))
 
 
-class CosineSchedule(Section):
+class CosineSchedule(BaseSchedule):
     """The cosine clock in continuous time."""
 
     kind: Literal["cosine"]
@@ -132,7 +153,7 @@ class CosineSchedule(Section):
         return core.Cosine(self.logsnr_min, self.logsnr_max)
 
 
-class GeometricSchedule(Section):
+class GeometricSchedule(BaseSchedule):
     """sigma in geometric progression. A ``sigma_max`` of null is the largest distance between two samples."""
 
     kind: Literal["geometric"]
@@ -146,7 +167,7 @@ class GeometricSchedule(Section):
         return core.geometric(self.sigma_min, _known(self.sigma_max, "sigma_max"))
 
 
-class GeometricSigmas(Section):
+class GeometricSigmas(BaseSchedule):
     """NCSN's chain: ``levels`` sigmas in geometric progression, by the techniques of NCSNv2 where they are null.
 
     ``sigma_max`` is then the largest distance between two samples of the data, and so many ``levels`` that the noise
@@ -184,7 +205,7 @@ def _known(value: Number | None, name: str) -> Number:
     return value
 
 
-class LinearLogSNRSchedule(Section):
+class LinearLogSNRSchedule(BaseSchedule):
     """The log-SNR linear in t."""
 
     kind: Literal["linear-logsnr"]
@@ -195,7 +216,7 @@ class LinearLogSNRSchedule(Section):
         return core.LinearLogSNR(self.logsnr_min, self.logsnr_max)
 
 
-class LogisticSchedule(Section):
+class LogisticSchedule(BaseSchedule):
     """Flow matching's clock; null is an end that is exactly noise, or exactly data."""
 
     kind: Literal["logistic"]
@@ -226,19 +247,14 @@ ScheduleSection = Annotated[
 ]
 
 
-OF_THE_DATA = (LearnedLogSNRSchedule, GeometricSchedule, GeometricSigmas)
-
-
 class ProcessSection(Section):
-    """Scaling x schedule."""
+    """The scaling of x_t and the schedule of the log-SNR."""
 
     scaling: Literal["vp", "ve", "straight", "subvp"] = "vp"
     schedule: ScheduleSection = LinearBetas()
 
     def resolved(self, spec: DataSpec) -> ProcessSection:
-        if isinstance(self.schedule, OF_THE_DATA):
-            return self.model_copy(update={"schedule": self.schedule.resolved(spec)})
-        return self
+        return self.model_copy(update={"schedule": self.schedule.resolved(spec)})
 
     def build(self) -> core.Process:
         scalings = {"vp": core.VP(), "ve": core.VE(), "straight": core.Straight(), "subvp": core.SubVP()}

@@ -1,10 +1,18 @@
-"""What a section of a recipe is, and the kinds of numbers in it."""
+"""The base of every section of a recipe, the kinds of numbers in it, and unions of sections by their ``kind``."""
 
 from __future__ import annotations
 
-from typing import Annotated
+from collections.abc import Iterator
+from dataclasses import dataclass
+from types import UnionType
+from typing import Annotated, Any, Generic, TypeVar, Union, get_args, get_origin
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, GetCoreSchemaHandler
+from pydantic.fields import FieldInfo
+from pydantic_core import CoreSchema, core_schema
+
+from sfumato import bounds, core
+from sfumato.data import DataSpec
 
 PositiveInt = Annotated[int, Field(ge=1)]
 PositiveFloat = Annotated[float, Field(gt=0)]
@@ -13,6 +21,80 @@ OpenFraction = Annotated[float, Field(gt=0, lt=1)]
 
 
 class Section(BaseModel):
-    """A part of a recipe: frozen, strict, closed."""
+    """A mapping of a recipe: frozen, strict, and closed to unknown keys."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
+
+
+@dataclass(frozen=True)
+class Context:
+    """What a section may need, besides its own settings, to build its object.
+
+    Arguments:
+        spec: the data contract.
+        process: the process of the recipe.
+        sigma_data: the standard deviation of the data in model units.
+    """
+
+    spec: DataSpec
+    process: core.Process
+    sigma_data: float
+
+    @property
+    def chain_length(self) -> int | None:
+        """The number of levels of a chain; None in continuous time."""
+        schedule = self.process.schedule
+        return schedule.steps if isinstance(schedule, core.Chain) else None
+
+    @property
+    def decoder(self) -> bounds.Decoder:
+        """p(x_0 | x_t) at the finest level: DDPM's on a chain, VDM's elsewhere, a density for data without levels."""
+        grid = self.spec.grid
+        if grid is None:
+            return bounds.ContinuousGaussian()
+        return bounds.Factorised(grid) if self.chain_length is None else bounds.DiscretisedGaussian(grid)
+
+
+S = TypeVar("S", bound=Section)
+
+
+class Registry(Generic[S]):
+    """A union of sections by ``kind`` that can be extended: the annotation of a field whose value is one of them."""
+
+    def __init__(self) -> None:
+        self._sections: dict[str, type[S]] = {}
+
+    def add(self, section: type[S]) -> type[S]:
+        """Register ``section`` under its ``kind``; usable as a decorator."""
+        for kind in kinds(section):
+            self._sections[kind] = section
+        return section
+
+    def __iter__(self) -> Iterator[type[S]]:
+        return iter(dict.fromkeys(self._sections.values()))
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        choices: dict[Any, CoreSchema] = {kind: handler(section) for kind, section in self._sections.items()}
+        return core_schema.tagged_union_schema(choices, discriminator="kind")
+
+
+def kinds(section: type[BaseModel]) -> tuple[str, ...]:
+    """The values that the ``kind`` of ``section`` can have; none for a section without kinds."""
+    field = section.model_fields.get("kind")
+    return () if field is None else get_args(field.annotation)
+
+
+def members(field: FieldInfo) -> list[type[BaseModel]]:
+    """The sections that can be the value of ``field``; none for a plain value."""
+    for registry in field.metadata:
+        if isinstance(registry, Registry):
+            return list(registry)
+    return list(_sections(field.annotation))
+
+
+def _sections(annotation: Any) -> Iterator[type[BaseModel]]:
+    if get_origin(annotation) in (Union, UnionType, Annotated):
+        for argument in get_args(annotation):
+            yield from _sections(argument)
+    elif isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield annotation

@@ -1,0 +1,144 @@
+"""The recipe of a diffusion model."""
+
+from __future__ import annotations
+
+import math
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import AfterValidator
+
+from sfumato import bounds, core, objectives
+from sfumato.data import AUGMENTATION_LABELS, DataSpec
+from sfumato.denoisers import NetworkDenoiser
+from sfumato.errors import InputError
+from sfumato.sampling.methods import ADAPTIVE, NAMES
+
+from .conditioning import NoConditioning
+from .networks import NETWORKS, AutoNetwork, NetworkSection
+from .objective import DenoisingObjective, ObjectiveSection, decoder_of_losses
+from .process import ProcessSection
+from .recipe import Recipe
+from .section import Context, PositiveFloat, PositiveInt, Section
+from .target import TargetSection
+from .times import AutoTimes
+
+
+def _sampler(name: str) -> str:
+    tables = [known for known in NAMES if known != ADAPTIVE]  # a report shows fixed steps
+    if name not in tables:
+        raise ValueError(f"give one of {', '.join(tables)}")
+    return name
+
+
+class SamplingSection(Section):
+    """The default sampler and its number of network evaluations, ``steps``."""
+
+    sampler: Annotated[str, AfterValidator(_sampler)] = "auto"
+    steps: PositiveInt = 20
+
+
+class DiffusionRecipe(Recipe):
+    """A diffusion model: process, target, objective, network, and how it is trained and sampled."""
+
+    kind: ClassVar[str] = "diffusion model"
+    marker: ClassVar[str | None] = None
+    has_process: ClassVar[bool] = True
+
+    process: ProcessSection = ProcessSection()
+    target: TargetSection = TargetSection()
+    objective: ObjectiveSection = DenoisingObjective()
+    label: Literal["index", "logsnr", "log-ratio"] = "index"
+    sigma_data: PositiveFloat | None = 1.0  # null: the data's own, the root of its second moment
+    variance: Literal["fixed", "learned"] = "fixed"
+    network: Annotated[NetworkSection, NETWORKS] = AutoNetwork()
+    conditioning: NoConditioning = NoConditioning()
+    sampling: SamplingSection = SamplingSection()
+
+    @property
+    def trained_on_pairs(self) -> bool:
+        return self.objective.pairs or self.data.noise is not None
+
+    @property
+    def loss_is_bound(self) -> bool:
+        return self.objective.is_bound
+
+    def resolved(self, spec: DataSpec) -> DiffusionRecipe:
+        return self.model_copy(
+            update={
+                "training": self.training.resolved(spec),
+                "network": self.network.resolved(spec, self.label),
+                "process": self.process.resolved(spec),
+                "sigma_data": self._sigma_data(spec),
+            }
+        )
+
+    def _sigma_data(self, spec: DataSpec) -> float:
+        if self.sigma_data is not None:
+            return self.sigma_data
+        return round(max(math.sqrt(spec.second_moment), 0.001), 4)  # data that is all the same has none
+
+    def _context(self, spec: DataSpec) -> Context:
+        return Context(spec, self.build_process(), self._sigma_data(spec))
+
+    def build(self, spec: DataSpec) -> NetworkDenoiser:
+        """The denoiser with a fresh network for data of this contract.
+
+        Raises:
+            InputError: the settings cannot be built.
+        """
+        recipe = self.resolved(spec)
+        context = recipe._context(spec)
+        learned = self.variance == "learned"
+        conditions = self.conditioning.length(spec) + (AUGMENTATION_LABELS if recipe.training.augment else 0)
+        network = recipe.network.build(spec.model_shape, 2 if learned else 1, conditions)
+        target = self.target.build(context)
+        return NetworkDenoiser(network, context.process, target, self.label, context.sigma_data, learned)
+
+    def build_process(self) -> core.Process:
+        return self.process.build()
+
+    def build_loss(self, spec: DataSpec) -> objectives.Loss[Any]:
+        recipe = self.resolved(spec)
+        context = recipe._context(spec)
+        recipe._check(context)
+        return recipe.objective.build(context)
+
+    def build_bound(self, spec: DataSpec) -> objectives.Loss[Any]:
+        if self.trained_on_pairs:  # a flow has no bound
+            return self.build_loss(spec)
+        context = self.resolved(spec)._context(spec)
+        return objectives.BoundLoss(AutoTimes().build(context, 0.0), decoder_of_losses(context))
+
+    def build_decoder(self, spec: DataSpec) -> bounds.Decoder:
+        """p(x_0 | x_t) at the finest level: DDPM's on a chain, VDM's elsewhere, a density for data without levels."""
+        return self._context(spec).decoder
+
+    def _check(self, context: Context) -> None:
+        """Raises InputError for sections that contradict each other."""
+        objective, schedule, noise = self.objective, self.process.schedule, self.data.noise
+        if schedule.learned and not objective.learns_schedule:
+            raise InputError(
+                f"objective.kind: a {schedule.kind} schedule learns only from the bound, and {objective.kind} would "
+                "move its levels to where denoising is easy; give objective.kind=bound, or a fixed schedule"
+            )
+        if objective.needs_variance and self.variance != "learned":
+            raise InputError(f"objective.kind: {objective.kind} needs a learned variance; give variance=learned")
+        if self.variance == "learned" and (not objective.learns_variance or context.chain_length is None):
+            raise InputError(
+                "variance: a learned variance needs a chain and objective.kind=hybrid or bound; give both, or "
+                "variance=fixed"
+            )
+        if noise is not None and not objective.takes_pairs:
+            raise InputError(
+                f"data.noise: {objective.kind} cannot use pairs of noise and data; give objective.kind=denoising, or "
+                "leave it out"
+            )
+        if noise is not None and objective.pairs:
+            raise InputError(
+                "objective.pairing: the noise of each sample already comes with the data (data.noise); leave one out"
+            )
+        if self.training.augment and (not objective.takes_pairs or noise is not None):
+            raise InputError(
+                "training.augment: only objective.kind=denoising without data.noise learns from moved images; give "
+                "training.augment=0"
+            )

@@ -1,0 +1,65 @@
+"""The network that is chosen from the data."""
+
+from __future__ import annotations
+
+import math
+from typing import Literal
+
+from torch import nn
+
+from sfumato.data import DataSpec
+from sfumato.errors import InputError
+
+from ..section import Fraction, PositiveInt
+from .mlp import MLPNetwork
+from .section import NETWORKS, NetworkSection
+from .unet import UNetNetwork
+
+
+@NETWORKS.add
+class AutoNetwork(NetworkSection):
+    """An MLP for vectors, a UNet for signals and images, its sizes chosen from the data."""
+
+    kind: Literal["auto"] = "auto"
+    width: PositiveInt | None = None
+    dropout: Fraction = 0.0
+    embedding: Literal["sinusoidal", "fourier"] | None = None
+    fourier: bool = False  # features of the values' fine detail, where a UNet sees data with levels
+
+    def resolved(self, spec: DataSpec, label: str) -> NetworkSection:
+        # Sinusoids resolve labels that count to a thousand; the log of a ratio is of order one.
+        embedding = self.embedding or ("fourier" if label == "log-ratio" else "sinusoidal")
+        if spec.layout.dimensions == 0:
+            return MLPNetwork(width=self.width or 256, dropout=self.dropout, embedding=embedding)
+        multipliers, attention = _stages(spec)
+        # At this power of two the features repeat from one value of the data to the next.
+        finest = 0 if spec.grid is None else round(math.log2(spec.grid.count))
+        return UNetNetwork(
+            width=self.width or 32,  # what a laptop trains in minutes; a GPU has room for 128
+            multipliers=multipliers,
+            attention=attention,
+            dropout=self.dropout,
+            embedding=embedding,
+            pad=True,
+            fourier=[finest - 1, finest] if self.fourier and not spec.continuous else [],
+        )
+
+    def build(self, shape: tuple[int, ...], outputs: int = 1, conditions: int = 0) -> nn.Module:
+        raise InputError("network.kind: auto is chosen from the data; resolve the recipe with a data contract first")
+
+
+def _stages(spec: DataSpec) -> tuple[list[int], list[int]]:
+    """The ``multipliers`` and the ``attention`` of a UNet for samples of this shape."""
+    # Halve until the longest side is at most 8 (16 for signals): deeper stages would see little but padding.
+    smallest = spec.layout.smallest_side
+    side, stages = max(spec.model_shape[1:]), 1
+    while side > smallest or stages < 2:
+        side, stages = -(-side // 2), stages + 1
+    factor = 2 ** (stages - 1)
+    sides = [-(-size // factor) * factor for size in spec.model_shape[1:]]
+    attention = []
+    for stage in range(1, stages):
+        # Attention costs the square of the number of positions: worth it up to DDPM's 16 x 16.
+        if math.prod(size >> stage for size in sides) <= 256:
+            attention.append(max(sides) >> stage)
+    return [1] + [2] * (stages - 1), attention

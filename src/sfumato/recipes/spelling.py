@@ -1,0 +1,42 @@
+"""What people may write for short in a recipe, as the recipe itself has it.
+
+objective.times: loss-aware        a bare kind for a section that has kinds: {kind: loss-aware}
+objective.log_ratio_mean: 0.4      a setting of log-normal times: objective.times.log_ratio_mean
+"""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from pydantic import BaseModel
+
+from .section import kinds, members
+
+_MOVED = {("objective", name): ("objective", "times", name) for name in ("log_ratio_mean", "log_ratio_std")}
+
+
+def spelled_out(data: Mapping[str, Any], models: Iterable[type[BaseModel]]) -> dict[str, Any]:
+    """``data`` of one of these ``models`` without abbreviations."""
+    return _moved(_with_kinds(data, list(models)))
+
+
+def _with_kinds(data: Mapping[str, Any], models: list[type[BaseModel]]) -> dict[str, Any]:
+    full: dict[str, Any] = {}
+    for key, value in data.items():
+        inner = [
+            section for model in models if key in model.model_fields for section in members(model.model_fields[key])
+        ]
+        if isinstance(value, str) and any(kinds(section) for section in inner):
+            full[key] = {"kind": value}
+        else:
+            full[key] = _with_kinds(value, inner) if isinstance(value, dict) else value
+    return full
+
+
+def _moved(data: dict[str, Any]) -> dict[str, Any]:
+    for (section, name), (_, inner, setting) in _MOVED.items():
+        outer = data.get(section)
+        if not isinstance(outer, dict) or name not in outer or not isinstance(outer.get(inner, {}), dict):
+            continue
+        rest = {key: value for key, value in outer.items() if key != name}
+        data = {**data, section: {**rest, inner: {**outer.get(inner, {}), setting: outer[name]}}}
+    return data
