@@ -84,7 +84,7 @@ def measure(model: Model, x_0: torch.Tensor) -> dict[str, object]:
         "terms": {name: term.mean for name, term in bound.terms.items()},
         "evaluations": bound.evaluations,
     }
-    if model.recipe.hierarchy is None:
+    if model.recipe.has_process:
         flow = measure_flow(model, x_0[:64], Settings(tolerance=1e-3, probes=2, draws=4))
         result["flow_of_64"] = {"bits_per_dim": flow.estimate.mean, "standard_error": flow.estimate.error}
         result["bound_of_64"] = float(bound.bits[:64].mean())

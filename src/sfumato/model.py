@@ -28,7 +28,8 @@ from sfumato.errors import InputError
 from sfumato.files import digest, write_text, write_with
 from sfumato.hierarchical import MarkovianHVAE
 from sfumato.networks import UNet
-from sfumato.recipes import Recipe
+from sfumato.recipes import DiffusionRecipe, Recipe
+from sfumato.recipes.diffusion import SamplingSection
 from sfumato.recipes.reading import validate
 from sfumato.sampling import Tableau, Watch, methods
 from sfumato.sampling.cuda_graph import Recorded
@@ -62,7 +63,9 @@ class Model:
     def fresh(cls, recipe: Recipe, spec: DataSpec) -> "Model":
         """An untrained model for data of this contract. Raises InputError for a recipe that cannot be built."""
         recipe = recipe.resolved(spec)
-        return cls(recipe.build(spec), spec, recipe)
+        module = recipe.build(spec)
+        assert isinstance(module, (NetworkDenoiser, MarkovianHVAE))
+        return cls(module, spec, recipe)
 
     @classmethod
     def from_pretrained(cls, folder: str | Path, device: str | torch.device = "cpu") -> "Model":
@@ -113,7 +116,7 @@ class Model:
     def card(self, measured: Mapping[str, str] | None = None) -> str:
         """The model card: what it is, how to use it, what was ``measured``."""
         shape = " x ".join(map(str, self.spec.shape))
-        kind = "diffusion model" if self.recipe.hierarchy is None else "hierarchical VAE"
+        kind = self.recipe.kind
         lines = [
             f"# {self.recipe.name} on {self.spec.source}",
             "",
@@ -174,6 +177,12 @@ class Model:
             raise InputError(f"{self._vae()} and has no sampler to choose; leave out {', '.join(given)}")
 
     @property
+    def sampling(self) -> SamplingSection:
+        """The default sampler and its steps."""
+        assert isinstance(self.recipe, DiffusionRecipe)
+        return self.recipe.sampling
+
+    @property
     def num_parameters(self) -> int:
         """How many numbers are learned."""
         return sum(p.numel() for p in self.module.parameters())
@@ -189,7 +198,7 @@ class Model:
             return "ddim"
         if name is None and tolerance is not None:
             return ADAPTIVE
-        return name or self.recipe.sampling.sampler
+        return name or self.sampling.sampler
 
     def tableau(self, sampler: str | None = None, steps: int | None = None, eta: float | None = None) -> Tableau:
         """The table of ``sampler`` at ``steps`` evaluations of the network, or the recipe's.
@@ -202,9 +211,9 @@ class Model:
             return self._tableau(sampler, steps, eta)
 
     def _tableau(self, sampler: str | None, steps: int | None, eta: float | None) -> Tableau:
-        sampler = self.sampler(sampler, eta)
-        steps = self.recipe.sampling.steps if steps is None else steps
         process = self.denoiser.process
+        sampler = self.sampler(sampler, eta)
+        steps = self.sampling.steps if steps is None else steps
         if eta is not None and sampler != "ddim":
             raise InputError(f"eta: {sampler} has none; use the ddim sampler")
         if sampler == "auto" and steps in self.fitted:
@@ -213,7 +222,7 @@ class Model:
             table = sampling.ddim(process, methods.in_time(process, steps), eta)
         else:
             table = methods.tableau(process, sampler, steps)
-        if table.stochastic and self.recipe.paired:
+        if table.stochastic and self.recipe.trained_on_pairs:
             raise InputError(
                 f"sampler: {sampler} adds noise, and this model, trained on pairs of noise and data, knows the flow "
                 "between them alone; choose auto, euler, heun or another that adds none"

@@ -19,7 +19,7 @@ from sfumato.cli.main import main
 from sfumato.data import LAYOUTS
 from sfumato.evaluation import comparison, gallery
 from sfumato.evaluation.comparison import paired
-from sfumato.recipes.network import AutoNetwork
+from sfumato.recipes.networks import AutoNetwork
 from sfumato.training import Engine, NonFiniteError, Trainer
 
 TINY = ["network.kind=mlp", "network.width=8", "network.depth=1", "training.batch=8", "sampling.steps=4"]

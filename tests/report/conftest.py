@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from sfumato.data import LAYOUTS, Affine, DataSpec
-from sfumato.recipes import Recipe, override
+from sfumato.recipes import DiffusionRecipe, override
 
 SPECS = {
     "image": DataSpec(
@@ -84,7 +84,7 @@ def gallery(spec, n=7, m=5, frames=4, j=3):
 def write_run(folder: Path, spec, *, overrides=(), rows=None, arrays=None, results=None):
     """A complete run of ``spec`` in ``folder``; a part that is given as an empty value is not written."""
     folder.mkdir(parents=True, exist_ok=True)
-    recipe = override(Recipe(), overrides).resolved(spec)
+    recipe = override(DiffusionRecipe(), overrides).resolved(spec)
     config = {"format": 2, "sfumato": "0.1.0", "recipe": recipe.model_dump(mode="json"), "data": spec.to_dict()}
     (folder / "config.json").write_text(json.dumps({**config, "parameters": 12345}))
     rows = metrics() if rows is None else rows

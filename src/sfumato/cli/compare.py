@@ -176,7 +176,6 @@ def _recipes(names: "Sequence[str]", overrides: "Sequence[str]") -> "dict[str, R
     """The recipes by their names in the comparison, all on one network, one data set and one seed."""
     from sfumato import recipes
     from sfumato.recipes.reading import presets
-    from sfumato.recipes.recipe import OF_DIFFUSION
 
     unknown = [name for name in names if not name.endswith((".yaml", ".yml")) and name not in presets()]
     if unknown:
@@ -187,11 +186,10 @@ def _recipes(names: "Sequence[str]", overrides: "Sequence[str]") -> "dict[str, R
     for name in names:
         label = _label(name)
         recipe = recipes.read(name)
-        foreign = OF_DIFFUSION if recipe.hierarchy is not None else ("hierarchy",)
-        own = [text for text in overrides if text.partition("=")[0].partition(".")[0] not in foreign]
+        own = [text for text in overrides if recipes.applies(recipe, text)]
         used |= set(own)
         try:
-            found[label] = recipes.override(recipe, own if recipe.hierarchy is not None else [*SAME, *own])
+            found[label] = recipes.override(recipe, [*(text for text in SAME if recipes.applies(recipe, text)), *own])
         except InputError as error:
             raise InputError(f"{label}: {str(error).removeprefix('recipe: ')}") from None
     for text in overrides:
@@ -221,7 +219,7 @@ def _check(entry: Entry, source: str, dataset: "Dataset", goal: runs.Goal) -> No
     try:
         model = Model.fresh(entry.recipe, dataset.spec)
         model.recipe.build_loss(dataset.spec)
-        if model.recipe.hierarchy is None:
+        if model.recipe.has_process:
             model.tableau()
     except InputError as error:
         raise InputError(f"{entry.name}: {error}") from None

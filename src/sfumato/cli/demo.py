@@ -82,7 +82,7 @@ def _recognise(model: "Model", dataset: "Dataset") -> "Recognition":
     settings = model.recipe.training
     train, held_out = split(len(dataset.values), settings.held_out, settings.seed)
     bar = common.Bar("sampling")
-    evaluations = model.recipe.sampling.steps * -(-SAMPLES // 256)
+    evaluations = model.sampling.steps * -(-SAMPLES // 256)
     counter = iter(range(1, evaluations + 1))
     samples = model.sample(SAMPLES, seed=1, watch=lambda *_: bar.count(next(counter, evaluations), evaluations))
     bar.close()

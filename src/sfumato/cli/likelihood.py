@@ -125,7 +125,7 @@ def run(args: argparse.Namespace) -> int:
         if reference_values:
             base = _bound(model, reference_values[1], settings, "training data", world)
             norms = None
-            if model.recipe.hierarchy is None:
+            if model.recipe.has_process:
                 norms = out_of_distribution.score_norms(
                     measuring.shared(model.denoiser, world), reference_values[1], args.batch
                 )
@@ -195,7 +195,7 @@ def _check_use(args: argparse.Namespace, model: "Model") -> None:
     filling = {name: flow[name] for name in ("draws", "dequantisation")}
     rules: list[tuple[bool, dict[str, Any], str]] = [
         (
-            model.recipe.hierarchy is not None,
+            not model.recipe.has_process,
             {**flow, "steps": args.steps, "variance": args.variance},
             "a hierarchical VAE has neither noise levels to visit nor a flow to follow",
         ),
@@ -206,13 +206,13 @@ def _check_use(args: argparse.Namespace, model: "Model") -> None:
         given = [name for name, value in settings.items() if value is not None]
         if holds and given:
             raise InputError(f"--{given[0]}: {why}; leave it out")
-    args.no_flow = args.no_flow or model.recipe.hierarchy is not None
+    args.no_flow = args.no_flow or not model.recipe.has_process
 
 
 def _curve(model: "Model", bound: "Bound") -> dict[str, list[float]] | None:
     from sfumato.likelihood.rate_distortion import rate_distortion
 
-    if model.recipe.hierarchy is not None:
+    if not model.recipe.has_process:
         return None
     scale = model.spec.unit_scale or 1.0
     curve = rate_distortion(bound)

@@ -87,7 +87,7 @@ def untrained(recipe: "Recipe", dataset: "Dataset") -> "Model":
 def _refuse(model: "Model", dataset: "Dataset", source: str) -> None:
     if len(dataset) < 2:
         raise InputError(f"{source}: holds 1 sample; give at least 2, one to train on and one to hold out")
-    if model.recipe.hierarchy is not None:
+    if not model.recipe.has_process:
         return
     try:
         model.tableau()
@@ -164,7 +164,7 @@ def train(trainer: "Trainer", out: Output, device: "torch.device", goal: Goal) -
     steps = int(goal["steps"]) if "steps" in goal else None
     seconds = goal.get("seconds")
     model = trainer.model
-    if model.recipe.hierarchy is None:
+    if model.recipe.has_process:
         check = model.denoiser.process.check_prior(model.spec.second_moment)
         if check.warning:
             out.warn(check.warning)

@@ -81,7 +81,7 @@ def run(args: argparse.Namespace) -> int:
     film = args.out is not None and args.out.suffix.lower() in (".gif", ".webp")
     if args.under is not None:
         model = model.under(recipes.read(args.under).resolved(model.spec).build_process())
-    if model.recipe.hierarchy is not None:
+    if not model.recipe.has_process:
         return _through_latents(args, model, out, film)
     sampler = model.sampler(args.sampler, args.eta, args.tolerance)
     if sampler == ADAPTIVE and film:
@@ -141,10 +141,7 @@ def run(args: argparse.Namespace) -> int:
     seconds = time.monotonic() - started
     if not world.is_main:
         return 0
-    if sampler == ADAPTIVE:
-        steps = f"{args.tolerance or TOLERANCE:g}"
-    else:
-        steps = str(args.steps or model.recipe.sampling.steps)
+    steps = f"{args.tolerance or TOLERANCE:g}" if sampler == ADAPTIVE else str(args.steps or model.sampling.steps)
     eta = "" if args.eta is None else f"-eta{args.eta:g}"
     written = _write(args, model, samples, f"{sampler}-{steps}{eta}", frames)
     out.say(
@@ -172,7 +169,7 @@ def run(args: argparse.Namespace) -> int:
 def _warn_of_unused(out: common.Output, args: argparse.Namespace, model: "Model", sampler: str) -> None:
     from sfumato.model import read_fitted
 
-    steps = args.steps or model.recipe.sampling.steps
+    steps = args.steps or model.sampling.steps
     unused = read_fitted(args.run_folder, model.fitted_to)[1]
     name = f"sampler-{steps}.json"
     if sampler == "auto" and steps not in model.fitted and name in unused:
@@ -181,9 +178,10 @@ def _warn_of_unused(out: common.Output, args: argparse.Namespace, model: "Model"
 
 def _through_latents(args: argparse.Namespace, model: "Model", out: common.Output, film: bool) -> int:
     """Sample a hierarchical VAE, which has no sampler."""
+    from sfumato.hierarchical import MarkovianHVAE
     from sfumato.world import joined
 
-    assert model.recipe.hierarchy is not None
+    assert isinstance(model.module, MarkovianHVAE)
     settings = {"sampler": args.sampler, "steps": args.steps, "eta": args.eta, "tolerance": args.tolerance}
     settings["pairs"] = args.pairs or None
     model.check_settings(**{f"--{name}": value for name, value in settings.items()})
@@ -198,7 +196,7 @@ def _through_latents(args: argparse.Namespace, model: "Model", out: common.Outpu
     seconds = time.monotonic() - started
     if not world.is_main:
         return 0
-    latents = model.recipe.hierarchy.levels
+    latents = len(model.module.widths)
     written = _write(args, model, samples, f"latents-{latents}", {})
     out.say(
         f"{args.count} samples through {latents} latent{'' if latents == 1 else 's'}, seed {args.seed}, "

@@ -101,9 +101,9 @@ def measure(model: Model, yardstick: Yardstick, progress: Progress = lambda part
             return None
 
     row: Row = dict.fromkeys((*PARTS, "recognition"))
-    if not model.recipe.paired:
+    if not model.recipe.trained_on_pairs:
         row["bound"] = attempt("bound", lambda bar: _score(measure_bound(model, x_0, settings, bar)))
-    if model.recipe.hierarchy is None:
+    if model.recipe.has_process:
         row["flow"] = attempt("flow", lambda bar: _score(measure_flow(model, x_0, settings, bar)))
     sampled = attempt("samples", lambda bar: _sample(model, yardstick, bar))
     if sampled is not None:
@@ -133,7 +133,7 @@ def _sample(model: Model, yardstick: Yardstick, progress: Callable[[int, int], N
         drawn = model.sample(count, seed=yardstick.seed)
     else:
         table = model.tableau()
-        name, method, evaluations = model.recipe.sampling.sampler, table.name, table.evaluations
+        name, method, evaluations = model.sampling.sampler, table.name, table.evaluations
         batch = 256
         total = evaluations * -(-count // batch)
         drawn = model.sample(
@@ -174,8 +174,8 @@ def expected(model: Model, yardstick: Yardstick, steps: int) -> float:
     settings = yardstick.settings()
     one = forecast(model, x_0, replace(settings, evaluations=1), flow=False) / len(x_0)
     numbers = yardstick.ruler.count + model.spec.layout.gallery_samples
-    evaluations = 1 if model.recipe.hierarchy is not None else model.tableau().evaluations
-    scoring = forecast(model, x_0, settings, flow=model.recipe.hierarchy is None)
+    evaluations = 1 if not model.recipe.has_process else model.tableau().evaluations
+    scoring = forecast(model, x_0, settings, flow=model.recipe.has_process)
     return BESIDE + scoring + one * (numbers * evaluations + STEP * steps * model.recipe.training.batch_for(model.spec))
 
 

@@ -14,6 +14,7 @@ from torch import Tensor
 from sfumato.core import Prediction
 from sfumato.data import Dataset, split
 from sfumato.data.order import permutation
+from sfumato.denoisers import NetworkDenoiser
 from sfumato.files import write_text, write_with
 from sfumato.model import Model
 
@@ -69,10 +70,10 @@ def make_gallery(
     spec, recipe = model.spec, model.recipe
     count = spec.layout.gallery_samples
     started = time.monotonic()
-    if recipe.hierarchy is None:
+    if isinstance(model.module, NetworkDenoiser):
         samples, trajectory, about = _followed(model, count, seed, progress)
     else:
-        samples, trajectory, about = model.sample(count, seed=seed), None, {"latents": recipe.hierarchy.levels}
+        samples, trajectory, about = model.sample(count, seed=seed), None, {"latents": len(model.module.widths)}
     seconds = time.monotonic() - started
 
     train, held_out = split(len(dataset), recipe.training.held_out, recipe.training.seed)
@@ -118,7 +119,7 @@ def _followed(
 
     samples = model.sample(count, seed=seed, batch=batch, watch=watch)
     times, logsnrs, states, estimates = zip(*followed, strict=True)
-    sampler = model.recipe.sampling.sampler
+    sampler = model.sampling.sampler
     about = {
         "sampler": tableau.name if sampler == "auto" else sampler,
         "steps": len(tableau.times),

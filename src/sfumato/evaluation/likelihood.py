@@ -26,6 +26,7 @@ from sfumato.likelihood import (
 )
 from sfumato.model import Model
 from sfumato.numerics import random
+from sfumato.recipes import DiffusionRecipe
 from sfumato.world import ALONE, World
 
 PASSES = 100  # of a hierarchical VAE, unless told
@@ -77,6 +78,7 @@ def measure_bound(
     if isinstance(model.module, MarkovianHVAE):
         return _shifted(_hierarchy_bound(model.module, x_0, settings, progress, world), model.spec.log_det(x_0))
     denoiser = shared(model.denoiser, world)
+    assert isinstance(model.recipe, DiffusionRecipe)
     process, decoder = denoiser.process, model.recipe.build_decoder(model.spec)
     common: dict[str, Any] = {
         "variance": settings.variance,

@@ -9,7 +9,6 @@ from typing import Annotated, Any, Generic, TypeVar, Union, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, Field, GetCoreSchemaHandler
 from pydantic.fields import FieldInfo
-from pydantic_core import CoreSchema, core_schema
 
 from sfumato import bounds, core
 from sfumato.data import DataSpec
@@ -73,9 +72,8 @@ class Registry(Generic[S]):
     def __iter__(self) -> Iterator[type[S]]:
         return iter(dict.fromkeys(self._sections.values()))
 
-    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
-        choices: dict[Any, CoreSchema] = {kind: handler(section) for kind, section in self._sections.items()}
-        return core_schema.tagged_union_schema(choices, discriminator="kind")
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> Any:
+        return handler.generate_schema(Annotated[Union[tuple(self)], Field(discriminator="kind")])  # noqa: UP007
 
 
 def kinds(section: type[BaseModel]) -> tuple[str, ...]:

@@ -72,13 +72,12 @@ def read_run(folder: Path) -> Run:
     spec = DataSpec.from_dict(config["data"])
     rows = _rows(folder / "metrics.jsonl", problems)
     recipe = validate(config["recipe"], where=str(folder / "config.json"))
-    bound = recipe.hierarchy is not None or recipe.objective.kind == "bound"
     return Run(
         folder=folder,
         config=config,
         spec=spec,
-        process=None if recipe.hierarchy is not None else _process(folder, recipe),
-        loss="negative ELBO, nats per dimension" if bound else "loss",
+        process=_process(folder, recipe) if recipe.has_process else None,
+        loss="negative ELBO, nats per dimension" if recipe.loss_is_bound else "loss",
         train=[row for row in rows if row["kind"] == "train"],
         held_out=[row for row in rows if row["kind"] == "held_out"],
         average=next((row for row in reversed(rows) if row["kind"] == "average" and _bounds(row)), None),
