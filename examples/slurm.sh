@@ -1,6 +1,6 @@
 #!/bin/bash
-# A run on two nodes of four GPUs, for as many days as it takes: two minutes before its time is up SLURM tells it so, it ends
-# with a checkpoint, is queued again, and goes on from there.
+# Train on two nodes of four GPUs each, for as many days as it takes. Two minutes before its time is up, SLURM signals the job;
+# it writes a checkpoint, ends, is queued again, and resumes.
 #
 #   sbatch examples/slurm.sh photos/ runs/photos
 
@@ -23,7 +23,7 @@ else
     what=("$source" --out "$run" --steps 400000)
 fi
 
-# What torchrun would tell each process. SLURM starts them itself, so that its signal comes to them, once, and to nobody else.
+# The settings that torchrun would make. SLURM starts the processes itself, so that its signal reaches each of them once.
 MASTER_ADDR=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)
 MASTER_PORT=$((20000 + SLURM_JOB_ID % 10000))
 export MASTER_ADDR MASTER_PORT
@@ -31,7 +31,7 @@ srun bash -c 'RANK=$SLURM_PROCID LOCAL_RANK=$SLURM_LOCALID WORLD_SIZE=$SLURM_NTA
     train "${what[@]}" --timeout 10m
 status=$?
 
-# The run says why it ended: its goal, or the signal.
+# metrics.jsonl has the reason for the end: the goal, or the signal.
 if [ $status -eq 0 ] && grep '"kind": "stop"' "$run/metrics.jsonl" | tail -n 1 | grep -q '"asked"'; then
     scontrol requeue "$SLURM_JOB_ID"
 fi
