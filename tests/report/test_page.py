@@ -7,15 +7,20 @@ import math
 import re
 from dataclasses import replace
 from html.parser import HTMLParser
+from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from sfumato import recipes
-from sfumato.report import grid, sections, showing, write_report
-from sfumato.report.run import read_run
-from sfumato.report.showing import verdict
+from sfumato.report import grid, write_report
+from sfumato.report.run import Run
+from sfumato.report.run import read_run as read_folder
+from sfumato.report.sections import run as about
+from sfumato.report.sections import samples, training
+from sfumato.report.sections.samples import verdict
+from sfumato.runs.folder import RunFolder
 
 from .conftest import SPECS, gallery, metrics, write_run
 
@@ -66,10 +71,14 @@ class Page(HTMLParser):
 
 
 def read(folder):
-    path = write_report(folder)
+    path = write_report(RunFolder(folder))
     assert path == folder / "report.html"
     html = path.read_text(encoding="utf-8")
     return html, Page(html)
+
+
+def read_run(folder: Path) -> Run:
+    return read_folder(RunFolder(folder))
 
 
 def decoded(uri):
@@ -137,15 +146,15 @@ def test_the_facts(report):
         f"{noun} seen 7,680",
         "steps 60",
         "wall-clock time 2 min 0 s",
-        f"{noun} a second 64",  # the median of 61 to 66, rounded to even
-        "samples of data 50 10% held out",
+        f"{noun} per second 64",  # the median of 61 to 66, rounded to even
+        "samples in the data 50 10% held out",
         f"best held-out loss 0.5 at 5,120 {noun}",
         "last held-out loss 0.54",
         "12,345 parameters",
         "recipe custom",
     ):
         assert fact in page.text, fact
-    assert f"held-out loss is 25% above its twin; it was lowest at 5,120 {noun}." in page.text
+    assert f"held-out loss is 25% above the loss on training data; it was lowest at 5,120 {noun}." in page.text
 
 
 def test_the_movie_moves_and_loops_and_has_a_still(report):
@@ -222,24 +231,28 @@ def test_a_page_tells_nobody_where_the_run_lies(tmp_path):
         (
             {"arrays": {}},
             {"Nearest training samples", "From noise to data"},
-            ["No samples, nearest training samples or trajectory yet. sfumato report run makes them."],
+            ["No samples, nearest training samples or trajectories yet. sfumato report run creates them."],
         ),
-        ({"rows": []}, set(), ["No measurements in metrics.jsonl yet. sfumato train --resume run makes them."]),
+        ({"rows": []}, set(), ["No measurements in metrics.jsonl yet. sfumato train --resume run creates them."]),
         (
             {"rows": [row for row in metrics() if row["kind"] == "train"]},
             set(),
             [
-                "No held-out measurements yet. sfumato train --resume run makes them.",
-                "Training is still going on, or was killed; sfumato train --resume run goes on",
+                "No held-out measurements yet. sfumato train --resume run creates them.",
+                "Training is still running, or was killed. sfumato train --resume run continues from",
             ],
         ),
         ({"rows": [row for row in metrics() if row["kind"] != "train"]}, set(), []),
         (
             {"rows": [*metrics()[:5], {"kind": "stop", "reason": "interrupted"}]},
             set(),
-            ["Training was interrupted before its end. sfumato train --resume run goes on"],
+            ["Training was interrupted. sfumato train --resume run continues where it stopped"],
         ),
-        ({"rows": [*metrics()[:5], {"kind": "stop", "reason": "non-finite"}]}, set(), ["loss that was not finite"]),
+        (
+            {"rows": [*metrics()[:5], {"kind": "stop", "reason": "non-finite"}]},
+            set(),
+            ["because the loss was not finite"],
+        ),
         ({"rows": [], "arrays": {}}, {"Nearest training samples", "From noise to data"}, []),
     ],
 )
@@ -250,7 +263,7 @@ def test_what_is_missing_shrinks_to_a_sentence(tmp_path, parts, gone, sentences)
     assert headings(html)[1:] == [title for title in everything if title not in {*gone, "Results"}]
     for sentence in sentences:
         assert sentence in page.text
-    whole = "is still going on" in page.text or "was interrupted" in page.text
+    whole = "is still running" in page.text or "was interrupted" in page.text
     assert whole == (bool(parts.get("rows")) and parts["rows"][-1].get("reason") not in ("budget", "non-finite"))
 
 
@@ -258,13 +271,13 @@ def test_what_is_missing_shrinks_to_a_sentence(tmp_path, parts, gone, sentences)
 @pytest.mark.parametrize(
     ("names", "section", "sentence"),
     [
-        (["samples"], showing.samples, "No samples yet. <code>sfumato report run</code> makes them."),
-        (["neighbours"], showing.nearest, "No nearest training samples yet. <code>sfumato report run</code>"),
-        (["distances"], showing.nearest, "No nearest training samples yet"),
-        (["trajectory_x_0"], showing.trajectory, "No trajectories yet. <code>sfumato report run</code>"),
-        (["trajectory_logsnr"], showing.trajectory, "No trajectories yet"),
-        (["held_out_distances"], showing.nearest, "there is no held-out data to compare it with"),
-        (["real"], showing.samples, "Drawn with ddim, 50 steps, eta 0, 50 evaluations, seed 0, 1.25 s in all"),
+        (["samples"], samples.samples, "No samples yet. <code>sfumato report run</code> creates them."),
+        (["neighbours"], samples.nearest, "No nearest training samples yet. <code>sfumato report run</code>"),
+        (["distances"], samples.nearest, "No nearest training samples yet"),
+        (["trajectory_x_0"], samples.trajectory, "No trajectories yet. <code>sfumato report run</code>"),
+        (["trajectory_logsnr"], samples.trajectory, "No trajectories yet"),
+        (["held_out_distances"], samples.nearest, "There is no held-out data to compare it with"),
+        (["real"], samples.samples, "Drawn with ddim, 50 steps, eta 0, 50 evaluations, seed 0, 1.25 s in total"),
     ],
 )
 def test_a_gallery_in_part(tmp_path, spec, names, section, sentence):
@@ -305,37 +318,37 @@ def test_only_bad_numbers(tmp_path):
 
 def test_the_cost_of_a_short_chain_is_told(tmp_path):
     """L_T of linear betas from 1e-4 to 0.02 in 100 steps, by Ho et al.'s formula on the product of 1 - beta."""
-    html = sections.process(read_run(write_run(tmp_path, SPECS["image"], overrides=["process.schedule.steps=100"])))
+    html = training.process(read_run(write_run(tmp_path, SPECS["image"], overrides=["process.schedule.steps=100"])))
     text = Page(html).text
     alpha_bar = np.prod(1 - np.linspace(1e-4, 0.02, 100))
     second_moment = SPECS["image"].second_moment
     bits = 0.5 * (1 - alpha_bar + alpha_bar * second_moment - 1 - math.log(1 - alpha_bar)) / math.log(2)
     assert f"costs L T = {bits:.2g} bits/dim." in text
-    assert f"a share of {math.sqrt(alpha_bar):.2g} of the signal" in text
+    assert f"still has {math.sqrt(alpha_bar):.2g} of the signal" in text
     assert "use more steps, a larger last beta, or cosine betas." in text
     assert html.count('class="note"') == 1
 
 
 def test_a_long_chain_costs_nothing(tmp_path):
-    html = sections.process(read_run(write_run(tmp_path, SPECS["image"])))
-    assert "bits/dim, too little to matter." in html
+    html = training.process(read_run(write_run(tmp_path, SPECS["image"])))
+    assert "bits/dim, which is negligible." in html
     assert 'class="note"' not in html
 
 
 @pytest.mark.parametrize(
     ("factor", "words"),
     [
-        (0.1, "far closer to the training data than new real data does: the model copies"),
-        (0.7, "closer to the training data than new real data does: some may be near-copies"),
-        (1.0, "as far from the training data as new real data does: no sign of copying"),
-        (2.0, "farther from the training data than new real data does: no sign of copying, but"),
+        (0.1, "far closer to the training data than new real data is: the model copies"),
+        (0.7, "closer to the training data than new real data is: some may be near-copies"),
+        (1.0, "as far from the training data as new real data is: there is no sign of copying"),
+        (2.0, "farther from the training data than new real data is: there is no sign of copying, but"),
     ],
 )
 def test_the_verdict_follows_the_medians(factor, words):
     held_out = np.array([0.1, 0.2, 0.3, 0.4, 50.0])
     sentence = verdict(factor * held_out, held_out)
     assert words in sentence
-    assert f"is {0.3 * factor:.3g}; of held-out real data it is 0.3 " in sentence
+    assert f"is {0.3 * factor:.3g}; from held-out real data it is 0.3 " in sentence
 
 
 def test_a_verdict_on_copies_of_copies():
@@ -347,7 +360,7 @@ def test_a_verdict_on_copies_of_copies():
 
 def test_recipe_and_contract_are_there(tmp_path):
     run = read_run(write_run(tmp_path, SPECS["image"], overrides=["training.learning_rate=0.0005"]))
-    text = Page(sections.details(run)).text
+    text = Page(about.details(run)).text
     assert "learning_rate: 0.0005" in text
     for row in (
         "shape, channels first 1 × 4 × 6",
@@ -372,7 +385,7 @@ def test_writing_again_replaces_the_page_and_leaves_nothing_else(tmp_path):
 def test_the_page_of_the_demo_s_size_is_small(tmp_path):
     spec = replace(SPECS["image"], shape=(1, 8, 8))
     folder = write_run(tmp_path, spec, arrays=gallery(spec, n=64, m=16, frames=24, j=8), rows=[])
-    assert write_report(folder).stat().st_size < 500_000
+    assert write_report(RunFolder(folder)).stat().st_size < 500_000
 
 
 def test_large_colour_images_stay_affordable(tmp_path):
@@ -394,7 +407,7 @@ def test_large_colour_images_stay_affordable(tmp_path):
     arrays |= {"trajectory_x": random.uniform(0, 16, (6, 4, 3, 160, 160)), "trajectory_x_0": photos(6, 4)}
     arrays["trajectory_logsnr"] = np.linspace(-9, 9, 6)
     folder = write_run(tmp_path, spec, arrays=arrays, rows=[])
-    assert write_report(folder).stat().st_size < 1_300_000
+    assert write_report(RunFolder(folder)).stat().st_size < 1_300_000
 
 
 def test_the_page_of_a_hierarchy_shows_what_it_has(tmp_path):
@@ -410,7 +423,7 @@ def test_the_page_of_a_hierarchy_shows_what_it_has(tmp_path):
     (folder / "config.json").write_text(json.dumps(config))
     (folder / "gallery.json").write_text(json.dumps({"latents": 1, "seed": 4, "seconds": 0.5}))
     html, _ = read(folder)
-    assert "Drawn with 1 latent, seed 4, 0.5 s in all" in html
+    assert "Drawn with 1 latent, seed 4, 0.5 s in total" in html
     assert "with their random latents" in html
     assert "negative ELBO, nats per dimension" in html
     for absent in ("From noise to data", "The process", "Loss by noise level", "noise level", "trajector", "objective"):
@@ -419,7 +432,7 @@ def test_the_page_of_a_hierarchy_shows_what_it_has(tmp_path):
 
 @pytest.mark.parametrize(("overrides", "name"), [([], "loss"), (["objective.kind=bound"], "negative ELBO")])
 def test_the_loss_is_called_what_it_is(tmp_path, overrides, name):
-    assert read_run(write_run(tmp_path, SPECS["image"], overrides=overrides)).loss.startswith(name)
+    assert read_run(write_run(tmp_path, SPECS["image"], overrides=overrides)).loss_name.startswith(name)
 
 
 def test_what_the_loss_looks_at_is_shown_where_it_was_recorded(tmp_path):
@@ -427,14 +440,14 @@ def test_what_the_loss_looks_at_is_shown_where_it_was_recorded(tmp_path):
     row = {"kind": "held_out", "images": 64, "step": 1, "seconds": 1.0, "loss": 1.0, "train_loss": 1.0, "levels": []}
     for name, relative_weight, shown in (("a", pairs, True), ("b", [], False), ("c", [[1.0, "x"], [2.0, 1.0]], False)):
         run = write_run(tmp_path / name, SPECS["image"], rows=[{**row, "relative_weight": relative_weight}])
-        assert ("What the loss looks at" in sections.process(read_run(run))) == shown
+        assert ("How the loss weights noise levels" in training.process(read_run(run))) == shown
 
 
 def test_the_average_that_was_taken_is_named(tmp_path):
     spec = SPECS["plane"]
     row = {"kind": "average", "images": 100, "width": 0.1, "bounds": [[0.05, 1.90432], [0.1, 1.90028]]}
     html, _ = read(write_run(tmp_path / "a", spec, rows=[*metrics(), row]))
-    assert "10%, taken" in html
+    assert "10%, chosen" in html
     assert "1.9003 nats per dimension" in html
     html, _ = read(write_run(tmp_path / "b", spec, rows=[*metrics(), {**row, "bounds": "none"}]))
-    assert "taken" not in html
+    assert "chosen" not in html

@@ -9,7 +9,7 @@ from PIL import Image
 
 from sfumato.data import Affine
 from sfumato.errors import InputError
-from sfumato.report import grid, movie, picture, plot
+from sfumato.report import grid, movie, picture
 from sfumato.report.pictures import animate
 
 from .conftest import SPECS, gallery, values
@@ -47,14 +47,14 @@ def test_plots_have_their_size_and_show_the_data(name):
 
 
 def test_without_reference_nothing_is_orange():
-    pixels = np.asarray(plot(values(SPECS["plane"], 30), SPECS["plane"])).astype(int)
+    pixels = np.asarray(picture(values(SPECS["plane"], 30), SPECS["plane"])).astype(int)
     assert (pixels[..., 0] - pixels[..., 2] > 30).sum() == 0
 
 
 def test_points_stand_where_they_should():
     """Three clusters in the corners of a triangle: the blue pixels' centres keep its proportions, y upwards."""
     corners = np.array([[0.0, 0.0], [4.0, 0.0], [0.0, 4.0]], np.float32)
-    pixels = np.asarray(plot(corners.repeat(5, 0), SPECS["plane"])).astype(int)
+    pixels = np.asarray(picture(corners.repeat(5, 0), SPECS["plane"])).astype(int)
     y, x = np.nonzero(pixels[..., 2] - pixels[..., 0] > 60)
     left, low = x < (x.min() + x.max()) / 2, y > (y.min() + y.max()) / 2
     origin = np.array([x[left & low].mean(), y[left & low].mean()])
@@ -136,7 +136,7 @@ def test_what_is_no_movie_is_refused_and_leaves_no_file(tmp_path, frames, path, 
 
 
 def test_samples_of_another_shape_are_refused(any_spec):
-    with pytest.raises(InputError, match="are not samples of this data"):
+    with pytest.raises(InputError, match="is not that of samples of this data"):
         picture(np.zeros((3, 9, 9, 9)), any_spec)
 
 

@@ -47,8 +47,7 @@ def test_counts_and_signs():
     assert text.count(1234567.0) == "1,234,567"
     assert text.count(math.nan) == "not finite"
     assert [text.signed(x) for x in (-9.25, 3.0, math.inf, -math.inf)] == ["−9.2", "3.0", "∞", "−∞"]
-    assert text.several([1.0, 0.5]) == "1, 0.5"
-    assert text.several([1.0] * 13) == "1, " * 11 + "1, … (13 in all)"
+    assert text.by("images of 8 x 9 pixels, 1 axis") == "images of 8 × 9 pixels, 1 axis"
 
 
 def decoded(uri):

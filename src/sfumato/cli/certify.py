@@ -253,7 +253,7 @@ def brief(value: float) -> str:
 
 def _write(record: dict[str, Any], picture: Path) -> list[Path]:
     from sfumato.files import write_text, write_with
-    from sfumato.report.certificate import certificate
+    from sfumato.report.charts.certify import certificate
 
     numbers = picture.with_suffix(".json")
     write_text(numbers, json.dumps(record, indent=2) + "\n")

@@ -272,6 +272,7 @@ def _train_and_measure(
     from sfumato.files import write_text
     from sfumato.model import Model
     from sfumato.report import write_report
+    from sfumato.runs.folder import RunFolder
     from sfumato.training import NonFiniteError
 
     dataset = yardstick.dataset
@@ -305,7 +306,7 @@ def _train_and_measure(
     results = [{"label": label, "value": value} for label, value in said.items()]
     write_text(entry.folder / "results.json", json.dumps({"rows": results}, indent=2, ensure_ascii=False) + "\n")
     runs.write_card(entry.folder, model, trainer, said)
-    write_report(entry.folder)
+    write_report(RunFolder(entry.folder))
     keep(training=training, under=_under(entry, yardstick), row=row)
     return row
 
@@ -389,7 +390,7 @@ def _write(record: dict[str, Any], place: Path, entries: "Sequence[Entry]", data
     import numpy as np
 
     from sfumato.files import write_text, write_with
-    from sfumato.report.comparison import comparison_figure
+    from sfumato.report.charts.compare import comparison_figure
 
     galleries = {}
     for entry in entries:

@@ -39,6 +39,7 @@ def run(args: argparse.Namespace) -> int:
     from sfumato import recipes
     from sfumato.files import write_text
     from sfumato.report import write_report
+    from sfumato.runs.folder import RunFolder
     from sfumato.training import Trainer, signals
 
     out = common.Output(args)
@@ -61,7 +62,7 @@ def run(args: argparse.Namespace) -> int:
     write_text(folder / "results.json", json.dumps({"rows": rows}, indent=2, ensure_ascii=False) + "\n")
     runs.write_card(folder, averaged, trainer, {row["label"]: row["value"] for row in rows[1:]})
     pictures = _pictures(folder, gallery, averaged)
-    page = write_report(folder)
+    page = write_report(RunFolder(folder))
     out.say()
     for name, path in (("model", folder), *pictures.items(), ("report", page)):
         out.say(f"{name:<10}{path}")

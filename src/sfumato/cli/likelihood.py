@@ -375,7 +375,7 @@ def _total(label: str, estimate: "Estimate", evaluations: int | float) -> str:
 
 def _write(record: dict[str, Any], picture: Path, ends: list[Any], model: "Model") -> list[Path]:
     from sfumato.files import write_text, write_with
-    from sfumato.report.likelihood import likelihood_figure
+    from sfumato.report.charts.likelihood import likelihood_figure
 
     numbers = picture.with_suffix(".json")
     write_text(numbers, json.dumps(record, indent=2) + "\n")

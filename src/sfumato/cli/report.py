@@ -24,6 +24,7 @@ def run(args: argparse.Namespace) -> int:
     """Write the page."""
     from sfumato.model import Model, read_config
     from sfumato.report import write_report
+    from sfumato.runs.folder import RunFolder
 
     out = common.Output(args)
     read_config(args.run_folder)
@@ -31,7 +32,7 @@ def run(args: argparse.Namespace) -> int:
         model = Model.from_pretrained(args.run_folder, common.pick_device(args.device))
         _, dataset = runs.reopen(args.run_folder, out)
         runs.finish(args.run_folder, model, dataset)
-    page = write_report(args.run_folder)
+    page = write_report(RunFolder(args.run_folder))
     out.say(str(page))
     out.result({"report": str(page)})
     return 0

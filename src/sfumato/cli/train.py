@@ -73,6 +73,7 @@ def run(args: argparse.Namespace) -> int:
     out = common.Output(args)
     _check(args)
     from sfumato.report import write_report
+    from sfumato.runs.folder import RunFolder
     from sfumato.training import joined, signals
 
     device = common.pick_device(args.device)
@@ -86,7 +87,7 @@ def run(args: argparse.Namespace) -> int:
     if reason not in signals.AT_ONCE:
         runs.finish(folder, trainer.averaged, begun.dataset)
         runs.write_card(folder, trainer.averaged, trainer, {})
-        page = write_report(folder)
+        page = write_report(RunFolder(folder))
     spent = f"{trainer.steps:,} steps, {trainer.images:,} images, {common.duration(trainer.seconds)} in all"
     out.say(f"{runs.ENDS.get(reason, 'done')} after {spent}")
     out.say(f"model   {folder}")

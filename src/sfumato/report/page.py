@@ -1,42 +1,44 @@
-"""One HTML page about a run, with everything inside: no network, no script, no other file."""
+"""One HTML page about a run that contains everything it shows: no network, no script, no other file."""
 
 from html import escape
 from pathlib import Path
 
 from sfumato.files import write_text
+from sfumato.runs.folder import RunFolder
 
-from . import sections, showing, template
+from . import template
 from .run import read_run
+from .sections import run as about
+from .sections import samples, training
+
+_SECTIONS = (
+    about.heading,
+    samples.samples,
+    about.results,
+    samples.nearest,
+    samples.trajectory,
+    training.training,
+    training.process,
+    about.details,
+)
 
 
-def write_report(run: Path) -> Path:
-    """Write ``report.html`` into the run folder and return its path.
+def write_report(folder: RunFolder) -> Path:
+    """Write ``report.html`` into a run folder and return its path.
 
-    The page is built from the folder's files alone: ``config.json`` must be there; measurements, gallery and results
-    that are missing or damaged become a sentence that says so. It is written beside its place and renamed.
+    The page is made from the files of the folder. Only ``config.json`` must exist; for other files that are missing or
+    damaged, the page has a sentence that says so. An interrupted call leaves the former page.
 
-    Raises InputError when ``run`` has no valid ``config.json``.
+    Raises:
+        InputError: the folder has no valid ``config.json``.
     """
-    read = read_run(run)
-    parts = (
-        sections.heading,
-        showing.samples,
-        sections.results,
-        showing.nearest,
-        showing.trajectory,
-        sections.training,
-        sections.process,
-        sections.details,
-    )
-    version = read.config.get("sfumato", "")
-    footer = (
-        f"<footer>Written by sfumato {escape(str(version))} from the files of {escape(run.name or str(run))}.</footer>"
-    )
+    run = read_run(folder)
+    name = folder.path.name or str(folder.path)
+    footer = f"<footer>Written by sfumato {escape(run.version)} from the files of {escape(name)}.</footer>"
     page = template.PAGE.substitute(
-        title=escape(f"{read.spec.source} · {sections.recipe_name(read)} · sfumato"),
+        title=escape(f"{run.spec.source} · {run.recipe.name} · sfumato"),
         style=template.STYLE,
-        body="\n".join([part(read) for part in parts] + [footer]),
+        body="\n".join([*(section(run) for section in _SECTIONS), footer]),
     )
-    path = run / "report.html"
-    write_text(path, page)
-    return path
+    write_text(folder.report, page)
+    return folder.report

@@ -11,8 +11,8 @@ from sfumato.data.spec import DataSpec
 from sfumato.errors import InputError
 from sfumato.files import write_with
 
-from .images import Values, arrange, fitting, grid
-from .plots import plot, plot_frames
+from .drawings import drawing_of
+from .image_grid import Values, fitting
 
 FRAMES_PER_SECOND = 12.0
 _PAUSE = 1800  # milliseconds that the last frame, the result, stays
@@ -20,14 +20,18 @@ _FORMATS = {".gif": "GIF", ".webp": "WEBP"}
 
 
 def picture(values: Values, spec: DataSpec, reference: Values | None = None) -> Image.Image:
-    """Samples (n, *shape) in data units as one picture: a ``grid`` of images, a ``plot`` of signals and vectors.
+    """Draw samples as one picture: a grid of images, or a plot of signals or vectors.
 
-    ``reference``, real data to compare with, gives a plot its other half; a grid takes its window from it where the
-    data is not bounded. Raises InputError when ``values`` are not samples of the contract's shape.
+    Arguments:
+        values: (n, *shape) in data units.
+        spec: the data contract.
+        reference: real data. A plot shows it beside the samples; a grid of unbounded images takes its range of grays
+            from it.
+
+    Raises:
+        InputError: ``values`` or ``reference`` do not have the shape of this data.
     """
-    if spec.layout.name == "image":
-        return grid(values, spec, window_of=reference)
-    return plot(values, spec, reference)
+    return drawing_of(spec).picture(values, spec, reference)
 
 
 def movie(
@@ -37,48 +41,45 @@ def movie(
     fps: int | float = FRAMES_PER_SECOND,
     reference: Values | None = None,
 ) -> Path:
-    """Frames (f, j, *shape) in data units as an endless animation at ``path``, GIF or WebP by its ending.
+    """Write an endless animation and return its path.
 
-    The last frame stays for 1.8 s. All frames share one window or one pair of axes: the contract's range, else that of
-    the last frame (images) or of all frames (plots). The file is written beside its place and renamed.
+    All frames have the same range of grays or the same axes: the bounds of the data, else those of the last frame
+    (images) or of all frames (plots). The last frame stays for 1.8 s. An interrupted call leaves no incomplete file.
 
-    Raises InputError for another ending, for frames per second that are not positive, and for frames that are not
-    samples of the contract's shape.
+    Arguments:
+        frames: (f, n, *shape) in data units.
+        spec: the data contract.
+        path: a file that ends in .gif or .webp.
+        fps: frames per second.
+        reference: real data, as for ``picture``.
+
+    Raises:
+        InputError: another ending, a speed that is not positive, or frames that do not have the shape of this data.
     """
     path = Path(path)
     if path.suffix.lower() not in _FORMATS:
-        raise InputError(f"{path}: a movie is a .gif or a .webp file; give a name that ends so")
-    drawn = draw_frames(frames, spec, reference=reference)
-    content = animate(drawn, _FORMATS[path.suffix.lower()], fps)
+        raise InputError(f"{path}: a movie is a .gif or a .webp file; choose a name with one of these endings")
+    if frames.ndim < 2 or len(frames) == 0:
+        raise InputError(f"movie: shape {frames.shape} holds no frames; give (f, n, *shape) with f >= 1")
+    fitting(frames[0], spec, "movie")
+    content = animate(drawing_of(spec).pictures(frames, spec, reference), _FORMATS[path.suffix.lower()], fps)
     write_with(path, lambda beside: beside.write_bytes(content))
     return path
-
-
-def draw_frames(
-    frames: Values,
-    spec: DataSpec,
-    columns: int | None = None,
-    reference: Values | None = None,
-    clear: bool = False,
-) -> list[Image.Image]:
-    """Frames (f, j, *shape) in data units as pictures of one size; ``columns`` and ``clear`` are those of ``grid``."""
-    if frames.ndim < 2 or len(frames) == 0:
-        raise InputError(f"movie: frames of shape {frames.shape} are none; give (f, j, *shape) with f >= 1")
-    for frame in frames[:1]:
-        fitting(frame, spec, "movie")
-    if spec.layout.name != "image":
-        return plot_frames(frames, spec, reference, clear)
-    columns = arrange(frames.shape[1], *frames.shape[3:]) if columns is None else columns
-    window_of = frames[-1] if reference is None else reference
-    return [grid(frame, spec, columns, window_of=window_of, clear=clear) for frame in frames]
 
 
 def animate(
     frames: list[Image.Image], format: str, fps: int | float = FRAMES_PER_SECOND, lossless: bool = True
 ) -> bytes:
-    """The frames as an endless animation, ``format`` "GIF" or "WEBP", with a pause on the last.
+    """Encode frames as an endless animation that pauses on the last one.
 
-    ``lossless`` is for WebP; without it the quality is 70, for noise does not compress and half of a movie is noise.
+    Arguments:
+        frames: pictures of one size.
+        format: "GIF" or "WEBP".
+        fps: frames per second.
+        lossless: for WebP. Lossy animations have quality 70: noise does not compress, and half of a movie is noise.
+
+    Raises:
+        InputError: a speed that is not positive.
     """
     if not (np.isfinite(fps) and fps > 0):
         raise InputError(f"fps: {fps} frames per second is not a speed; give a positive number")

@@ -1,15 +1,16 @@
-"""A run folder as its report reads it: config, measurements, gallery, results. Nothing here opens a model.
+"""A run as its report shows it: recipe, measurements, gallery, results. Nothing here opens a model.
 
-Only ``config.json`` must be there and right. What else is damaged becomes a sentence in ``problems``, and the report
-does without it: a page about an interrupted run is worth more than none.
+Only ``config.json`` must exist and be valid. Other damaged files become sentences in ``problems``, and the report
+leaves them out: a page about an interrupted run is worth more than none.
 """
 
 import json
 import math
+import shlex
 import zipfile
 import zlib
 from dataclasses import dataclass
-from pathlib import Path
+from html import escape
 from typing import Any
 
 import numpy as np
@@ -22,14 +23,13 @@ from sfumato.core import Process
 from sfumato.data.spec import DataSpec
 from sfumato.errors import InputError
 from sfumato.recipes import Recipe
-from sfumato.recipes.reading import validate
+from sfumato.runs.folder import RunFolder
 
-from .images import Values
+from .image_grid import Values
 
-_LEARNED = "schedule."  # the prefix of a learned schedule's tensors
+_LEARNED = "schedule."  # prefix of the tensors of a learned schedule
 
-FORMAT = 2
-# What leads each array of a gallery before one sample's own axes; the rest are lists of numbers.
+# Axes of each array of a gallery before those of a sample; the others are lists of numbers.
 _SAMPLES = {"samples": 1, "real": 1, "neighbours": 1, "trajectory_x": 2, "trajectory_x_0": 2}
 _NUMBERS = ("distances", "held_out_distances", "trajectory_t", "trajectory_logsnr")
 
@@ -38,19 +38,31 @@ Row = dict[str, Any]
 
 @dataclass(frozen=True)
 class Run:
-    """What a run folder says. Rows of ``metrics.jsonl`` are sorted by kind; ``stop`` is None while a run goes on.
+    """What a run folder holds.
 
-    ``process`` is None for a hierarchical VAE, which has none; ``loss`` says what its loss is, for an axis.
-    ``average`` tells which average of the weights is the model. ``gallery`` holds the arrays of ``gallery.npz`` that
-    are there and fit the data contract; ``results`` are (label, value) pairs; ``problems`` are sentences about files
-    that could not be read.
+    Arguments:
+        folder: the folder.
+        recipe: its recipe.
+        spec: the data contract.
+        version: of Sfumato, which wrote it.
+        num_parameters: of the model, NaN if unknown.
+        process: None for a model without one.
+        train: rows of ``metrics.jsonl`` about training steps.
+        held_out: rows about measurements on held-out data.
+        average: the last row about averages of the weights, if there is one.
+        stop: the last row about the end of training; None while it continues.
+        gallery: the arrays of ``gallery.npz`` that exist and fit the data contract.
+        sampler: how the samples of the gallery were drawn.
+        results: pairs of a label and a value.
+        problems: sentences about files that could not be read.
     """
 
-    folder: Path
-    config: dict[str, Any]
+    folder: RunFolder
+    recipe: Recipe
     spec: DataSpec
+    version: str
+    num_parameters: float
     process: Process | None
-    loss: str
     train: list[Row]
     held_out: list[Row]
     average: Row | None
@@ -60,31 +72,51 @@ class Run:
     results: list[tuple[str, str]]
     problems: list[str]
 
+    @property
+    def noun(self) -> str:
+        """What training has seen: "images" or "samples"."""
+        return self.spec.layout.noun
 
-def read_run(folder: Path) -> Run:
-    """The run in ``folder``.
+    @property
+    def loss_name(self) -> str:
+        """The loss, for an axis."""
+        return "negative ELBO, nats per dimension" if self.recipe.loss_is_bound else "loss"
 
-    Raises InputError when there is no ``config.json``, when it is not JSON, of another format, or lacks a part, and
-    when its recipe or data contract is not valid.
+    def command(self, verb: str) -> str:
+        """HTML of the command line that applies ``verb``, such as "report" or "train --resume", to this run."""
+        path = self.folder.path
+        # An absolute path would show readers of the page how the author's machine is laid out.
+        return f"<code>sfumato {verb} {escape(shlex.quote(path.name if path.is_absolute() else str(path)))}</code>"
+
+    def best_held_out(self) -> Row | None:
+        """The held-out row with the lowest finite loss."""
+        measured = [row for row in self.held_out if math.isfinite(number(row, "loss"))]
+        return min(measured, key=lambda row: number(row, "loss"), default=None)
+
+
+def read_run(folder: RunFolder) -> Run:
+    """Read a run.
+
+    Raises:
+        InputError: ``config.json`` is missing, not JSON, of another format, or has an invalid recipe or data contract.
     """
-    config = _config(folder / "config.json")
+    config, recipe, spec = folder.config(), folder.recipe(), folder.spec()
     problems: list[str] = []
-    spec = DataSpec.from_dict(config["data"])
-    rows = _rows(folder / "metrics.jsonl", problems)
-    recipe = validate(config["recipe"], where=str(folder / "config.json"))
+    rows = _rows(folder, problems)
     return Run(
         folder=folder,
-        config=config,
+        recipe=recipe,
         spec=spec,
+        version=str(config.get("sfumato", "")),
+        num_parameters=number(config, "parameters"),
         process=_process(folder, recipe) if recipe.has_process else None,
-        loss="negative ELBO, nats per dimension" if recipe.loss_is_bound else "loss",
         train=[row for row in rows if row["kind"] == "train"],
         held_out=[row for row in rows if row["kind"] == "held_out"],
-        average=next((row for row in reversed(rows) if row["kind"] == "average" and _bounds(row)), None),
+        average=next((row for row in reversed(rows) if row["kind"] == "average" and is_pairs(row.get("bounds"))), None),
         stop=next((row for row in reversed(rows) if row["kind"] == "stop"), None),
-        gallery=_gallery(folder / "gallery.npz", spec, problems),
-        sampler=_object(folder / "gallery.json", problems),
-        results=_results(_object(folder / "results.json", problems), problems),
+        gallery=_gallery(folder, spec, problems),
+        sampler=_measurement(folder, "gallery", problems),
+        results=_results(_measurement(folder, "results", problems), problems),
         problems=problems,
     )
 
@@ -94,41 +126,23 @@ def series(rows: list[Row], key: str) -> npt.NDArray[np.float64]:
     return np.array([number(row, key) for row in rows], dtype=np.float64)
 
 
-def _bounds(row: Row) -> bool:
-    pairs = row.get("bounds")
-    return isinstance(pairs, list) and all(
-        isinstance(pair, list) and len(pair) == 2 and all(isinstance(x, (int, float)) for x in pair) for pair in pairs
-    )
-
-
 def number(row: dict[str, Any], key: str) -> float:
-    """``row[key]`` as a float, NaN where it is missing or no number."""
+    """``row[key]`` as a float, NaN where it is missing or not a number."""
     value = row.get(key)
     return float(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else math.nan
 
 
-def _config(path: Path) -> dict[str, Any]:
-    if not path.is_file():
-        raise InputError(
-            f"{path.parent}: no run folder, for it has no config.json; give the folder that training wrote"
-        )
-    try:
-        config = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise InputError(f"{path}: not JSON ({error}); restore it from where the run was made") from None
-    if not isinstance(config, dict) or config.get("format") != FORMAT:
-        given = config.get("format") if isinstance(config, dict) else type(config).__name__
-        raise InputError(f"{path}: format {given!r} is not {FORMAT}; use the version of sfumato that wrote it")
-    for key in ("recipe", "data"):
-        if not isinstance(config.get(key), dict):
-            raise InputError(f"{path}: no {key!r} section; restore the file from where the run was made")
-    return config
+def is_pairs(value: object) -> bool:
+    """Whether ``value`` is a list of pairs of numbers."""
+    return isinstance(value, list) and all(
+        isinstance(pair, list) and len(pair) == 2 and all(isinstance(x, (int, float)) for x in pair) for pair in value
+    )
 
 
-def _rows(path: Path, problems: list[str]) -> list[Row]:
-    if not path.is_file():
+def _rows(folder: RunFolder, problems: list[str]) -> list[Row]:
+    if not folder.metrics.is_file():
         return []
-    lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+    lines = folder.metrics.read_text(encoding="utf-8", errors="replace").splitlines()
     rows, damaged = [], 0
     for k, line in enumerate(lines):
         row = _parsed(line)
@@ -148,14 +162,12 @@ def _parsed(text: str) -> Any:
         return None
 
 
-def _object(path: Path, problems: list[str]) -> dict[str, Any]:
-    if not path.is_file():
+def _measurement(folder: RunFolder, name: str, problems: list[str]) -> dict[str, Any]:
+    try:
+        return folder.measurement(name) or {}
+    except InputError:
+        problems.append(f"{name}.json: not a JSON object, so it is left out.")
         return {}
-    value = _parsed(path.read_text(encoding="utf-8", errors="replace"))
-    if isinstance(value, dict):
-        return value
-    problems.append(f"{path.name}: not a JSON object, so it is left out.")
-    return {}
 
 
 def _results(content: dict[str, Any], problems: list[str]) -> list[tuple[str, str]]:
@@ -168,14 +180,15 @@ def _results(content: dict[str, Any], problems: list[str]) -> list[tuple[str, st
     return [(str(row["label"]), str(row["value"])) for row in rows]
 
 
-def _gallery(path: Path, spec: DataSpec, problems: list[str]) -> dict[str, Values]:
+def _gallery(folder: RunFolder, spec: DataSpec, problems: list[str]) -> dict[str, Values]:
+    path = folder.gallery
     if not path.is_file():
         return {}
     found: dict[str, Values] = {}
     try:
         if not zipfile.is_zipfile(path):
             raise ValueError("not a zip archive")
-        # Opened here, for np.load leaves a file that it cannot read open.
+        # Opened here, because np.load leaves a file open that it cannot read.
         with open(path, "rb") as file, np.load(file, allow_pickle=False) as arrays:
             for name in [name for name in arrays.files if name in {*_SAMPLES, *_NUMBERS}]:
                 found[name] = arrays[name]
@@ -196,12 +209,12 @@ def _gallery(path: Path, spec: DataSpec, problems: list[str]) -> dict[str, Value
     return found
 
 
-def _process(folder: Path, recipe: Recipe) -> Process:
-    """The process as it is now: the numbers of a schedule that is learned are among the weights."""
-    process, weights = recipe.build_process(), folder / "model.safetensors"
-    if isinstance(process.schedule, nn.Module) and weights.exists():
+def _process(folder: RunFolder, recipe: Recipe) -> Process:
+    """The process, with the learned numbers of its schedule, which are among the weights."""
+    process = recipe.build_process()
+    if isinstance(process.schedule, nn.Module) and folder.weights.exists():
         try:
-            learned = {name: value for name, value in load_file(weights).items() if name.startswith(_LEARNED)}
+            learned = {name: value for name, value in load_file(folder.weights).items() if name.startswith(_LEARNED)}
             process.schedule.load_state_dict({name.removeprefix(_LEARNED): value for name, value in learned.items()})
         except (SafetensorError, OSError, RuntimeError):  # damaged weights are no reason to show no report
             return recipe.build_process()

@@ -1,9 +1,9 @@
-"""One look for every figure, and the two ways out of matplotlib: inline SVG and pixels.
+"""One style for every figure, and the two outputs of matplotlib: inline SVG and pixels.
 
-Sizes are in units of 1/72 inch, which are the units of the SVG's viewBox, so that a font size of 12 is 12 pixels when
-the figure is shown at its own width. Axes and text of an SVG are drawn in ``currentColor`` and follow the page into
-dark mode; data is drawn in colours that keep a contrast of 3 against white and near-black, and that differ in lightness
-for those who do not tell blue from orange.
+Sizes are in units of 1/72 inch, the units of the SVG's viewBox, so that a font size of 12 is 12 pixels when the figure
+is shown at its own width. Axes and text of an SVG are drawn in ``currentColor`` and follow the page into dark mode. The
+colours of data have a contrast of 3 against white and near-black, and differ in lightness for readers who cannot
+distinguish blue from orange.
 """
 
 import io
@@ -19,23 +19,25 @@ from PIL import Image
 if TYPE_CHECKING:
     from matplotlib.axes import Axes as Axes
     from matplotlib.figure import Figure as Figure
-else:  # importing matplotlib takes a second: only where something is drawn
+else:  # importing matplotlib takes a second, so it happens only where something is drawn
     Axes = Figure = Any
 
 BLUE = "#3a86c8"
 ORANGE = "#d97706"
 GRAY = "#8a8f98"
-PALE = 0.35  # opacity of what stands behind
+PALE = 0.35  # opacity of what lies behind
+HALF = (480, 300)  # half the width of a page
+THIRD = (340, 260)
 SANS = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif"
 INK_ON_WHITE = "#444444"
 INK_ON_ANY = "#808080"  # for pixels with a transparent background
-_INK = "#010203"  # drawn by nothing else: becomes currentColor
+_INK = "#010203"  # used for nothing else: becomes currentColor
 _PIXELS_PER_UNIT = 1.5
 
 
 @contextmanager
 def styled(ink: str = _INK) -> Iterator[None]:
-    """Inside, matplotlib draws in this style; ``ink`` is the colour of axes and text. Nothing global stays changed."""
+    """Make matplotlib draw in this style inside the context; ``ink`` is the colour of axes and text."""
     import matplotlib
 
     look: dict[Any, Any] = {
@@ -78,23 +80,25 @@ def styled(ink: str = _INK) -> Iterator[None]:
         "ytick.minor.visible": False,
     }
     with matplotlib.rc_context():
-        matplotlib.rcdefaults()  # the user's own matplotlibrc has no say in a report
+        matplotlib.rcdefaults()  # so that the user's matplotlibrc does not change a report
         matplotlib.rcParams.update(look)
         yield
 
 
 def new_figure(width: int, height: int) -> Figure:
-    """An empty figure of this size in units, outside of pyplot, so that no window system is touched."""
+    """Return an empty figure of this size, made without pyplot, so that no window system is needed."""
     from matplotlib.figure import Figure
 
     return Figure(figsize=(width / 72, height / 72))
 
 
 def to_svg(figure: Figure, name: str, alt: str) -> str:
-    """The figure as an ``<svg>`` element for a page; call it within ``styled()``.
+    """Return the figure as an ``<svg>`` element; call it within ``styled()``.
 
-    Text is text, every id begins with ``name``, which must differ between the figures of a page, and ``alt`` is what a
-    screen reader says.
+    Arguments:
+        figure: the figure; its text stays text.
+        name: prefix of every id, different for each figure of a page.
+        alt: description for screen readers.
     """
     file = io.StringIO()
     figure.savefig(file, format="svg", dpi=150, transparent=True)
@@ -102,7 +106,7 @@ def to_svg(figure: Figure, name: str, alt: str) -> str:
     svg = svg[svg.index("<svg") :]
     svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
     svg = re.sub(r"<!--.*?-->", "", svg, flags=re.DOTALL)
-    # Scoped, or matplotlib's one style rule would reach the whole page.
+    # Scoped, because matplotlib's style rule would otherwise apply to the whole page.
     svg = svg.replace('<style type="text/css">*{', f'<style type="text/css">#{name} *{{')
     svg = re.sub(r'\bid="([^"]+)"', rf'id="{name}-\1"', svg)
     svg = re.sub(r'(xlink:href="#|url\(#)', rf"\g<1>{name}-", svg)
@@ -119,7 +123,7 @@ def to_svg(figure: Figure, name: str, alt: str) -> str:
 
 
 def to_pixels(figure: Figure, clear: bool = False, pixels_per_unit: float = _PIXELS_PER_UNIT) -> Image.Image:
-    """The figure in pixels: "RGB" on white, or "RGBA" on nothing with ``clear``."""
+    """Return the figure in pixels: "RGB" on white, or "RGBA" on a transparent background with ``clear``."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
 
     figure.set_dpi(72 * pixels_per_unit)
@@ -129,3 +133,13 @@ def to_pixels(figure: Figure, clear: bool = False, pixels_per_unit: float = _PIX
     if clear:
         return drawn
     return Image.alpha_composite(Image.new("RGBA", drawn.size, "white"), drawn).convert("RGB")
+
+
+def plain_log(axes: Axes) -> None:
+    """Label the logarithmic y axis with plain numbers, at a density that suits its range."""
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
+    low, high = axes.get_ylim()
+    axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if high < 200 * low else (1,)))
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axes.yaxis.set_minor_formatter(NullFormatter())

@@ -1,4 +1,4 @@
-"""The page's fixed parts: its style sheet and its frame. Everything put into them is escaped HTML already."""
+"""The style sheet and the frame of the page. Whatever goes into them is escaped HTML already."""
 
 from string import Template
 

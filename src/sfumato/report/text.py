@@ -1,9 +1,8 @@
-"""Numbers and files as text for people, and pictures as data URIs."""
+"""Numbers as text for people, and pictures as data URIs."""
 
 import base64
 import io
 import math
-from collections.abc import Sequence
 
 from PIL import Image
 
@@ -12,12 +11,12 @@ _HEAVY = 600_000
 
 
 def count(value: int | float) -> str:
-    """A whole number with thin separators: 12,345."""
+    """A whole number with separators: 12,345."""
     return f"{value:,.0f}" if math.isfinite(value) else "not finite"
 
 
 def figure(value: int | float, digits: int = 3) -> str:
-    """A number with this many significant digits as it is printed: 0.0312, −5, 3.1 × 10⁻⁸."""
+    """A number with this many significant digits, as in print: 0.0312, −5, 3.1 × 10⁻⁸."""
     if not math.isfinite(value):
         return "not finite"
     mantissa, _, exponent = f"{value:.{digits}g}".replace("-", "−").partition("e")
@@ -30,10 +29,9 @@ def signed(value: int | float) -> str:
     return shown.replace("-", "−")
 
 
-def several(values: Sequence[float]) -> str:
-    """The first twelve numbers, and how many there are."""
-    shown = ", ".join(f"{value:.4g}" for value in values[:12])
-    return shown + (f", … ({len(values)} in all)" if len(values) > 12 else "")
+def by(sizes: str) -> str:
+    """A text with sizes such as "8 x 8", with true multiplication signs."""
+    return sizes.replace(" x ", " × ")
 
 
 def duration(seconds: int | float) -> str:
@@ -50,7 +48,7 @@ def duration(seconds: int | float) -> str:
 
 
 def image_uri(image: Image.Image, widest: int = 1400, heavy: int = _HEAVY) -> str:
-    """The picture as a data URI: PNG, or WebP with loss if that has over ``heavy`` bytes; at most ``widest`` a side."""
+    """The picture as a data URI: PNG, or lossy WebP if a PNG exceeds ``heavy`` bytes; no side above ``widest``."""
     if max(image.size) > widest:
         image = image.copy()
         image.thumbnail((widest, widest), Image.Resampling.LANCZOS)
@@ -64,5 +62,5 @@ def image_uri(image: Image.Image, widest: int = 1400, heavy: int = _HEAVY) -> st
 
 
 def uri(content: bytes, kind: str) -> str:
-    """``content`` as a data URI of the media type ``kind``."""
+    """``content`` as a data URI with the media type ``kind``."""
     return f"data:{kind};base64,{base64.b64encode(content).decode('ascii')}"

@@ -1,4 +1,4 @@
-"""The figure of ``sfumato likelihood``: who is likely, where the bits go, and what they buy."""
+"""The figure of ``sfumato likelihood``: which samples are likely, where the bits go, and what they buy."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -8,24 +8,29 @@ from PIL import Image
 
 from sfumato.data.spec import DataSpec
 
-from .images import Values
-from .pictures import picture
-from .style import BLUE, GRAY, INK_ON_WHITE, ORANGE, PALE, Axes, new_figure, styled, to_pixels
+from ..image_grid import Values
+from ..pictures import picture
+from ..style import BLUE, GRAY, INK_ON_WHITE, ORANGE, PALE, Axes, new_figure, styled, to_pixels
 
 _WIDTH = 940
 _BINS = 32
 
 
 def likelihood_figure(record: Mapping[str, Any], most: Values, least: Values, spec: DataSpec) -> Image.Image:
-    """``record`` (what likelihood.json holds) as three plots, above the ``most`` and the ``least`` likely samples.
+    """Draw bits/dim of the samples; where the model spends them; rate and distortion; the ends of the ranking.
 
-    Bits/dim of the samples, beside those of another set where there is one; of a model with noise levels, bits/dim
-    spent at each log-SNR, and rate and distortion against time.
+    A model without noise levels has only the first and the last of these.
+
+    Arguments:
+        record: the content of likelihood.json.
+        most: the most likely samples (n, *shape), in data units.
+        least: the least likely samples.
+        spec: the data contract.
     """
     with styled(INK_ON_WHITE):
         figure = new_figure(_WIDTH, 660)
-        parts: Any = figure.subfigures(2, 1, height_ratios=[3, 4])
-        top, bottom = parts
+        halves: Any = figure.subfigures(2, 1, height_ratios=[3, 4])
+        top, bottom = halves
         curve = record["rate_distortion"]
         if curve is None:
             _histogram(top.subplots(1, 1), record)
@@ -52,7 +57,7 @@ def _histogram(axes: Axes, record: Mapping[str, Any]) -> None:
     edges = list(np.histogram_bin_edges(everything, bins=min(40, max(8, int(np.sqrt(len(everything)) * 2)))))
     for name, bits, colour in sets:
         axes.hist(bits, edges, color=colour, alpha=0.75, label=name, weights=np.full(len(bits), 1 / len(bits)))
-    axes.set(title="bits/dim of a sample (the bound)", ylabel="share of samples")
+    axes.set(title="bits/dim per sample (bound)", ylabel="fraction of samples")
     if len(sets) > 1:
         axes.legend()
 
@@ -76,7 +81,7 @@ def _coding(axes: Axes, curve: Mapping[str, Sequence[float]], deviation: float, 
     other = axes.twinx()
     other.plot(time, curve["rmse"], color=ORANGE)
     other.set_ylabel(f"distortion, RMSE{unit}", color=ORANGE)
-    # Near pure noise a network's x_0-hat can be far off; an error of the data's own size is as bad as none.
+    # Near pure noise an estimate of x_0 can be far off; one with an error of the data's own size is useless anyway.
     other.set_ylim(0, min(1.05 * max(curve["rmse"]), 2 * deviation))
     other.grid(False)
     other.spines["right"].set(visible=True, color=GRAY)

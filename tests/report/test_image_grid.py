@@ -7,7 +7,7 @@ import pytest
 
 from sfumato.data import Affine
 from sfumato.errors import InputError
-from sfumato.report.images import GAP, arrange, grid, window
+from sfumato.report.image_grid import GAP, arrange, grid, window
 
 from .conftest import SPECS
 

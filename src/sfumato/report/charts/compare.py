@@ -1,4 +1,4 @@
-"""The figure of ``sfumato compare``: a row a recipe, its samples, and beside them what was measured."""
+"""The figure of ``sfumato compare``: one row per recipe, its samples beside its measurements."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -9,25 +9,20 @@ from PIL import Image
 
 from sfumato.data.spec import DataSpec
 
-from .images import GAP, Values, grid
-from .plots import reach
-from .style import BLUE, GRAY, INK_ON_WHITE, ORANGE, PALE, Axes, Figure, new_figure, styled, to_pixels
-from .text import duration
+from ..drawings import drawing_of
+from ..image_grid import Values
+from ..style import BLUE, GRAY, INK_ON_WHITE, ORANGE, Axes, Figure, new_figure, styled, to_pixels
+from ..text import duration
 
 _WIDTH = 960
-_MARGIN, _BETWEEN = 14, 34  # beside the columns, and between them
+_MARGIN, _BETWEEN = 14, 34  # outside of the columns, and between them
 _TOP, _BOTTOM = 84, 34  # above the rows, and below
-_NAME = 22  # a name's line
-_STRIP = {"image": 48, "signal": 56, "vector": 96}  # the height of samples; a row has a name's line above it
-_NUMBERS = (3.2, 2.4, 1.5)  # how the columns of bits/dim, distance and images/s share what samples leave
-_SQUARES = ((0, 1), (0, 2), (1, 2))  # features of vectors that are drawn against each other
-_CHANNELS = (BLUE, ORANGE, GRAY)
-_ORDER = 12.0  # a range of ratios from which on their scale is logarithmic
-_FAR = 6.0  # times as far from the least value as the median is: beyond, a value is off the scale
-_LETTER = 8.2  # the width of a bold one, or a little more
+_NAME = 22  # height of the name above the samples
+_NUMBERS = (3.2, 2.4, 1.5)  # relative widths of the columns of bits/dim, distance and images/s
+_ORDER = 12.0  # the axis of ratios is logarithmic if the largest exceeds the smallest by this factor
+_FAR = 6.0  # values farther from the smallest than this many times the median is are off the scale
+_LETTER = 8.2  # width of a bold letter, or a little more
 _SMALL = 11.5
-_POINTS = 600
-
 
 Number = int | float
 
@@ -35,26 +30,30 @@ Number = int | float
 def comparison_figure(
     record: Mapping[str, Any], samples: Mapping[str, Values], real: Values | None, spec: DataSpec
 ) -> Image.Image:
-    """``record`` (what comparison.json holds) beside ``samples`` by recipe, and ``real`` data on top.
+    """Draw samples and measurements of several recipes.
 
-    Bits/dim are two markers with bars of one standard error; the distance of samples is in multiples of what true
-    samples have, the dotted line. A value far beyond the others is an arrow at the edge, with its number.
+    Bits/dim have two markers with bars of one standard error. The distance of samples is divided by that of real
+    samples, the dotted line. A value far beyond the others is an arrow at the edge, with its number.
+
+    Arguments:
+        record: the content of comparison.json.
+        samples: (n, *shape) of each recipe, in data units.
+        real: real data, drawn on top, or None.
+        spec: the data contract.
     """
     rows = record["recipes"]
-    height = _STRIP[spec.layout.name] + _NAME + 10
+    drawing = drawing_of(spec)
+    height, left = drawing.row_height + _NAME + 10, drawing.row_width(spec)
     shown = [row["recipe"] for row in rows]
-    first = 0 if real is None else -1  # real data has a row above the recipes
+    first = 0 if real is None else -1  # the row of real data is above those of the recipes
     total = _TOP + height * (len(rows) - first) + _BOTTOM
-    left = 400
-    if spec.layout.name == "vector":  # squares, beneath a name that takes some room itself
-        left = 3 * (_STRIP["vector"] + 8) if spec.shape[0] > 2 else 180
     with styled(INK_ON_WHITE):
         figure = new_figure(_WIDTH, total)
         figure.set_layout_engine("none")
-        place = _Places(figure, total, height, first)
+        canvas = _Canvas(figure, total, height, first)
         goal = record["goal"]
         budget = f"{goal['steps']:,} steps" if "steps" in goal else duration(goal["seconds"])
-        place.text(
+        canvas.text(
             f"{record['source']}: {budget} of training each, {record['scored']} held-out samples scored", _MARGIN, 20
         )
         strips = ([("real data", real, False)] if real is not None else []) + [
@@ -63,28 +62,28 @@ def comparison_figure(
         for i, (name, values, made) in enumerate(strips):
             top = _TOP + i * height
             if i % 2 == 0:
-                place.shade(top - 3, height)
+                canvas.shade(top - 3, height)
             most = int((left + _BETWEEN) / _LETTER)
             name = name if len(name) <= most else name[: most - 1] + "…"
-            place.text(name, _MARGIN, top + 15, weight="bold" if made else "normal")
+            canvas.text(name, _MARGIN, top + 15, weight="bold" if made else "normal")
             if values is None:
-                place.text("no samples", _MARGIN, top + _NAME + 20, color=GRAY)
+                canvas.text("no samples", _MARGIN, top + _NAME + 20, color=GRAY)
             else:
-                _draw(place, values, real if made else None, spec, top + _NAME, left)
+                drawing.row(canvas.axes, values, real if made else None, spec, _MARGIN, top + _NAME)
         x: Number = _MARGIN + left + _BETWEEN
         unit = (_WIDTH - _MARGIN - x - 2 * _BETWEEN) / sum(_NUMBERS)
         columns = []
-        for share in _NUMBERS:
-            columns.append(place.column(x, share * unit))
-            x += share * unit + _BETWEEN
+        for width in _NUMBERS:
+            columns.append(canvas.column(x, width * unit))
+            x += width * unit + _BETWEEN
         _bits(columns[0], rows)
         _distances(columns[1], rows)
         _rates(columns[2], rows)
         return to_pixels(figure)
 
 
-class _Places:
-    """Places on the figure in units from its top left corner; row i of the recipes is at y = i of a column."""
+class _Canvas:
+    """Draws in units from the top left corner of the figure; row i of the recipes is at y = i of a column."""
 
     def __init__(self, figure: Figure, height: int, row: int, first: int) -> None:
         self.figure = figure
@@ -96,7 +95,7 @@ class _Places:
         return self.figure.add_axes((x / _WIDTH, down, width / _WIDTH, height / self._height))
 
     def text(self, text: str, x: Number, y: Number, **look: Any) -> None:
-        """A line of text that begins at x on the base line y."""
+        """A line of text that starts at x on the baseline y."""
         self.figure.text(x / _WIDTH, 1 - y / self._height, text, parse_math=False, **look)
 
     def shade(self, y: Number, height: Number) -> None:
@@ -117,48 +116,6 @@ class _Places:
         return axes
 
 
-def _draw(place: _Places, values: Values, real: Values | None, spec: DataSpec, top: Number, width: Number) -> None:
-    height = _STRIP[spec.layout.name]
-    like = values if real is None else real
-    if spec.layout.name == "image":
-        rows, columns = spec.shape[1:]
-        count = max(1, min(len(values), int((width + GAP) / (height * columns / rows + GAP)), 16))
-        axes = place.axes(_MARGIN, top, width, height)
-        scale = max(1, round(1.5 * height / rows))
-        picture = grid(values[:count], spec, count, scale, window_of=like)
-        axes.imshow(np.asarray(picture.convert("RGB")), interpolation="antialiased")
-        axes.set_anchor("W")
-    elif spec.layout.name == "signal":
-        axes = place.axes(_MARGIN, top, width, height)
-        count, length = min(len(values), 6), spec.shape[1]
-        for k in range(count):
-            at = k * 1.12 * length + np.arange(length)
-            for signal, colour in list(zip(values[k], _CHANNELS, strict=False))[::-1]:
-                axes.plot(at, signal, color=colour, linewidth=1.1)
-        axes.set(xlim=(-0.02 * length, (count * 1.12 - 0.1) * length), ylim=reach(like))
-    elif spec.shape[0] == 1:
-        axes = place.axes(_MARGIN, top, width, height)
-        low, high = reach(like[:, 0])
-        bins = list(np.linspace(low, high, 41))
-        for shown, colour in ((real, GRAY), (values, BLUE)):
-            if shown is not None:
-                axes.hist(shown[:, 0], bins, density=True, color=colour, alpha=0.5)
-    else:
-        pairs = _SQUARES if spec.shape[0] > 2 else _SQUARES[:1]
-        for k, (i, j) in enumerate(pairs):
-            axes = place.axes(_MARGIN + k * (height + 8), top, height, height)
-            if real is not None:
-                _points(axes, real[:, i], real[:, j], GRAY, PALE)
-            _points(axes, values[:, i], values[:, j], BLUE if real is not None else GRAY, 0.7)
-            axes.set(xlim=reach(like[:, i]), ylim=reach(like[:, j]))
-            axes.set_axis_off()
-    axes.set_axis_off()
-
-
-def _points(axes: Axes, x: Values, y: Values, colour: str, opacity: float) -> None:
-    axes.scatter(x[:_POINTS], y[:_POINTS], s=4, color=colour, alpha=opacity, linewidths=0)
-
-
 def _bits(axes: Axes, rows: Sequence[Mapping[str, Any]]) -> None:
     kinds = (("bound", BLUE, "o", -0.1), ("flow", ORANGE, "D", 0.1))
     cells = {(i, part): row[part] for i, row in enumerate(rows) for part, *_ in kinds if row[part] is not None}
@@ -170,7 +127,7 @@ def _bits(axes: Axes, rows: Sequence[Mapping[str, Any]]) -> None:
                 value, error = cell["bits_per_dim"], cell["standard_error"]
                 _mark(axes, value, i + shift, error, colour, marker, shift < 0, far, value == best[part])
     _title(axes, "bits/dim")
-    for (_, colour, marker, _), label in zip(kinds, ("bound", "along the flow"), strict=True):
+    for (_, colour, marker, _), label in zip(kinds, ("bound", "flow"), strict=True):
         axes.plot([], [], linestyle="", marker=marker, color=colour, label=label)
     if cells:
         axes.legend(loc="lower left", bbox_to_anchor=(0, 1.0), ncols=2, handletextpad=0.1, columnspacing=0.8)
@@ -184,7 +141,7 @@ def _distances(axes: Axes, rows: Sequence[Mapping[str, Any]]) -> None:
     least = min((cell["ratio"] for cell in cells.values()), default=0)
     for i, cell in cells.items():
         _mark(axes, cell["ratio"], i, cell["ratio_error"], BLUE, "o", True, far, cell["ratio"] == least, 2)
-    _title(axes, "distance of samples", "over that of true ones")
+    _title(axes, "distance of samples", "relative to real samples")
 
 
 def _rates(axes: Axes, rows: Sequence[Mapping[str, Any]]) -> None:
@@ -202,7 +159,7 @@ def _rates(axes: Axes, rows: Sequence[Mapping[str, Any]]) -> None:
 
 
 def _title(axes: Axes, *words: str) -> None:
-    """Two lines above the column, the second one free for a legend."""
+    """One or two lines above the column; where there is one, a legend has room below it."""
     for k, text in enumerate(words):
         axes.annotate(
             text, (0, 1), (0, 24 - 16 * k), xycoords="axes fraction", textcoords="offset points", annotation_clip=False
@@ -210,9 +167,9 @@ def _title(axes: Axes, *words: str) -> None:
 
 
 def _limits(axes: Axes, values: Sequence[Number], orders: bool = False) -> float:
-    """Limits that show what the values have in common; above the returned one a value is off the scale.
+    """Set limits that show most values, and return the value above which others are off the scale.
 
-    Of ``orders`` of magnitude, where there are any, the scale is logarithmic, and shows all.
+    With ``orders``, values that span orders of magnitude get a logarithmic axis that shows all of them.
     """
     from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
@@ -246,20 +203,20 @@ def _mark(
     best: bool,
     places: int = 3,
 ) -> None:
-    """A marker with its error and, above or below it, its number; an arrow at the right edge where it is off."""
+    """A marker with its error bar and, above or below it, its number; an arrow at the right edge if off the scale."""
     low, high = axes.get_xlim()
     off = value > far
     x = high if off else value
     if not off and error is not None and math.isfinite(error):
         axes.hlines(y, max(value - error, low), value + error, color=colour, linewidth=1.8)
     axes.plot([x], [y], marker=">" if off else marker, color=colour, markersize=7 if off else 6, clip_on=False)
-    share = float(axes.transAxes.inverted().transform(axes.transData.transform((x, y)))[0])
+    across = float(axes.transAxes.inverted().transform(axes.transData.transform((x, y)))[0])
     axes.annotate(
         f"{value:.{places}f}" if abs(value) < 100 else f"{value:,.0f}",
         (x, y),
         (0, 6 if above else -6),
         textcoords="offset points",
-        ha="left" if share < 0.2 else "right" if share > 0.8 else "center",
+        ha="left" if across < 0.2 else "right" if across > 0.8 else "center",
         va="bottom" if above else "top",
         fontsize=_SMALL,
         weight="bold" if best else "normal",

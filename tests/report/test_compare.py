@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from sfumato.report.comparison import comparison_figure
+from sfumato.report.charts.compare import comparison_figure
 
 from .conftest import SPECS, values
 

@@ -1,4 +1,4 @@
-"""The figure of ``sfumato certify``: error against evaluations, a line a method."""
+"""The figure of ``sfumato certify``: error against evaluations, one line per method."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -6,19 +6,23 @@ from typing import Any
 
 from PIL import Image
 
-from .style import BLUE, GRAY, INK_ON_WHITE, ORANGE, PALE, Axes, new_figure, styled, to_pixels
+from ..style import BLUE, GRAY, INK_ON_WHITE, ORANGE, PALE, Axes, new_figure, styled, to_pixels
 
-_OTHERS = ("#2e9e6b", "#a35fc4", "#c2527e")  # the best of those that have no colour of their own
+_OTHERS = ("#2e9e6b", "#a35fc4", "#c2527e")  # for the best of the other methods
 _OWN = {"auto": BLUE, "fitted": ORANGE}
-_GAP = 15  # units between two labels, one above the other
+_GAP = 15  # units between labels, one above the other
 _WIDTH, _HEIGHT = 940, 400
 
 
 def certificate(record: Mapping[str, Any]) -> Image.Image:
-    """The errors in ``record`` (what certify.json holds) of the methods that add no noise, RMS beside median.
+    """Draw the errors of the methods that add no noise, root mean square beside median.
 
-    In colour and with their names ``auto``, ``fitted``, and the best three others; the rest in gray. Errors above three
-    standard deviations of the data are off the top. A dotted line is the fine solution's own error, where it matters.
+    ``auto``, ``fitted`` and the best three others have a colour and a label; the rest is gray. Errors above three
+    standard deviations of the data are cut off. A dotted line is the error of the fine solution itself, where it
+    matters.
+
+    Arguments:
+        record: the content of certify.json.
     """
     rows = [row for row in record["methods"] if not row["stochastic"]]
     named = {row["method"]: _OWN[row["method"]] for row in rows if row["method"] in _OWN}
@@ -29,7 +33,7 @@ def certificate(record: Mapping[str, Any]) -> Image.Image:
         figure = new_figure(_WIDTH, _HEIGHT)
         panels = figure.subplots(1, 2, sharex=True, sharey=True)
         figure.suptitle(
-            f"{record['target']}: distance to the fine solution, {record['samples']:,} samples, in the model's units. "
+            f"{record['target']}: distance to the fine solution, {record['samples']:,} samples, model units. "
             + (f"Gray: {gray} other methods" if gray else ""),
             x=0.01,
             ha="left",
@@ -43,25 +47,25 @@ def certificate(record: Mapping[str, Any]) -> Image.Image:
                 colour = named.get(row["method"])
                 if x and colour is None:
                     axes.plot(x, y, color=GRAY, alpha=PALE, linewidth=1.1)
-                elif x:  # auto and fitted are wide, so that they show beneath one that is the same
+                elif x:  # auto and fitted are wide, so that they show beneath an equal line
                     width = 3.6 if row["method"] in _OWN else 1.4
                     axes.plot(x, y, color=colour, marker="o", markersize=width + 2, linewidth=width)
                     ends[key][row["method"]] = (x[-1], y[-1])
             _ticks(axes, record["budgets"])
         panels[0].set_xlim(min(record["budgets"]) / 1.06, max(record["budgets"]) * 1.06)
-        bottom, top = panels[0].get_ylim()  # both panels'
+        bottom, top = panels[0].get_ylim()  # of both panels
         panels[0].set_ylim(bottom, max(min(top, 3 * record["deviation"]), 2 * bottom))
         for axes, key in zip(panels, ends, strict=True):  # below this line, the fine solution itself is uncertain
             if bottom < record["fine"][key]:
                 axes.axhline(record["fine"][key], color=GRAY, linestyle=(0, (2, 3)), linewidth=1.2)
-        figure.canvas.draw()  # the labels' places are those of pixels
+        figure.canvas.draw()  # the labels are placed in pixels
         for axes, key in zip(panels, ends, strict=True):
             _labels(axes, ends[key], named)
         return to_pixels(figure)
 
 
 def _curve(cells: Sequence[Mapping[str, Any]], key: str) -> tuple[list[float], list[float]]:
-    """Evaluations and errors, where there is an error that a logarithm can show."""
+    """Evaluations and errors, where the error can be shown on a logarithmic axis."""
     points = [(float(cell["evaluations"]), cell[key]) for cell in cells if 0 < cell.get(key, 0) < math.inf]
     return [x for x, _ in points], [y for _, y in points]
 
@@ -76,14 +80,14 @@ def _ticks(axes: Axes, budgets: Sequence[int]) -> None:
 
 
 def _labels(axes: Axes, ends: Mapping[str, tuple[float, float]], colours: Mapping[str, str]) -> None:
-    """The names at the right ends of their lines, moved apart where they would overlap; under an end further left."""
+    """Label lines at their right ends, moved apart where labels would overlap; lines that end early, below the end."""
     right = max((x for x, _ in ends.values()), default=0.0)
     points = sorted((float(axes.transData.transform(end)[1]), name) for name, end in ends.items())
     at = -math.inf
     for height, name in points:
         if ends[name][0] < 0.9 * right:
-            place: dict[str, Any] = {"xytext": (-4, -9), "ha": "right", "va": "top"}
+            look: dict[str, Any] = {"xytext": (-4, -9), "ha": "right", "va": "top"}
         else:
             at = max(height, at + _GAP)
-            place = {"xytext": (7, at - height), "va": "center"}
-        axes.annotate(name, ends[name], textcoords="offset pixels", color=colours[name], annotation_clip=False, **place)
+            look = {"xytext": (7, at - height), "va": "center"}
+        axes.annotate(name, ends[name], textcoords="offset pixels", color=colours[name], annotation_clip=False, **look)

@@ -1,8 +1,8 @@
 """Arrays of images as one picture: a window on the values, then a grid with thin gaps.
 
 A window (low, high) is mapped linearly to black and white, ``byte = round(255 (value - low) / (high - low))``, clipped.
-Bounded data has its own window, the range of the contract, so that a picture of it means the same everywhere;
-unbounded data is windowed to robust percentiles of the whole set, never of one image.
+For bounded data the window is its range, so that gray levels mean the same in every picture. For unbounded data it is
+two percentiles of the whole set, never of one image.
 """
 
 import math
@@ -20,18 +20,17 @@ Values = npt.NDArray[Any]
 Window = tuple[float, float]
 
 GAP = 2  # pixels between the cells of a grid
-_GAP_GRAY = 200  # seen between white images as between black ones
+_GAP_GRAY = 200  # visible between white images and between black ones
 _PERCENTILES = (0.5, 99.5)
-_WIDTH = 720  # pixels that the columns of an enlarged grid share
+_WIDTH = 720  # pixels of an enlarged grid
 _LARGEST_CELL = 256
 _CHECKER = (8, 255, 224)  # side in pixels and the two grays behind what is transparent
 
 
 def window(values: Values, spec: DataSpec) -> Window:
-    """The (low, high) that become black and white: the contract's range, else two percentiles of ``values``.
+    """Return the (low, high) that become black and white: the bounds of the data, else two percentiles of ``values``.
 
-    They are 0.5 % and 99.5 %. Values that are not finite have no say; a set without spread gets a window of width 1
-    around it.
+    The percentiles are 0.5 and 99.5, over finite values. If all values are equal, the window has width 1.
     """
     if spec.bounds is not None:
         return spec.bounds
@@ -49,18 +48,25 @@ def grid(
     window_of: Values | None = None,
     clear: bool = False,
 ) -> Image.Image:
-    """Images (n, C, H, W) in data units as one picture, row by row, 2 pixels apart.
+    """Draw images as one picture, row by row, 2 pixels apart.
 
-    Gray stays gray ("L"), colour is "RGB", an alpha channel is composited on a light checker; of other channel counts
-    the first three are shown as RGB, or the first as gray. ``scale`` repeats each pixel that many times each way; by
-    default small images are enlarged to a pleasant size. The window is that of ``window_of``, by default of ``values``
-    themselves. Gaps and empty cells are light gray, or transparent with ``clear`` ("LA", "RGBA").
+    Gray images give mode "L" and colour images "RGB"; an alpha channel is composited on a light checkerboard. With
+    other numbers of channels, the first three are shown as RGB, or the first one as gray.
 
-    Raises InputError when ``values`` are not images of the contract's shape, and for columns or scale below 1.
+    Arguments:
+        values: (n, C, H, W) in data units.
+        spec: the data contract.
+        columns: images per row, by default as many as make the picture nearly square.
+        scale: pixels per pixel in each direction; by default small images are enlarged.
+        window_of: values that determine the window, by default ``values``.
+        clear: make gaps and empty cells transparent (modes "LA" and "RGBA") instead of light gray.
+
+    Raises:
+        InputError: ``values`` are not images of the contract's shape; columns or scale below 1.
     """
-    if spec.layout.name != "image":
+    if spec.layout.dimensions != 2:
         raise InputError(
-            f"grid: the data's layout is {spec.layout.name!r}, not 'image'; use picture, which draws every layout"
+            f"grid: the layout of the data is {spec.layout.name!r}, not 'image'; use picture, which draws every layout"
         )
     values = fitting(values, spec, "grid")
     n, _, height, width = values.shape
@@ -76,29 +82,37 @@ def grid(
     )
     for k, cell in enumerate(pixels):
         top, left = k // columns * (cell_height + GAP), k % columns * (cell_width + GAP)
-        place = canvas[top : top + cell_height, left : left + cell_width]
-        place[..., : cell.shape[2]] = cell
+        target = canvas[top : top + cell_height, left : left + cell_width]
+        target[..., : cell.shape[2]] = cell
         if clear:
-            place[..., -1] = 255
+            target[..., -1] = 255
     return Image.fromarray(canvas[..., 0] if canvas.shape[2] == 1 else canvas)
 
 
 def fitting(values: Values, spec: DataSpec, what: str) -> Values:
-    """``values`` when they are (n, *shape) of the contract with n >= 1; InputError otherwise."""
+    """Return ``values``.
+
+    Raises:
+        InputError: they are not (n, *shape) of the contract with n >= 1; ``what`` names them.
+    """
     if values.shape[1:] != tuple(spec.shape) or len(values) == 0:
-        raise InputError(f"{what}: values of shape {values.shape} are not samples of this data: {_wanted(spec)}")
+        raise InputError(f"{what}: shape {values.shape} is not that of samples of this data: {_expected(spec)}")
     return values
 
 
 def at_least_one(value: int, name: str) -> int:
-    """``value`` when it is 1 or more; InputError otherwise."""
+    """Return ``value``.
+
+    Raises:
+        InputError: it is less than 1; ``name`` names it.
+    """
     if value < 1:
         raise InputError(f"{name}: {value} is not a count; give at least 1")
     return value
 
 
 def arrange(n: int, height: int, width: int) -> int:
-    """How many columns make n cells a nearly square picture with few empty cells."""
+    """Return the number of columns that makes n cells a nearly square picture with few empty cells."""
     ideal = math.sqrt(n * height / width)
     candidates = range(max(1, math.floor(0.6 * ideal)), min(n, math.ceil(1.7 * ideal)) + 1)
     return min(
@@ -120,11 +134,11 @@ def _pixels(values: Values, spec: DataSpec, limits: Window, scale: int) -> npt.N
     enlarged = _enlarge(shown, scale)
     if opacity is None:
         return enlarged
-    share = _enlarge(_bytes(opacity, limits), scale) / 255.0
+    alpha_value = _enlarge(_bytes(opacity, limits), scale) / 255.0
     side, light, dark = _CHECKER
     row, column = np.indices(enlarged.shape[1:3]) // side
     checker = np.where((row + column) % 2 == 0, light, dark)[None, :, :, None]
-    blended: npt.NDArray[np.uint8] = np.rint(share * enlarged + (1 - share) * checker).astype(np.uint8)
+    blended: npt.NDArray[np.uint8] = np.rint(alpha_value * enlarged + (1 - alpha_value) * checker).astype(np.uint8)
     return blended
 
 
@@ -134,8 +148,8 @@ def _alpha_channel(channels: Sequence[str]) -> int | None:
 
 def _bytes(values: Values, limits: Window) -> npt.NDArray[np.uint8]:
     low, high = limits
-    share = np.clip((values.astype(np.float64) - low) / (high - low), 0, 1)
-    pixels: npt.NDArray[np.uint8] = np.rint(255 * np.nan_to_num(share, nan=0.0)).astype(np.uint8)
+    brightness = np.clip((values.astype(np.float64) - low) / (high - low), 0, 1)
+    pixels: npt.NDArray[np.uint8] = np.rint(255 * np.nan_to_num(brightness, nan=0.0)).astype(np.uint8)
     return pixels
 
 
@@ -144,5 +158,5 @@ def _enlarge(pixels: npt.NDArray[np.uint8], scale: int) -> npt.NDArray[np.uint8]
     return larger
 
 
-def _wanted(spec: DataSpec) -> str:
+def _expected(spec: DataSpec) -> str:
     return f"give (n, {', '.join(map(str, spec.shape))}) with n >= 1"

@@ -1,0 +1,1 @@
+"""The charts of the report page and of the commands that measure."""
