@@ -1,9 +1,10 @@
-"""How long work reports what it does: lines, warnings and progress.
+"""How long-running work reports: lines of information, warnings and progress.
 
-Functions below the command line take a ``Reporter`` and know nothing of where its words go: a terminal, a notebook, a
-page. ``SILENT`` discards everything.
+Functions below the command line take a ``Reporter``. They do not know whether it writes to a terminal, a notebook or a
+web page. ``SILENT`` discards everything.
 """
 
+import math
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from typing import Protocol
@@ -16,26 +17,29 @@ class Task(Protocol):
     """The progress of one piece of work."""
 
     def update(self, fraction: float, text: str = "", seconds_left: float | None = None) -> None:
-        """Report that ``fraction`` in [0, 1] is done, with ``text`` beside it.
+        """Report that ``fraction`` in [0, 1] of the work is done.
 
-        ``seconds_left`` is the time that is left, where the caller knows better than the pace so far.
+        Arguments:
+            fraction: the fraction of the work that is done.
+            text: details to show beside the progress.
+            seconds_left: the remaining time; None to estimate it from the pace so far.
         """
 
     def count(self, done: int, total: int) -> None:
-        """Report that ``done`` of ``total`` parts are done."""
+        """Report that ``done`` of ``total`` units of work are done."""
 
 
 class Reporter(Protocol):
-    """Where a piece of work reports."""
+    """The receiver of everything that a piece of work reports."""
 
     def info(self, text: str = "") -> None:
-        """Report a line for a person."""
+        """Report one line of information."""
 
     def warn(self, text: str) -> None:
-        """Report a warning, one line."""
+        """Report one line of warning."""
 
     def task(self, label: str) -> AbstractContextManager[Task]:
-        """Report the progress of the work inside the context, under ``label``."""
+        """Open a task called ``label``; it is over when the context ends."""
 
 
 class Silent:
@@ -49,14 +53,26 @@ class Silent:
 
     @contextmanager
     def task(self, label: str) -> Iterator[Task]:
-        """Discard the progress."""
+        """Open a task that discards its progress."""
         yield self
 
     def update(self, fraction: float, text: str = "", seconds_left: float | None = None) -> None:
-        """Discard it."""
+        """Discard the progress."""
 
     def count(self, done: int, total: int) -> None:
-        """Discard it."""
+        """Discard the progress."""
 
 
 SILENT = Silent()
+
+
+def duration(seconds: float) -> str:
+    """A time in words: 8 s, 1 min 30 s, 2 h 5 min; "?" where it is infinite or not known."""
+    if not math.isfinite(seconds):
+        return "?"
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s"
+    return f"{whole // 3600} h {whole % 3600 // 60} min"

@@ -12,14 +12,15 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from sfumato import report
-from sfumato.cli.compare import DEFAULT, _recipes
-from sfumato.cli.compared import verdicts
 from sfumato.cli.main import main
 from sfumato.data import LAYOUTS
 from sfumato.evaluation import comparison, gallery
 from sfumato.evaluation.comparison import paired
 from sfumato.recipes.networks import AutoNetwork
+from sfumato.runs import experiment
+from sfumato.runs.comparison_text import verdicts
+from sfumato.runs.selection import select
+from sfumato.runs.settings import CompareSettings
 from sfumato.training import Engine, NonFiniteError, Trainer
 
 TINY = ["network.kind=mlp", "network.width=8", "network.depth=1", "training.batch=8", "sampling.steps=4"]
@@ -41,7 +42,7 @@ def small() -> Iterator[None]:
 @pytest.fixture(autouse=True)
 def no_pages(monkeypatch: pytest.MonkeyPatch) -> None:
     """Only the runs of ``done`` get a real page each, which takes seconds."""
-    monkeypatch.setattr(report, "write_report", lambda folder: folder.report.touch())
+    monkeypatch.setattr(experiment, "write_report", lambda folder: folder.report.touch())
 
 
 def run(out: Path, recipes: str, *argv: str, base: list[str] = MOONS) -> int:
@@ -198,12 +199,12 @@ def test_a_training_that_was_interrupted_goes_on_to_the_same_end(
         patch.setattr(Engine, "queue", interrupted)
         assert run(out, "ddpm,flow") == 130
     said = capsys.readouterr().out.splitlines()[-1]
-    assert said.startswith("go on with: sfumato compare moons --recipes ddpm,flow --steps 3 --out")
+    assert said.startswith("continue with: sfumato compare moons --recipes ddpm,flow --steps 3 --out")
     assert "'" in said  # a folder with a blank in its name
     assert not (out / "comparison.json").exists()
     before = stamps(out / "ddpm")
     assert run(out, "ddpm,flow") == 0
-    assert "going on with" in capsys.readouterr().out
+    assert "continuing" in capsys.readouterr().out
     assert stamps(out / "ddpm") == before
     ours, theirs = (json.loads((place / "flow" / "config.json").read_text()) for place in (out, done))
     assert ours == theirs
@@ -333,7 +334,7 @@ def test_mistakes_are_one_line_and_leave_nothing(
 
 def test_every_recipe_gets_the_network_of_the_data() -> None:
     """vdm's own has Fourier features, and that of digits and thermodynamics is chosen by hand."""
-    found = _recipes(["ddpm", "vdm", "digits", "thermodynamics"], ["network.dropout=0.1"])
+    found = select(["ddpm", "vdm", "digits", "thermodynamics"], ["network.dropout=0.1"])
     assert {recipe.network.model_dump_json() for recipe in found.values()} == {
         AutoNetwork(dropout=0.1).model_dump_json()
     }
@@ -342,7 +343,7 @@ def test_every_recipe_gets_the_network_of_the_data() -> None:
 def test_the_default_recipes_are_presets() -> None:
     from sfumato.recipes.reading import presets
 
-    assert set(DEFAULT.split(",")) <= set(presets())
+    assert set(CompareSettings.recipes) <= set(presets())
 
 
 def standing(**over: tuple[float, float | None]) -> dict[str, Any]:

@@ -73,9 +73,9 @@ def test_the_noise_of_a_sample_reaches_its_loss(pairs: Path, tmp_path: Path) -> 
     seen = []
     original = trainer.engine.loss.forward
 
-    def watched(module, x_0, uniform, noise, cond=None):  # type: ignore[no-untyped-def]
-        seen.append((x_0, noise(1, x_0)))
-        return original(module, x_0, uniform, noise, cond)
+    def watched(module, batch):  # type: ignore[no-untyped-def]
+        seen.append((batch.x_0, batch.noise(1, batch.x_0)))
+        return original(module, batch)
 
     trainer.engine.loss.forward = watched  # type: ignore[method-assign]
     trainer.engine.step()

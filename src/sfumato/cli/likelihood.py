@@ -14,8 +14,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from sfumato.errors import InputError
+from sfumato.reporting import duration
 
-from . import common, runs
+from .arguments import add_device, positive
+from .output import Output
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -47,9 +49,9 @@ _EXPLAINED = {
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The verb's flags."""
-    parser.add_argument("run_folder", type=Path, metavar="RUN", help="a run or model folder")
+    parser.add_argument("run", type=Path, metavar="RUN", help="a run or model folder")
     parser.add_argument("data", nargs="?", metavar="DATA", help="what to score (default: the run's held-out data)")
-    parser.add_argument("-n", "--count", type=common.positive, default=128, help="samples at most (default: 128)")
+    parser.add_argument("-n", "--count", type=positive, default=128, help="samples at most (default: 128)")
     parser.add_argument("--against", metavar="DATA2", help="a second data set, to be told from the first")
     parser.add_argument(
         "--evaluations",
@@ -58,15 +60,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="about how many of the network, a sample, for the bound; 'all': every level of a chain (default: 100)",
     )
-    parser.add_argument(
-        "--steps", type=common.positive, help="a walk of so many steps, in place of the model's own levels"
-    )
+    parser.add_argument("--steps", type=positive, help="a walk of so many steps, in place of the model's own levels")
     parser.add_argument(
         "--variance",
         choices=("posterior", "beta"),
         help="of the reverse steps, unless learned (default: beta for densities, posterior for data with levels)",
     )
-    parser.add_argument("--no-flow", action="store_true", help="the bound only, which is several times faster")
+    parser.add_argument(
+        "--no-flow", dest="flow", action="store_false", help="the bound only, which is several times faster"
+    )
     parser.add_argument("--tolerance", type=float, help="of the flow's ODE (default: 1e-4)")
     parser.add_argument(
         "--probes",
@@ -74,30 +76,31 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="random directions of the flow's trace, or 'exact' (default: 2; exact to 16-D)",
     )
     parser.add_argument(
-        "--draws", type=common.positive, help="fillings of the cells between levels, importance-weighted (default: 1)"
+        "--draws", type=positive, help="fillings of the cells between levels, importance-weighted (default: 1)"
     )
     parser.add_argument("--dequantisation", choices=("noise", "uniform"), help="what fills the cells (default: noise)")
     parser.add_argument("--seed", type=int, default=0, help="which samples, noise and levels (default: 0)")
-    parser.add_argument("--batch", type=common.positive, default=256, help="how many at once (default: 256)")
+    parser.add_argument("--batch", type=positive, default=256, help="how many at once (default: 256)")
     parser.add_argument("--per-sample", type=Path, metavar="FILE", help="write every sample's numbers as .csv")
     parser.add_argument(
         "--out", type=Path, metavar="FILE", help="the picture, .png; a .json goes beside it (default: in RUN)"
     )
-    common.add_device(parser)
+    add_device(parser)
 
 
 def run(args: argparse.Namespace) -> int:
     """Measure, print the table, write the picture."""
-    out = common.Output(args)
+    out = Output(args)
     _check(args)
     import torch
 
     from sfumato.evaluation import likelihood as measuring
     from sfumato.evaluation import out_of_distribution
     from sfumato.model import Model
+    from sfumato.runs.device import pick_device
     from sfumato.world import joined
 
-    model = Model.from_pretrained(args.run_folder, common.pick_device(args.device))
+    model = Model.from_pretrained(args.run, pick_device(args.device))
     _check_use(args, model)
     settings = _settings(args, model)
     values, rows, what = _data(args, model, args.data, out)
@@ -111,19 +114,17 @@ def run(args: argparse.Namespace) -> int:
     everything = torch.cat([*sets, *([reference_values[1]] if reference_values else [])])
     with joined(model.device) as world:
         seconds = measuring.forecast(model, everything, settings, False, world)
-        if not args.no_flow:
+        if args.flow:
             with_flow, without = (measuring.forecast(model, x_0, settings, flow, world) for flow in (True, False))
             seconds += with_flow - without
-        out.say(
-            f"scoring {len(x_0)} {'sample' if len(x_0) == 1 else 'samples'} of {what}: about {common.duration(seconds)}"
-        )
+        out.say(f"scoring {len(x_0)} {'sample' if len(x_0) == 1 else 'samples'} of {what}: about {duration(seconds)}")
 
         started = time.monotonic()
-        bound = _bound(model, x_0, settings, "bound", world)
-        flow = None if args.no_flow else _flow(model, x_0, settings, world)
+        bound = _bound(model, x_0, settings, "bound", world, out)
+        flow = None if not args.flow else _flow(model, x_0, settings, world, out)
         reference = None
         if reference_values:
-            base = _bound(model, reference_values[1], settings, "training data", world)
+            base = _bound(model, reference_values[1], settings, "training data", world, out)
             norms = None
             if model.recipe.has_process:
                 norms = out_of_distribution.score_norms(
@@ -133,7 +134,7 @@ def run(args: argparse.Namespace) -> int:
         scores = _scores(model, values, x_0, bound, reference, args.batch, world)
         against = None
         if other is not None:
-            foreign = _bound(model, other[0], settings, other[2], world)
+            foreign = _bound(model, other[0], settings, other[2], world, out)
             theirs = _scores(model, other[1], other[0], foreign, reference, args.batch, world)
             against = {
                 "name": other[2],
@@ -152,7 +153,7 @@ def run(args: argparse.Namespace) -> int:
     ends = {"most": order[:shown], "least": order[-shown:].flip(0)}
     spec = model.spec
     record: dict[str, Any] = {
-        "run": str(args.run_folder),
+        "run": str(args.run),
         "data": what,
         "samples": len(x_0),
         "unit": "" if spec.unit_scale else " (standardised)",
@@ -179,7 +180,7 @@ def run(args: argparse.Namespace) -> int:
     }
     for line in _table(record, bound, flow):
         out.say(line)
-    picture = args.out or args.run_folder / "likelihood.png"
+    picture = args.out or args.run / "likelihood.png"
     files = _write(record, picture, [values[index].numpy() for index in ends.values()], model)
     if args.per_sample is not None:
         files.append(_csv(args.per_sample, rows, bound, flow, scores))
@@ -199,14 +200,14 @@ def _check_use(args: argparse.Namespace, model: "Model") -> None:
             {**flow, "steps": args.steps, "variance": args.variance},
             "a hierarchical VAE has neither noise levels to visit nor a flow to follow",
         ),
-        (args.no_flow, flow, "it is the flow's, which --no-flow leaves out"),
+        (not args.flow, flow, "it is the flow's, which --no-flow leaves out"),
         (model.spec.continuous, filling, "this data is continuous and has no cells to fill"),
     ]
     for holds, settings, why in rules:
         given = [name for name, value in settings.items() if value is not None]
         if holds and given:
             raise InputError(f"--{given[0]}: {why}; leave it out")
-    args.no_flow = args.no_flow or not model.recipe.has_process
+    args.flow = args.flow and model.recipe.has_process
 
 
 def _curve(model: "Model", bound: "Bound") -> dict[str, list[float]] | None:
@@ -255,21 +256,21 @@ def _settings(args: argparse.Namespace, model: "Model") -> "Settings":
     )
 
 
-def _data(
-    args: argparse.Namespace, model: "Model", source: str | None, out: common.Output
-) -> "tuple[Tensor, list[int], str]":
+def _data(args: argparse.Namespace, model: "Model", source: str | None, out: Output) -> "tuple[Tensor, list[int], str]":
     """(values in data units, their numbers in the source, what to call them)."""
     from sfumato.data import split
     from sfumato.data.order import permutation
+    from sfumato.runs.folder import RunFolder
+    from sfumato.runs.sources import data_like, own_data
 
     if source is None:
-        dataset = runs.own_data(args.run_folder, out)
+        dataset = own_data(RunFolder(args.run), out.reporter)
         _, held_out = split(len(dataset.values), model.recipe.training.held_out, model.recipe.training.seed)
         rows, what = held_out, f"the held-out part of {dataset.spec.source}"
     else:
         import torch
 
-        dataset = runs.like(source, model, out)
+        dataset = data_like(source, model, out.reporter)
         rows, what = torch.arange(len(dataset.values)), dataset.spec.source
     chosen = rows[permutation(len(rows), args.seed, "scored")[: args.count]].sort().values
     return dataset.values[chosen], chosen.tolist(), what
@@ -280,9 +281,11 @@ def _training(args: argparse.Namespace, model: "Model") -> "tuple[Tensor, Tensor
     from sfumato.data import split
     from sfumato.data.order import permutation
     from sfumato.evaluation.likelihood import encode
+    from sfumato.runs.folder import RunFolder
+    from sfumato.runs.sources import own_data
 
     try:
-        dataset = runs.own_data(args.run_folder, None)
+        dataset = own_data(RunFolder(args.run))
     except InputError:
         return None
     train, _ = split(len(dataset.values), model.recipe.training.held_out, model.recipe.training.seed)
@@ -290,24 +293,18 @@ def _training(args: argparse.Namespace, model: "Model") -> "tuple[Tensor, Tensor
     return values, encode(model, values, "training data")
 
 
-def _bound(model: "Model", x_0: "Tensor", settings: "Settings", label: str, world: "World") -> "Bound":
+def _bound(model: "Model", x_0: "Tensor", settings: "Settings", label: str, world: "World", out: Output) -> "Bound":
     from sfumato.evaluation.likelihood import measure_bound
 
-    bar = common.Bar(label)
-    try:
-        return measure_bound(model, x_0, settings, bar.count, world)
-    finally:
-        bar.close()
+    with out.reporter.task(label) as task:
+        return measure_bound(model, x_0, settings, task.count, world)
 
 
-def _flow(model: "Model", x_0: "Tensor", settings: "Settings", world: "World") -> "Exact":
+def _flow(model: "Model", x_0: "Tensor", settings: "Settings", world: "World", out: Output) -> "Exact":
     from sfumato.evaluation.likelihood import measure_flow
 
-    bar = common.Bar("flow")
-    try:
-        return measure_flow(model, x_0, settings, bar.count, world)
-    finally:
-        bar.close()
+    with out.reporter.task("flow") as task:
+        return measure_flow(model, x_0, settings, task.count, world)
 
 
 def _scores(
@@ -405,8 +402,8 @@ def _csv(path: Path, rows: list[int], bound: "Bound", flow: "Exact | None", scor
 
 
 def _evaluations(text: str) -> int | None:
-    return None if text == "all" else common.positive(text)
+    return None if text == "all" else positive(text)
 
 
 def _probes(text: str) -> "int | Literal['exact']":
-    return "exact" if text == "exact" else common.positive(text)
+    return "exact" if text == "exact" else positive(text)

@@ -69,7 +69,7 @@ def parser() -> argparse.ArgumentParser:
         module.add_arguments(sub)
         sub.add_argument("--json", action="store_true", help="print one JSON object on standard output, nothing else")
         sub.add_argument("--debug", action="store_true", help="show the traceback of an error")
-        sub.set_defaults(run=module.run)
+        sub.set_defaults(action=module.run)
     return top
 
 
@@ -82,7 +82,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         if int(os.environ.get("WORLD_SIZE", "1")) > 1 and args.verb not in SHARED:
             raise InputError(f"{args.verb} is done by one process; start it without torchrun")
-        status: int = args.run(args)
+        status: int = args.action(args)
         sys.stdout.flush()
         return status
     except KeyboardInterrupt:

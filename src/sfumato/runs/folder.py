@@ -16,33 +16,7 @@ from sfumato.model import read_config
 from sfumato.recipes import Recipe
 from sfumato.recipes.reading import validate
 
-
-@dataclass(frozen=True)
-class Goal:
-    """When training ends: after ``steps`` in all, or after ``seconds``. Exactly one is set.
-
-    Raises InputError otherwise, and for a negative number.
-    """
-
-    steps: int | None = None
-    seconds: float | None = None
-
-    def __post_init__(self) -> None:
-        given = [value for value in (self.steps, self.seconds) if value is not None]
-        if len(given) != 1 or given[0] < 0:
-            raise InputError(f"goal: steps={self.steps}, seconds={self.seconds}; give one of the two, at least 0")
-
-    def to_dict(self) -> dict[str, int | float]:
-        """``{"steps": N}`` or ``{"seconds": S}``."""
-        return {"steps": self.steps} if self.steps is not None else {"seconds": self.seconds or 0.0}
-
-    def flag(self) -> str:
-        """The flag of the command line that sets this goal."""
-        return f"--steps {self.steps}" if self.steps is not None else f"--budget {self.seconds:g}s"
-
-    def after(self, seconds: float) -> "Goal":
-        """What is left of this goal after ``seconds`` of training; steps are counted in all, so they stay."""
-        return self if self.seconds is None else Goal(seconds=max(self.seconds - seconds, 0.0))
+from .settings import Goal as Goal
 
 
 @dataclass(frozen=True)

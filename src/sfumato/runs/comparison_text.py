@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from .common import duration
+from sfumato.reporting import duration
 
 CLEAR = 2.0  # standard errors from which on a difference counts
 _UNITS = {"bound": ("bits/dim", 4), "flow": ("bits/dim", 4), "samples": ("times the floor", 2)}

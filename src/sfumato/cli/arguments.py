@@ -1,0 +1,58 @@
+"""Types of arguments, for argparse, and the flags that several verbs have."""
+
+import argparse
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+
+def seconds(text: str) -> float:
+    """A duration such as 90s, 10m, 1h30m, or plain seconds."""
+    units = {"h": 3600, "m": 60, "s": 1}
+    match = re.fullmatch(r"(?:(\d+(?:\.\d+)?)h)?(?:(\d+(?:\.\d+)?)m(?:in)?)?(?:(\d+(?:\.\d+)?)s?)?", text.strip())
+    if not match or not text.strip() or (re.search("[hm]", text) and text.strip()[-1].isdigit()):
+        raise argparse.ArgumentTypeError(f"'{text}' is not a duration; write 90s, 10m or 1h30m")
+    total = sum(float(part) * unit for part, unit in zip(match.groups(), units.values(), strict=True) if part)
+    if total <= 0:
+        raise argparse.ArgumentTypeError(f"'{text}' is not more than zero; give more than 0s")
+    return total
+
+
+def positive(text: str) -> int:
+    """A whole number of at least 1."""
+    try:
+        value = int(text)
+        if value > 2**53:
+            raise argparse.ArgumentTypeError(f"{text} is too large")
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"'{text}' is not a whole number") from None
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"{value} is too small; give at least 1")
+    return value
+
+
+def counts(text: str) -> tuple[int, ...]:
+    """Whole numbers of at least 1, separated by commas; sorted, each once."""
+    return tuple(sorted({positive(part.strip()) for part in text.split(",")}))
+
+
+def words(what: str, example: str) -> Callable[[str], tuple[str, ...]]:
+    """Names separated by commas; ``what`` and ``example`` are for the message that refuses none."""
+
+    def parse(text: str) -> tuple[str, ...]:
+        found = tuple(part.strip() for part in text.split(",") if part.strip())
+        if not found:
+            raise argparse.ArgumentTypeError(f"'{text}' names no {what}; write {example}")
+        return found
+
+    return parse
+
+
+def add_run(parser: argparse.ArgumentParser, what: str = "a run or model folder") -> None:
+    """The RUN argument."""
+    parser.add_argument("run", type=Path, metavar="RUN", help=what)
+
+
+def add_device(parser: argparse.ArgumentParser) -> None:
+    """The --device flag."""
+    parser.add_argument("--device", default="auto", help="cpu or cuda (default: a GPU if there is one)")

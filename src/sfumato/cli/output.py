@@ -1,0 +1,33 @@
+"""Output of the verbs: results on standard output, everything else on standard error."""
+
+import argparse
+import json
+import sys
+from typing import Any
+
+from sfumato.reporting import Reporter
+
+
+class Output:
+    """Prints results. With --json, standard output holds one JSON object and nothing else.
+
+    ``reporter`` is the console that the functions below report to.
+    """
+
+    def __init__(self, args: argparse.Namespace) -> None:
+        from sfumato.runs.console import Console
+
+        self._json: bool = args.json
+        self.reporter: Reporter = Console(sys.stderr if args.json else sys.stdout)
+
+    def say(self, *lines: str) -> None:
+        """Print lines of the result; without one, an empty line."""
+        for line in lines or ("",):
+            self.reporter.info(line)
+
+    def result(self, data: dict[str, Any]) -> None:
+        """Print the machine-readable result if --json asked for it."""
+        from sfumato.runs.console import is_main_process
+
+        if self._json and is_main_process():
+            print(json.dumps(data, ensure_ascii=False))

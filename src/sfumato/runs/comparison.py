@@ -1,0 +1,164 @@
+"""Compare recipes on one data set: train and measure each, then rank them."""
+
+import json
+import os
+import platform
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from sfumato._version import __version__
+from sfumato.data import TOYS, Dataset
+from sfumato.errors import InputError
+from sfumato.evaluation.comparison import Row, Yardstick, standings
+from sfumato.files import write_text, write_with
+from sfumato.recipes import Recipe
+from sfumato.report.charts.compare import comparison_figure
+from sfumato.reporting import SILENT, Reporter, duration
+from sfumato.training import signals
+
+from . import lifecycle
+from .device import pick_device
+from .experiment import Experiment, InterruptedTraining
+from .folder import RunFolder
+from .selection import select
+from .settings import CompareSettings
+from .sources import load_data
+
+
+@dataclass(frozen=True, eq=False)
+class Compared:
+    """A comparison that has ended.
+
+    Arguments:
+        record: what was found, as comparison.json holds it; None if it was interrupted.
+        files: the files that were written.
+        reason: the signal that ended it, or "done".
+    """
+
+    record: dict[str, Any] | None
+    files: list[Path]
+    reason: str = "done"
+
+    @property
+    def status(self) -> int:
+        """The exit status of a command that did this."""
+        return signals.STATUSES.get(self.reason, 0)
+
+
+def compare(settings: CompareSettings, reporter: Reporter = SILENT) -> Compared:
+    """Train and measure each recipe, as far as an earlier command has not, and rank them.
+
+    Raises:
+        InputError: recipes that cannot be compared or do not fit the data, a folder that was started with other
+            settings.
+    """
+    device = pick_device(settings.device)
+    recipes = select(settings.recipes, settings.overrides)
+    try:
+        return _compare(settings, recipes, device, reporter)
+    except KeyboardInterrupt:
+        return Compared(None, [], "interrupted")
+    except InterruptedTraining as stopped:
+        return Compared(None, [], stopped.reason)
+
+
+def _compare(
+    settings: CompareSettings, recipes: dict[str, Recipe], device: torch.device, reporter: Reporter
+) -> Compared:
+    first = next(iter(recipes.values()))
+    dataset = load_data(settings.source, first, reporter)
+    folder = _folder(settings, dataset)
+    experiments = [
+        Experiment(name, RunFolder(folder / name), recipe, settings.source, settings.goal, device)
+        for name, recipe in recipes.items()
+    ]
+    for experiment in experiments:  # refuse whatever can be refused before anything is trained
+        experiment.check(dataset)
+    toy = settings.source if settings.source in TOYS else None
+    training = first.training
+    yardstick = Yardstick.of(dataset, training.held_out, training.seed, settings.count, toy)
+    threads = torch.get_num_threads()
+    rows = _rows(experiments, yardstick, folder, reporter)
+    record = {
+        "source": dataset.spec.source,
+        "data": {
+            "samples": len(dataset),
+            "train": len(yardstick.train),
+            "held_out": len(yardstick.held_out),
+            "fingerprint": dataset.spec.fingerprint,
+        },
+        "goal": settings.goal.to_dict(),
+        "settings": list(settings.overrides),
+        "seed": yardstick.seed,
+        "scored": len(yardstick.rows),
+        "scored_samples": yardstick.rows.tolist(),
+        "density": dataset.spec.continuous,
+        "recipes": list(rows.values()),
+        "standings": standings(rows),
+        **_circumstances(threads),
+    }
+    return Compared(record, _write(record, folder, experiments, dataset))
+
+
+def _folder(settings: CompareSettings, dataset: Dataset) -> Path:
+    folder = settings.out or Path("runs") / f"compare-{lifecycle.stem_of(dataset)}"
+    if folder.exists() and not folder.is_dir():
+        raise InputError(f"--out {folder}: is a file; give a folder, or a name that does not exist")
+    if RunFolder(folder).config_file.exists():
+        raise InputError(f"--out {folder}: is a run or model itself; give another folder for the runs of a comparison")
+    return folder
+
+
+def _rows(experiments: Sequence[Experiment], yardstick: Yardstick, folder: Path, reporter: Reporter) -> dict[str, Row]:
+    """The row of each experiment; those that are missing are trained and measured."""
+    done = {experiment.name: experiment.row(yardstick) for experiment in experiments}
+    left = {each.name: each.forecast(yardstick) for each in experiments if done[each.name] is None}
+    if left:
+        reporter.info(f"comparing {len(experiments)} recipes in {folder}: about {duration(sum(left.values()))}")
+    threads = torch.get_num_threads()
+    rows: dict[str, Row] = {}
+    for i, experiment in enumerate(experiments):
+        row = done[experiment.name]
+        if row is None:
+            rest = duration(sum(left.values()))
+            reporter.info(f"{experiment.name}, {i + 1} of {len(experiments)}; about {rest} to go")
+            torch.set_num_threads(threads)  # training chooses its own number; each recipe chooses among as many
+            try:
+                row = experiment.run(yardstick, reporter)
+            finally:
+                torch.set_num_threads(threads)
+            del left[experiment.name]
+        rows[experiment.name] = row
+    return rows
+
+
+def _circumstances(threads: int) -> dict[str, Any]:
+    return {
+        "versions": {"sfumato": __version__, "torch": torch.__version__, "python": platform.python_version()},
+        "machine": {"system": platform.system(), "processor": platform.machine(), "cores": os.cpu_count()},
+        "threads": threads,
+    }
+
+
+def _write(record: dict[str, Any], folder: Path, experiments: Sequence[Experiment], dataset: Dataset) -> list[Path]:
+    galleries = {}
+    for experiment in experiments:
+        if experiment.folder.gallery.exists():
+            with np.load(experiment.folder.gallery, allow_pickle=False) as arrays:
+                galleries[experiment.name] = arrays["samples"], arrays["real"]
+    real = next((real for _, real in galleries.values()), None)
+    figure = comparison_figure(record, {name: made for name, (made, _) in galleries.items()}, real, dataset.spec)
+    numbers, picture = folder / "comparison.json", folder / "comparison.png"
+    write_text(numbers, json.dumps(record, indent=2) + "\n")
+    write_with(picture, lambda beside: figure.save(beside, "PNG"))
+    return [picture, numbers]
+
+
+def describe_end(settings: CompareSettings, reason: str) -> list[str]:
+    """What to print when a signal ended the comparison."""
+    return [lifecycle.ENDS[reason], f"continue with: {settings.command()}"]

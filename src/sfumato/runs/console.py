@@ -1,0 +1,121 @@
+"""The reporter of the command line and of notebooks: lines of text, and a progress bar drawn by tqdm."""
+
+import os
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, TextIO
+
+from sfumato.reporting import Task, duration
+
+PATIENCE = 2.0  # seconds before a bar is drawn; shorter work needs none
+BETWEEN_LINES = 5.0  # seconds between the lines that replace a bar where none can be drawn
+
+_STYLE = {
+    "bar_format": "{desc} {percentage:3.0f}% |{bar:24}| {unit}",  # tqdm's own fields leave no room for our details
+    "leave": False,
+    "mininterval": 0.2,
+    "miniters": 0,
+}
+
+
+def is_main_process() -> bool:
+    """Whether this process speaks for all that torchrun started; the others print errors only."""
+    return os.environ.get("RANK", "0") == "0"
+
+
+class Console:
+    """Reports to a terminal, a notebook or a log file.
+
+    A bar with the remaining time is drawn on a terminal and in a notebook. Where standard error is neither, a line is
+    printed every few seconds instead. Under torchrun only the main process reports.
+
+    Arguments:
+        lines: the stream for lines of information; standard output by default. Warnings and bars go to standard error.
+    """
+
+    def __init__(self, lines: TextIO | None = None) -> None:
+        self._lines = lines
+
+    def info(self, text: str = "") -> None:
+        """Print one line of information."""
+        if is_main_process():
+            _print(text, self._lines or sys.stdout)
+
+    def warn(self, text: str) -> None:
+        """Print one line of warning to standard error."""
+        if is_main_process():
+            _print(f"warning: {text}", sys.stderr)
+
+    @contextmanager
+    def task(self, label: str) -> Iterator[Task]:
+        """Draw the progress of the work in this context; the bar disappears at its end."""
+        bar = _Bar(label)
+        try:
+            yield bar
+        finally:
+            bar.close()
+
+
+def _print(text: str, stream: TextIO) -> None:
+    tqdm = sys.modules.get("tqdm")
+    if tqdm is not None:
+        tqdm.tqdm.write(text, file=stream)  # clears a bar that is being drawn, and draws it again below
+        stream.flush()
+    else:
+        print(text, file=stream, flush=True)
+
+
+class _Bar:
+    """The progress of one task."""
+
+    def __init__(self, label: str) -> None:
+        self._label = label
+        self._started = self._last = time.monotonic()
+        self._drawn: Any = None
+
+    def update(self, fraction: float, text: str = "", seconds_left: float | None = None) -> None:
+        """Draw ``fraction`` done, ``text``, and the seconds left, by default those that the pace so far predicts."""
+        now = time.monotonic()
+        if not is_main_process() or now - self._started < PATIENCE:
+            return
+        if seconds_left is None:
+            seconds_left = (now - self._started) * (1 - fraction) / fraction if fraction > 0 else float("inf")
+        details = "  ".join(part for part in (text, f"{duration(seconds_left)} left") if part)
+        tqdm = _tqdm()
+        if tqdm is None:
+            if now - self._last >= BETWEEN_LINES:
+                self._last = now
+                print(f"{self._label} {100 * fraction:3.0f}%  {details}", file=sys.stderr, flush=True)
+            return
+        if self._drawn is None:
+            self._drawn = tqdm(total=1.0, desc=self._label, unit=details, initial=fraction, **_STYLE, **_shape())
+        self._drawn.n = min(max(fraction, 0.0), 1.0)
+        self._drawn.unit = details
+        self._drawn.update(0)
+
+    def count(self, done: int, total: int) -> None:
+        """Draw ``done`` of ``total``."""
+        self.update(done / total if total else 1.0, f"{done:,}/{total:,}")
+
+    def close(self) -> None:
+        """Remove the bar."""
+        if self._drawn is not None:
+            self._drawn.close()
+
+
+def _tqdm() -> Any:
+    """The bar of tqdm.auto that suits standard error; None where neither a terminal nor a notebook shows one."""
+    from tqdm.auto import tqdm
+
+    if not sys.stderr.isatty() and not any(base.__module__ == "tqdm.notebook" for base in tqdm.__mro__):
+        return None
+    tqdm.monitor_interval = 0  # no thread of its own: updates are frequent enough
+    return tqdm
+
+
+def _shape() -> dict[str, Any]:
+    """How tqdm finds the width of the bar: some terminals do not know their own."""
+    known = not sys.stderr.isatty() or all(os.get_terminal_size(sys.stderr.fileno()))
+    return {"dynamic_ncols": True} if known else {"ncols": 100, "nrows": 24}

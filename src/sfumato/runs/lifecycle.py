@@ -1,0 +1,196 @@
+"""The life of a run: claim a folder, start, train to the goal, finish with samples, a model card and a report."""
+
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from sfumato.data import Dataset
+from sfumato.errors import InputError
+from sfumato.evaluation import Gallery, make_gallery
+from sfumato.files import write_text
+from sfumato.model import Model
+from sfumato.numerics.random import derive
+from sfumato.recipes import Recipe
+from sfumato.reporting import SILENT, Reporter, duration
+from sfumato.training import Progress, Trainer, autotune
+
+from .folder import Origin, RunFolder
+from .settings import Goal
+from .sources import origin_of, own_data
+
+ENDS = {"interrupted": "interrupted", "terminated": "ended by SIGTERM", "asked": "ended by SIGUSR1"}
+"""What is reported of a training that a signal ended."""
+
+
+def untrained(source: str, recipe: Recipe, dataset: Dataset) -> Model:
+    """The model that training starts from; its weights are a function of the recipe's seed.
+
+    Raises:
+        InputError: the recipe cannot be built for this data, cannot be sampled, or there are too few samples.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(derive(recipe.training.seed, "weights"))
+        model = Model.fresh(recipe, dataset.spec)
+    if len(dataset) < 2:
+        raise InputError(f"{source}: holds 1 sample; give at least 2, one to train on and one to hold out")
+    if model.recipe.has_process:
+        try:
+            model.tableau()
+        except InputError as error:
+            raise InputError(f"sampling.steps: {error}") from None
+    return model
+
+
+def default_name(dataset: Dataset, recipe: Recipe) -> str:
+    """The name of a run's folder where none is given: SOURCE-RECIPE."""
+    return f"{stem_of(dataset)}-{recipe.name}"
+
+
+def stem_of(dataset: Dataset) -> str:
+    """The name of the source without its ending."""
+    return dataset.spec.source.removesuffix(".npy").removesuffix(".npz") or "data"
+
+
+@contextmanager
+def claimed(wanted: Path | None, name: str) -> Iterator[RunFolder]:
+    """A folder for a new run, made for this process alone; removed again if the context raises before it is used.
+
+    Arguments:
+        wanted: the folder; it may exist if it is empty.
+        name: without ``wanted``, the folder is runs/NAME, or the first of runs/NAME-2, ... that does not exist.
+
+    Raises:
+        InputError: ``wanted`` is taken, or the folder cannot be made.
+    """
+    path, made = _claim(wanted, name)
+    try:
+        yield RunFolder(path)
+    except BaseException:
+        for folder in made:
+            with suppress(OSError):  # not empty: somebody uses it
+                folder.rmdir()
+        raise
+
+
+def _claim(wanted: Path | None, name: str) -> tuple[Path, list[Path]]:
+    """The folder, and the folders that did not exist before, innermost first."""
+    if wanted is not None and wanted.exists():
+        if not wanted.is_dir() or any(wanted.iterdir()):
+            raise InputError(f"--out {wanted}: exists and is not an empty folder; choose another, or --resume {wanted}")
+        return wanted, []
+    stem = wanted or Path("runs") / name
+    made = [path for path in (stem, *stem.parents) if not path.exists()]
+    path, n = stem, 1
+    while True:
+        try:
+            path.mkdir(parents=True, exist_ok=False)
+            return path, [path, *made[1:]]
+        except FileExistsError:  # another process may have been faster
+            if wanted is not None:
+                raise InputError(f"--out {wanted}: another process has just made it; choose another") from None
+            n += 1
+            path = stem.with_name(f"{stem.name}-{n}")
+        except OSError as error:
+            raise _not_writable(path, error) from None
+
+
+def _not_writable(path: Path, error: OSError) -> InputError:
+    return InputError(f"{path}: cannot be written ({error.strerror}); choose another with --out")
+
+
+def begin(source: str, trainer: Trainer, goal: Goal) -> None:
+    """Write the files of a run that has not trained yet.
+
+    Raises:
+        InputError: the disk refuses.
+    """
+    folder, model = RunFolder(trainer.run), trainer.model
+    try:
+        folder.write_origin(Origin(origin_of(source), goal))
+        write_text(folder.config_file, json.dumps(model.config(), indent=2, ensure_ascii=False) + "\n")
+        write_text(folder.card, model.card())
+    except OSError as error:
+        raise _not_writable(folder.path, error) from None
+
+
+def reopen(folder: RunFolder, reporter: Reporter = SILENT) -> tuple[Model, Dataset]:
+    """The model of a run, its weights not loaded, and its data.
+
+    Raises:
+        InputError: the folder holds no run, or its data is gone or has changed.
+    """
+    dataset = own_data(folder, reporter)
+    return Model.fresh(folder.recipe(), dataset.spec), dataset
+
+
+def remaining_goal(folder: RunFolder, seconds: float) -> Goal:
+    """What is left of the goal that a run was started with, after ``seconds`` of training.
+
+    Raises:
+        InputError: the run names no goal, or has reached it.
+    """
+    goal = folder.origin().goal
+    if goal is None:
+        raise InputError(f"{folder.origin_file}: names no goal; add --steps or --budget")
+    left = goal.after(seconds)
+    if left.seconds is not None and left.seconds < 1:
+        raise InputError(f"{folder}: has used up its {goal}; add --budget or --steps to train on")
+    return left
+
+
+def train_to(trainer: Trainer, goal: Goal, reporter: Reporter = SILENT) -> str:
+    """Train until the goal, and report it. Returns why it ended, as ``Trainer.train`` does."""
+    model, engine = trainer.model, trainer.engine
+    if model.recipe.has_process:
+        check = model.denoiser.process.check_prior(model.spec.second_moment)
+        if check.warning:
+            reporter.warn(check.warning)
+    to_go = None if goal.steps is None else goal.steps - trainer.steps
+    chosen = autotune.prepare(engine, to_go, goal.seconds)
+    processes = f", {trainer.world.size} processes" if trainer.world.size > 1 else ""
+    reporter.info(
+        f"training {model.recipe.name} on {model.spec.source}: {model.num_parameters:,} parameters, "
+        f"{len(engine.data):,} samples, {goal}, {engine.device.type}{processes}, {chosen}"
+    )
+    seconds_per_step, memory = autotune.forecast(engine)
+    split = "" if engine.micro_batch is None else f", {engine.micro_batch} samples per forward pass"
+    time = "" if to_go is None else f", about {duration(seconds_per_step * max(to_go, 0))}"
+    reporter.info(f"needs about {memory / 2**20:,.0f} MiB besides the data{time}; batch size {engine.batch}{split}")
+    with reporter.task("training") as task:
+
+        def watch(progress: Progress) -> None:
+            text = f"step {progress.step:,}  loss {progress.loss:.4f}  {progress.images_per_second:,.0f} images/s"
+            task.update(progress.fraction, text, progress.seconds_left)
+
+        return trainer.train(goal.steps, goal.seconds, watch)
+
+
+def finish(folder: RunFolder, model: Model, dataset: Dataset, reporter: Reporter = SILENT) -> Gallery:
+    """Draw the samples for the report."""
+    with reporter.task("sampling") as task:
+        return make_gallery(model, dataset, folder.path, progress=task.count)
+
+
+def write_card(folder: RunFolder, model: Model, trainer: Trainer, measured: Mapping[str, str]) -> None:
+    """Write the model card, with the facts of the training before what was ``measured``."""
+    facts = {"images seen": f"{trainer.images:,}", "training time": duration(trainer.seconds)}
+    if trainer.last_measured is not None:
+        facts["held-out loss"] = f"{trainer.last_measured:.4f}"
+    write_text(folder.card, model.card({**facts, **measured}))
+
+
+def summary(folder: RunFolder, page: Path | None, trainer: Trainer, reason: str) -> dict[str, Any]:
+    """What --json prints of a training."""
+    return {
+        "run": str(folder),
+        "report": None if page is None else str(page),
+        "stopped": reason,
+        "steps": trainer.steps,
+        "images": trainer.images,
+        "seconds": round(trainer.seconds, 3),
+        "held_out_loss": trainer.last_measured,
+    }

@@ -1,0 +1,27 @@
+"""The report page of a run, with samples drawn first where there are none."""
+
+from pathlib import Path
+
+from sfumato.model import Model
+from sfumato.report import write_report
+from sfumato.reporting import SILENT, Reporter
+
+from . import lifecycle
+from .device import pick_device
+from .folder import RunFolder
+from .settings import ReportSettings
+
+
+def report(settings: ReportSettings, reporter: Reporter = SILENT) -> Path:
+    """Write the report of a run, and return its path.
+
+    Raises:
+        InputError: the folder holds no run, or samples are missing and cannot be drawn.
+    """
+    folder = RunFolder(settings.run)
+    folder.config()  # refuse what is no run before a device is chosen
+    if not folder.gallery.exists():
+        model = Model.from_pretrained(folder.path, pick_device(settings.device))
+        _, dataset = lifecycle.reopen(folder, reporter)
+        lifecycle.finish(folder, model, dataset, reporter)
+    return write_report(folder)

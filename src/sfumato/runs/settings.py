@@ -1,0 +1,424 @@
+"""The settings of every operation on runs, as values that know their own command line.
+
+The fields are named as the flags; ``settings.command()`` is the command that would do the same. This module imports
+nothing heavy, as the command line takes its defaults from here.
+"""
+
+import shlex
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Literal, TypeVar, get_type_hints
+
+from sfumato.errors import InputError
+from sfumato.reporting import duration
+
+
+@dataclass(frozen=True)
+class Goal:
+    """When training ends: after ``steps`` in all, or after ``seconds``. Exactly one is set.
+
+    Arguments:
+        steps: optimiser steps, counted over all sessions of the run.
+        seconds: wall-clock time.
+
+    Raises:
+        InputError: both or none are given, or the number is negative.
+    """
+
+    steps: int | None = None
+    seconds: float | None = None
+
+    def __post_init__(self) -> None:
+        given = [value for value in (self.steps, self.seconds) if value is not None]
+        if len(given) != 1 or given[0] < 0:
+            raise InputError(f"goal: steps={self.steps}, seconds={self.seconds}; give one of the two, at least 0")
+
+    def __str__(self) -> str:
+        return f"{self.steps:,} steps" if self.seconds is None else duration(self.seconds)
+
+    def to_dict(self) -> dict[str, int | float]:
+        """``{"steps": N}`` or ``{"seconds": S}``."""
+        return {"steps": self.steps} if self.steps is not None else {"seconds": self.seconds or 0.0}
+
+    def flag(self) -> str:
+        """The flag of the command line that sets this goal."""
+        return f"--steps {self.steps}" if self.steps is not None else f"--budget {self.seconds:g}s"
+
+    def after(self, seconds: float) -> "Goal":
+        """What is left of this goal after ``seconds`` of training; steps are counted in all, so they stay."""
+        return self if self.seconds is None else Goal(seconds=max(self.seconds - seconds, 0.0))
+
+
+def _seconds(value: float) -> str:
+    return f"{value:g}s"
+
+
+def _list(values: tuple[object, ...]) -> str:
+    return ",".join(map(str, values))
+
+
+def _evaluations(value: int | None) -> str:
+    return "all" if value is None else str(value)
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The settings of one verb.
+
+    A field annotated with a flag, and possibly a function that writes its value, is a flag of the command line; the
+    others are positional arguments, tuples at the end.
+    """
+
+    verb: ClassVar[str]
+
+    def command(self) -> str:
+        """The command line that would do the same, quoted for a shell."""
+        first: list[str] = []
+        flags: list[str] = []
+        last: list[str] = []
+        hints = get_type_hints(type(self), include_extras=True)
+        for each in fields(self):
+            value = getattr(self, each.name)
+            flag, text = (*getattr(hints[each.name], "__metadata__", (None,)), str)[:2]
+            if isinstance(value, tuple) and flag is None:
+                last += map(str, value)
+            elif flag is None:
+                first += [] if value is None else [str(value)]
+            elif value != each.default:
+                flags += [flag] if value is True else [f"--no-{flag[2:]}"] if value is False else [flag, text(value)]
+        return shlex.join(["sfumato", self.verb, *first, *flags, *last])
+
+
+AnySettings = TypeVar("AnySettings", bound=Settings)
+
+
+def from_mapping(kind: type[AnySettings], given: Mapping[str, Any]) -> AnySettings:
+    """Settings of this kind from the values in ``given`` that have the names of its fields; lists become tuples."""
+    values = {each.name: given[each.name] for each in fields(kind)}
+    return kind(**{name: tuple(value) if isinstance(value, list) else value for name, value in values.items()})
+
+
+@dataclass(frozen=True)
+class TrainSettings(Settings):
+    """The settings of ``train``: a new run on ``source``, or the continuation of the run ``resume``.
+
+    Arguments:
+        source: the data: a path, or the name of a built-in data set.
+        overrides: recipe settings, each "key=value".
+        recipe: a preset or the path of a YAML file; "ddpm" by default.
+        budget: seconds to train.
+        steps: steps to train, in all.
+        out: the run folder; runs/SOURCE-RECIPE by default.
+        resume: the run to continue from its newest checkpoint.
+        checkpoint_every: seconds between checkpoints.
+        keep_last: number of recent checkpoints to keep besides the best.
+        keep_every: also keep one checkpoint per this many images.
+        precision: compute precision.
+        threads: CPU threads; None to benchmark.
+        compile: whether to use torch.compile; None to decide by the length of the run.
+        micro_batch: samples per forward pass; None for as many as fit in memory.
+        gradient_checkpointing: recompute activations in the backward pass.
+        shard: each process of torchrun stores a slice of every weight.
+        on_nonfinite: what to do after a loss that is not finite.
+        timeout: seconds after which a process that does not respond counts as lost.
+        device: "auto", "cpu" or "cuda".
+
+    Raises:
+        InputError: settings that contradict each other.
+    """
+
+    verb: ClassVar[str] = "train"
+    source: str | None = None
+    overrides: tuple[str, ...] = ()
+    recipe: Annotated[str | None, "--recipe"] = None
+    budget: Annotated[float | None, "--budget", _seconds] = None
+    steps: Annotated[int | None, "--steps"] = None
+    out: Annotated[Path | None, "--out"] = None
+    resume: Annotated[Path | None, "--resume"] = None
+    checkpoint_every: Annotated[float, "--checkpoint-every", _seconds] = 60.0
+    keep_last: Annotated[int, "--keep-last"] = 2
+    keep_every: Annotated[int | None, "--keep-every"] = None
+    precision: Annotated[Literal["auto", "float32", "bfloat16"], "--precision"] = "auto"
+    threads: Annotated[int | None, "--threads"] = None
+    compile: Annotated[bool | None, "--compile"] = None
+    micro_batch: Annotated[int | None, "--micro-batch"] = None
+    gradient_checkpointing: Annotated[bool, "--gradient-checkpointing"] = False
+    shard: Annotated[bool, "--shard"] = False
+    on_nonfinite: Annotated[Literal["stop", "rewind"], "--on-nonfinite"] = "stop"
+    timeout: Annotated[float, "--timeout", _seconds] = 300.0
+    device: Annotated[str, "--device"] = "auto"
+
+    def __post_init__(self) -> None:
+        if self.steps and self.budget:
+            raise InputError("--steps and --budget: a run ends at one of them; give only one")
+        if self.resume is None:
+            _require_source(self.source, self.verb)
+        elif self.source or self.out or self.overrides or self.recipe:
+            raise InputError(
+                "--resume continues a run with its own settings; leave out SOURCE, key=value, --recipe and --out"
+            )
+
+    @property
+    def goal(self) -> Goal | None:
+        """The goal that is given; None for the recipe's, or that of the run to resume."""
+        return Goal(self.steps, self.budget) if self.steps or self.budget else None
+
+
+def _require_source(source: str | None, verb: str) -> None:
+    if source is None:
+        raise InputError("SOURCE is missing; give a folder of images, an .npy or .npz file, or a name such as digits")
+    if "=" in source and not Path(source).exists():
+        raise InputError(f"SOURCE is missing before '{source}'; write: sfumato {verb} SOURCE {source}")
+
+
+@dataclass(frozen=True)
+class DemoSettings(Settings):
+    """The settings of ``demo``.
+
+    Arguments:
+        budget: seconds to train.
+        out: the run folder; runs/demo by default.
+        device: "auto", "cpu" or "cuda".
+    """
+
+    verb: ClassVar[str] = "demo"
+    budget: Annotated[float, "--budget", _seconds] = 80.0
+    out: Annotated[Path | None, "--out"] = None
+    device: Annotated[str, "--device"] = "auto"
+
+
+@dataclass(frozen=True)
+class SampleSettings(Settings):
+    """The settings of ``sample``.
+
+    Arguments:
+        run: a run or model folder.
+        count: number of samples.
+        sampler: the name of a sampler; the recipe's by default.
+        steps: network evaluations per sample; the recipe's by default.
+        tolerance: error per step of the adaptive sampler.
+        eta: the fraction of noise that the ddim sampler adds: 0 none, 1 ancestral.
+        under: a preset or YAML file whose process replaces the model's own.
+        pairs: also write the noise that each sample started from.
+        seed: the random seed.
+        batch: samples drawn at once by each process.
+        out: the file to write; by default a .png and an .npz in the run folder.
+        device: "auto", "cpu" or "cuda".
+
+    Raises:
+        InputError: an ``out`` of another kind of file, or ``pairs`` without an .npz file.
+    """
+
+    verb: ClassVar[str] = "sample"
+    run: Path
+    count: Annotated[int, "--count"] = 64
+    sampler: Annotated[str | None, "--sampler"] = None
+    steps: Annotated[int | None, "--steps"] = None
+    tolerance: Annotated[float | None, "--tolerance"] = None
+    eta: Annotated[float | None, "--eta"] = None
+    under: Annotated[str | None, "--under"] = None
+    pairs: Annotated[bool, "--pairs"] = False
+    seed: Annotated[int, "--seed"] = 0
+    batch: Annotated[int, "--batch"] = 256
+    out: Annotated[Path | None, "--out"] = None
+    device: Annotated[str, "--device"] = "auto"
+
+    def __post_init__(self) -> None:
+        if self.out is not None:
+            _require_ending("--out", self.out, (".png", ".npz", *_MOVIES))
+        if self.pairs and (self.out is None or self.out.suffix.lower() != ".npz"):
+            raise InputError("--pairs: the noise is written into an .npz file; add --out FILE.npz")
+
+    @property
+    def is_movie(self) -> bool:
+        """Whether the output is a movie of how the samples form."""
+        return self.out is not None and self.out.suffix.lower() in _MOVIES
+
+
+_MOVIES = (".gif", ".webp")
+
+
+def _require_ending(flag: str, path: Path, endings: tuple[str, ...]) -> None:
+    if path.suffix.lower() not in endings:
+        *others, last = endings
+        allowed = f"{', '.join(others)} or {last}" if others else last
+        raise InputError(f"{flag} {path}: '{path.suffix}' is not known; end it in {allowed}")
+
+
+@dataclass(frozen=True)
+class LikelihoodSettings(Settings):
+    """The settings of ``likelihood``.
+
+    Arguments:
+        run: a run or model folder.
+        data: the data to score; by default the run's own held-out data.
+        count: number of samples to score, at most.
+        against: a second data set; how well the scores separate it from the first is reported.
+        evaluations: approximate network evaluations per sample for the bound; None for every level of a chain.
+        steps: number of steps between noise levels, instead of the model's own levels.
+        variance: variance of the reverse steps; by default "beta" for densities, "posterior" for data with levels.
+        flow: whether to compute the exact likelihood along the flow too.
+        tolerance: error per step of the flow's ODE; 1e-4 by default.
+        probes: random directions per trace, or "exact"; by default 2, exact for up to 16 dimensions.
+        draws: importance-weighted dequantisation samples per data point; 1 by default.
+        dequantisation: the distribution that dequantises data with levels; noise by default.
+        seed: the random seed.
+        batch: samples scored at once.
+        per_sample: a .csv file for the numbers of each sample.
+        out: the picture to write, a .png file; the numbers go into a .json file beside it.
+        device: "auto", "cpu" or "cuda".
+
+    Raises:
+        InputError: a file of another kind, a tolerance out of range.
+    """
+
+    verb: ClassVar[str] = "likelihood"
+    run: Path
+    data: str | None = None
+    count: Annotated[int, "--count"] = 128
+    against: Annotated[str | None, "--against"] = None
+    evaluations: Annotated[int | None, "--evaluations", _evaluations] = 100
+    steps: Annotated[int | None, "--steps"] = None
+    variance: Annotated[Literal["posterior", "beta"] | None, "--variance"] = None
+    flow: Annotated[bool, "--flow"] = True
+    tolerance: Annotated[float | None, "--tolerance"] = None
+    probes: Annotated[int | Literal["exact"] | None, "--probes"] = None
+    draws: Annotated[int | None, "--draws"] = None
+    dequantisation: Annotated[Literal["noise", "uniform"] | None, "--dequantisation"] = None
+    seed: Annotated[int, "--seed"] = 0
+    batch: Annotated[int, "--batch"] = 256
+    per_sample: Annotated[Path | None, "--per-sample"] = None
+    out: Annotated[Path | None, "--out"] = None
+    device: Annotated[str, "--device"] = "auto"
+
+    def __post_init__(self) -> None:
+        if self.per_sample is not None:
+            _require_ending("--per-sample", self.per_sample, (".csv",))
+        if self.out is not None:
+            _require_ending("--out", self.out, (".png",))
+        if self.tolerance is not None and not 1e-12 <= self.tolerance < 1:
+            raise InputError(f"--tolerance {self.tolerance}: out of range for an ODE; give at least 1e-12 and below 1")
+
+
+@dataclass(frozen=True)
+class TuneSettings(Settings):
+    """The settings of ``tune``.
+
+    Arguments:
+        run: a run or model folder.
+        nfe: numbers of network evaluations to fit a sampler for, 2 to 32 each.
+        count: number of trajectories to fit to; by default chosen by the size of a sample.
+        iterations: iterations of the fit, at most; 40 by default.
+        seed: the random seed of the trajectories.
+        device: "auto", "cpu" or "cuda".
+    """
+
+    verb: ClassVar[str] = "tune"
+    run: Path
+    nfe: Annotated[tuple[int, ...], "--nfe", _list] = (8,)
+    count: Annotated[int | None, "--count"] = None
+    iterations: Annotated[int | None, "--iterations"] = None
+    seed: Annotated[int, "--seed"] = 0
+    device: Annotated[str, "--device"] = "auto"
+
+
+@dataclass(frozen=True)
+class CertifySettings(Settings):
+    """The settings of ``certify``.
+
+    Arguments:
+        target: a run or model folder, or "oracle".
+        oracle: the name of an oracle; "modes" by default.
+        nfe: numbers of network evaluations to measure at.
+        methods: the samplers to measure; all by default.
+        samples: number of starts per method; up to 1024 for an oracle and 256 for a model by default.
+        seed: the random seed of the starts.
+        out: the picture to write, a .png file; the numbers go into a .json file beside it.
+        device: "auto", "cpu" or "cuda".
+
+    Raises:
+        InputError: a file of another kind, too few samples, an oracle beside a model.
+    """
+
+    ORACLE: ClassVar[str] = "oracle"
+    verb: ClassVar[str] = "certify"
+    target: str = "oracle"
+    oracle: Annotated[str | None, "--oracle"] = None
+    nfe: Annotated[tuple[int, ...] | None, "--nfe", _list] = None
+    methods: Annotated[tuple[str, ...] | None, "--methods", _list] = None
+    samples: Annotated[int | None, "--samples"] = None
+    seed: Annotated[int, "--seed"] = 0
+    out: Annotated[Path | None, "--out"] = None
+    device: Annotated[str, "--device"] = "auto"
+
+    def __post_init__(self) -> None:
+        if self.out is not None:
+            _require_ending("--out", self.out, (".png",))
+
+    @property
+    def is_oracle(self) -> bool:
+        """Whether an oracle is measured, and not a model."""
+        return self.target == self.ORACLE
+
+
+@dataclass(frozen=True)
+class CompareSettings(Settings):
+    """The settings of ``compare``.
+
+    Arguments:
+        source: the data: a path, or the name of a built-in data set.
+        overrides: settings on top of every recipe, each "key=value".
+        recipes: presets or YAML files.
+        budget: seconds to train each recipe; 180 by default.
+        steps: steps to train each recipe, instead of a time.
+        out: the folder of the comparison; runs/compare-SOURCE by default.
+        count: number of held-out samples to score, at most.
+        device: "auto", "cpu" or "cuda".
+
+    Raises:
+        InputError: settings that contradict each other.
+    """
+
+    verb: ClassVar[str] = "compare"
+    source: str
+    recipes: Annotated[tuple[str, ...], "--recipes", _list] = ("ddpm", "ncsn", "vp-sde", "edm", "flow", "vdm")
+    budget: Annotated[float | None, "--budget", _seconds] = None
+    steps: Annotated[int | None, "--steps"] = None
+    out: Annotated[Path | None, "--out"] = None
+    count: Annotated[int, "--count"] = 128
+    device: Annotated[str, "--device"] = "auto"
+    overrides: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.steps and self.budget:
+            raise InputError("--steps and --budget: each recipe ends at one of them; give only one")
+        _require_source(self.source, self.verb)
+        labels = [recipe_label(name) for name in self.recipes]
+        twice = next((label for label in labels if labels.count(label) > 1), None)
+        if twice is not None:
+            raise InputError(f"--recipes: '{twice}' comes twice; name each recipe once")
+
+    @property
+    def goal(self) -> Goal:
+        """When the training of each recipe ends."""
+        return Goal(steps=self.steps) if self.steps else Goal(seconds=self.budget or 180.0)
+
+
+def recipe_label(name: str) -> str:
+    """The name of a recipe in a comparison: the stem of a YAML file, or the preset."""
+    return Path(name).stem if name.endswith((".yaml", ".yml")) else name
+
+
+@dataclass(frozen=True)
+class ReportSettings(Settings):
+    """The settings of ``report``.
+
+    Arguments:
+        run: a run folder.
+        device: "auto", "cpu" or "cuda"; used only where samples must be drawn first.
+    """
+
+    verb: ClassVar[str] = "report"
+    run: Path
+    device: Annotated[str, "--device"] = "auto"

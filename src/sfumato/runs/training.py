@@ -1,0 +1,147 @@
+"""Train a model on data: a new run, or the continuation of one, on one process or on several of torchrun's."""
+
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from sfumato import recipes
+from sfumato.data import Dataset
+from sfumato.model import Model
+from sfumato.report import write_report
+from sfumato.reporting import SILENT, Reporter, duration
+from sfumato.training import Compute, Keep, Options, Trainer, joined, signals
+from sfumato.world import World
+
+from . import lifecycle
+from .device import pick_device
+from .folder import RunFolder
+from .settings import Goal, TrainSettings
+from .sources import load_data
+
+
+@dataclass(frozen=True, eq=False)
+class Trained:
+    """A training that has ended.
+
+    Arguments:
+        folder: the run.
+        reason: why it ended: "steps", "budget", "interrupted", "terminated" or "asked".
+        trainer: the trainer as it ended.
+        report: the report page; None if a signal asked to end at once, or another process writes it.
+    """
+
+    folder: RunFolder
+    reason: str
+    trainer: Trainer
+    report: Path | None
+
+    @property
+    def status(self) -> int:
+        """The exit status of a command that did this."""
+        return signals.STATUSES.get(self.reason, 0)
+
+    @property
+    def interrupted(self) -> bool:
+        """Whether a signal ended it before the goal."""
+        return self.reason in lifecycle.ENDS
+
+    @property
+    def model(self) -> Model:
+        """The trained model, ready to sample on the device of the training."""
+        return Model.from_pretrained(self.folder.path, self.trainer.engine.device)
+
+    def describe(self) -> list[str]:
+        """The result as lines of text."""
+        trainer = self.trainer
+        lines = [
+            f"{lifecycle.ENDS.get(self.reason, 'done')} after {trainer.steps:,} steps, {trainer.images:,} images, "
+            f"{duration(trainer.seconds)} in all",
+            f"model   {self.folder}",
+            *([] if self.report is None else [f"report  {self.report}"]),
+        ]
+        if self.interrupted:
+            lines.append(f"continue with: {TrainSettings(resume=self.folder.path).command()}")
+        return lines
+
+    def to_dict(self) -> dict[str, Any]:
+        """What --json prints."""
+        return lifecycle.summary(self.folder, self.report, self.trainer, self.reason)
+
+
+def train(settings: TrainSettings, reporter: Reporter = SILENT) -> Trained:
+    """Train as ``settings`` say; then draw samples, write the model card and the report.
+
+    Raises:
+        InputError: settings, data or a folder that cannot be used.
+        NonFiniteError: the loss is not finite.
+    """
+    device = pick_device(settings.device)
+    with joined(device, settings.timeout) as world:
+        reporter = reporter if world.is_main else SILENT
+        if settings.resume is None:
+            trainer, dataset, goal = _started(settings, device, world, reporter)
+        else:
+            trainer, dataset, goal = _resumed(settings, RunFolder(settings.resume), device, world, reporter)
+        reason = lifecycle.train_to(trainer, goal, reporter)
+    folder, page = RunFolder(trainer.run), None
+    if world.is_main and reason not in signals.AT_ONCE:
+        lifecycle.finish(folder, trainer.averaged, dataset, reporter)
+        lifecycle.write_card(folder, trainer.averaged, trainer, {})
+        page = write_report(folder)
+    return Trained(folder, reason, trainer, page)
+
+
+def _started(
+    settings: TrainSettings, device: torch.device, world: World, reporter: Reporter
+) -> tuple[Trainer, Dataset, Goal]:
+    assert settings.source is not None  # checked by the settings
+    recipe = recipes.read(settings.recipe or "ddpm", settings.overrides)
+    dataset = load_data(settings.source, recipe, reporter)
+    goal = settings.goal or Goal(steps=recipe.training.steps)
+    with world.raise_together():
+        model = lifecycle.untrained(settings.source, recipe, dataset)
+    with ExitStack() as stack:
+        path = ""
+        with world.raise_together():
+            if world.is_main:
+                name = lifecycle.default_name(dataset, recipe)
+                path = str(stack.enter_context(lifecycle.claimed(settings.out, name)))
+        trainer = Trainer(model, dataset, Path(world.gather_text(path)[0]), device, _options(settings), world)
+        with world.raise_together():
+            if world.is_main:
+                lifecycle.begin(settings.source, trainer, goal)
+    return trainer, dataset, goal
+
+
+def _resumed(
+    settings: TrainSettings, folder: RunFolder, device: torch.device, world: World, reporter: Reporter
+) -> tuple[Trainer, Dataset, Goal]:
+    model, dataset = lifecycle.reopen(folder, reporter)
+    trainer = Trainer(model, dataset, folder.path, device, _options(settings), world)
+    trainer.resume(reporter.warn)
+    goal = settings.goal or lifecycle.remaining_goal(folder, trainer.seconds)
+    reporter.info(f"continuing {folder} after {trainer.steps:,} steps")
+    if world.is_main:
+        # These describe the weights before.
+        for stale in (folder.measurement_file("results"), folder.measurement_file("gallery"), folder.gallery):
+            stale.unlink(missing_ok=True)
+    return trainer, dataset, goal
+
+
+def _options(settings: TrainSettings) -> Options:
+    return Options(
+        checkpoint_every=settings.checkpoint_every,
+        keep=Keep(settings.keep_last, settings.keep_every),
+        compute=Compute(
+            settings.micro_batch,
+            settings.gradient_checkpointing,
+            settings.precision,
+            settings.threads,
+            settings.shard,
+            settings.compile,
+        ),
+        on_nonfinite=settings.on_nonfinite,
+    )

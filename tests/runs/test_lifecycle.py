@@ -1,0 +1,66 @@
+"""Folders of new runs: made for one process alone, and gone again if nothing starts in them."""
+
+from pathlib import Path
+
+import pytest
+
+from sfumato import InputError
+from sfumato.runs.lifecycle import claimed
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+def test_a_name_that_is_taken_gets_a_number() -> None:
+    found = []
+    for _ in range(3):
+        with claimed(None, "moons-ddpm") as folder:
+            found.append(folder.path)
+    assert found == [Path("runs/moons-ddpm"), Path("runs/moons-ddpm-2"), Path("runs/moons-ddpm-3")]
+    assert all(path.is_dir() for path in found)
+
+
+def test_who_loses_a_race_takes_the_next_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = Path.mkdir
+
+    def raced(path: Path, *args: object, **options: object) -> None:
+        if path.name == "a" and not path.exists():
+            made(path, parents=True)  # another process, between the look and the making
+        made(path, *args, **options)  # type: ignore[arg-type]
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "mkdir", raced)
+        with claimed(None, "a") as folder:
+            assert folder.path == Path("runs/a-2")
+    assert Path("runs/a").is_dir()
+
+
+def test_a_folder_that_is_not_used_is_removed() -> None:
+    Path("kept").mkdir()
+    for wanted in (Path("a/b/c"), Path("kept"), Path("kept/d")):
+        with pytest.raises(InputError, match="no"), claimed(wanted, "x"):
+            raise InputError("no")
+    assert list(Path().iterdir()) == [Path("kept")]  # it was there before
+
+
+def test_a_folder_that_is_used_stays() -> None:
+    def use() -> None:
+        with claimed(Path("a"), "x") as folder:
+            folder.card.write_text("mine")
+            raise InputError("no")
+
+    with pytest.raises(InputError, match="no"):
+        use()
+    assert Path("a/README.md").read_text() == "mine"
+
+
+def test_a_folder_that_holds_something_is_refused() -> None:
+    Path("a").mkdir()
+    Path("a/b").write_text("")
+    for wanted in (Path("a"), Path("a/b")):
+        with pytest.raises(InputError, match="is not an empty folder"), claimed(wanted, "x"):
+            pass
+    with pytest.raises(InputError, match="cannot be written"), claimed(Path("a/b/c"), "x"):
+        pass

@@ -1,0 +1,93 @@
+"""Settings know their command line: parsing it gives the same settings again."""
+
+import argparse
+import shlex
+from pathlib import Path
+
+import pytest
+
+from sfumato import InputError
+from sfumato.cli.main import _parse
+from sfumato.runs.settings import (
+    CertifySettings,
+    CompareSettings,
+    DemoSettings,
+    Goal,
+    LikelihoodSettings,
+    ReportSettings,
+    SampleSettings,
+    Settings,
+    TrainSettings,
+    TuneSettings,
+    from_mapping,
+)
+
+RUN = Path("runs/a folder")
+
+
+def parsed(command: str) -> argparse.Namespace:
+    program, *words = shlex.split(command)
+    assert program == "sfumato"
+    return _parse(words)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        TrainSettings("moons", ("data.count=200", "target=v"), "edm", budget=90.0, out=RUN, compile=False, shard=True),
+        TrainSettings("x.npy", steps=5, checkpoint_every=0.5, keep_last=3, keep_every=100, timeout=7.5, compile=True),
+        TrainSettings("x.npy", precision="bfloat16", threads=2, micro_batch=4, gradient_checkpointing=True),
+        TrainSettings(resume=RUN, budget=3600.0, on_nonfinite="rewind", device="cpu"),
+        DemoSettings(5.5, RUN, "cpu"),
+        SampleSettings(RUN, 3, "ddim", 7, None, 0.5, "edm", seed=4, batch=8, out=Path("x.gif"), device="cuda"),
+        SampleSettings(RUN, tolerance=1e-6, pairs=True, out=Path("x.npz")),
+        LikelihoodSettings(RUN, "moons", 5, "digits", None, 9, "beta", seed=1, batch=2, per_sample=Path("x.csv")),
+        LikelihoodSettings(RUN, flow=False, out=Path("x.png"), device="cpu"),
+        LikelihoodSettings(RUN, tolerance=1e-3, probes="exact", draws=3, dequantisation="uniform"),
+        LikelihoodSettings(RUN, probes=3),
+        TuneSettings(RUN, (5, 8), 20, 3, 1, "cpu"),
+        CertifySettings(str(RUN), None, (5, 8), ("auto", "ddim"), 8, 2, Path("x.png"), "cpu"),
+        CertifySettings(oracle="flow4"),
+        CompareSettings("moons", ("ddpm", "mine.yaml"), None, 5, RUN, 7, "cpu", ("network.width=3",)),
+        CompareSettings("moons", budget=0.5),
+        ReportSettings(RUN, "cpu"),
+    ],
+)
+def test_a_command_means_its_settings(settings: Settings) -> None:
+    assert from_mapping(type(settings), vars(parsed(settings.command()))) == settings
+
+
+@pytest.mark.parametrize(
+    "text", ["train moons", "demo", "sample r", "likelihood r", "tune r", "certify oracle", "compare m"]
+)
+def test_defaults_need_no_words(text: str) -> None:
+    kind = next(kind for kind in Settings.__subclasses__() if kind.verb == text.split()[0])
+    assert from_mapping(kind, vars(parsed(f"sfumato {text}"))).command() == f"sfumato {text}"
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: TrainSettings(), "SOURCE is missing"),
+        (lambda: TrainSettings("a=b"), "SOURCE is missing before 'a=b'; write: sfumato train SOURCE a=b"),
+        (lambda: TrainSettings("moons", steps=1, budget=1.0), "--steps and --budget"),
+        (lambda: TrainSettings("moons", resume=RUN), "--resume"),
+        (lambda: SampleSettings(RUN, pairs=True), "--pairs"),
+        (lambda: SampleSettings(RUN, out=Path("x.bmp")), "end it in .png, .npz, .gif or .webp"),
+        (lambda: LikelihoodSettings(RUN, per_sample=Path("x.txt")), "end it in .csv"),
+        (lambda: LikelihoodSettings(RUN, tolerance=1.0), "--tolerance"),
+        (lambda: CompareSettings("moons", ("ddpm", "a/ddpm.yaml")), "'ddpm' comes twice"),
+        (lambda: CertifySettings(out=Path("x.pdf")), "end it in .png"),
+    ],
+)
+def test_settings_that_contradict_each_other_are_refused(make, message: str) -> None:
+    with pytest.raises(InputError, match=message.replace(".", r"\.")):
+        make()
+
+
+def test_the_goal_is_the_number_that_is_given() -> None:
+    assert TrainSettings("moons").goal is None
+    assert TrainSettings("moons", steps=3).goal == Goal(steps=3)
+    assert CompareSettings("moons").goal == Goal(seconds=180.0)
+    assert str(Goal(steps=12_000)) == "12,000 steps"
+    assert str(Goal(seconds=90.0)) == "1 min 30 s"
