@@ -1,35 +1,37 @@
-"""Augmentation that does not leak: images moved at random, and labels that tell the network how.
+"""Augmentation that does not leak: images are transformed at random, and labels give the network the transformation.
 
-A network that sees moved images without being told learns to make moved images. Here it is told: every sample comes
-with nine numbers that say how it was moved, all 0 for one that was left alone. Asked with zeros, as a sampler asks, the
-network makes images as they were (Karras et al. 2022, "Elucidating the design space of diffusion-based generative
-models", appendix F.2, with the geometric operations of Karras et al. 2020, "Training generative adversarial networks
-with limited data").
+A network that is trained on transformed images alone learns to generate transformed images. Here every sample comes
+with nine numbers that describe its transformation, all 0 for an untouched image. With zeros, as in sampling, the
+network generates images like the original ones (Karras et al. 2022, "Elucidating the design space of diffusion-based
+generative models", appendix F.2, with the geometric operations of Karras et al. 2020, "Training generative adversarial
+networks with limited data").
 
-In coordinates q = (x, y) in pixels from the image's middle, x to the right and y down, the flipped image is moved by
+In coordinates q = (x, y), in pixels from the centre of the image, x to the right and y down, the flipped image is
+moved by
 
     q -> T A R S q
 
     S    2^(0.2 z)                                                                          z ~ N(0, 1)
     R    rotation by a, from x towards y                                                    a ~ U(-pi, pi)
-    A    2^(0.2 w) along the direction b / 2, 2^(-0.2 w) across it: an area stays           w ~ N(0, 1), b ~ U(-pi, pi)
+    A    2^(0.2 w) along the direction b / 2, 2^(-0.2 w) across it: areas are kept          w ~ N(0, 1), b ~ U(-pi, pi)
     T    q + (u width, v height) / 8                                                        u, v ~ N(0, 1)
 
-The six operations (two flips, S, R, A, T) are applied independently of each other. What one of the labels can be:
+The six operations (two flips, S, R, A, T) are applied independently of each other. The labels are:
 
     0, 1    flip along x, flip along y: 1 if applied
     2       z
     3, 4    cos(a) - 1, sin(a)
-    5, 6    w cos(b), w sin(b): of twice the stretched direction, so that each pair of numbers is one stretching and
-            near pairs are near ones (with the direction's own angle, opposite stretchings share their labels)
+    5, 6    w cos(b), w sin(b): b is twice the angle of the stretched direction, so that each pair of numbers means
+            one stretching and similar pairs mean similar ones (with the angle itself, opposite stretchings would
+            have the same labels)
     7, 8    u, v
 
-Pixels between pixels are read off by torch's bicubic kernel, from an image that is mirrored at its edges. On CIFAR-10,
-against exact band-limited interpolation, its error is half that of a bilinear one, which takes away a fifth of the
-gradients, and below that of bilinear reading from an image enlarged three times. It overshoots by up to a fifth of the
-range at hard edges. The values are not clipped, as that would bend the data where no bound is known, and never
-concerns an image whose labels are 0. Nothing is filtered before an image is made smaller: one standard deviation is a
-factor of 0.87, and the labels tell the network about the little aliasing that this brings.
+Values between pixels come from torch's bicubic kernel, on an image that is mirrored at its edges. On CIFAR-10, compared
+with exact band-limited interpolation, its error is half that of bilinear interpolation, which removes a fifth of the
+gradients, and less than that of bilinear interpolation on an image enlarged three times. It overshoots by up to a fifth
+of the range at hard edges. Values are not clipped: that would distort data without bounds, and does not concern images
+whose labels are 0. Images are not filtered before they shrink: one standard deviation is a factor of 0.87, and the
+labels inform the network about the slight aliasing.
 """
 
 import math
@@ -41,28 +43,35 @@ from torch import Tensor
 
 from ..errors import InputError
 
-AUGMENTATION_NUMBERS = 12  # uniform numbers that a sample takes
-AUGMENTATION_LABELS = 9  # numbers that say what was done to it
+AUGMENTATION_NUMBERS = 12  # uniform numbers per sample
+AUGMENTATION_LABELS = 9  # numbers that describe what was done to a sample
 
-_LOG_SCALE = 0.2 * math.log(2.0)  # the standard deviation of log S, and of A's logarithm
-_SHIFT = 1 / 8  # the standard deviation of T, in sides of the image
+_LOG_SCALE = 0.2 * math.log(2.0)  # standard deviation of log S and of log A
+_SHIFT = 1 / 8  # standard deviation of T, in sides of the image
 
 
 def augment(
     x: Float[Tensor, "b c h w"], uniform: Float64[Tensor, "b 12"], probability: float
 ) -> tuple[Float[Tensor, "b c h w"], Float32[Tensor, "b 9"]]:
-    """The images after random flips and affine maps, and the labels that say which (both at the top of this module).
+    """Transform images by random flips and affine maps, which the head of this module defines.
 
-    ``x`` is in model units. Of each sample's ``uniform`` numbers in (0, 1) the first six decide which operations are
-    applied, each with ``probability``, in the order of the labels; the others give z, a, w, b, u and v. A sample is a
-    function of its own numbers. One that is left alone is bit-equal to what came, and its labels are exactly 0; flips
-    move values and do not change them.
+    Each result is a function of the sample's own numbers. An untouched image is bit-equal to the input and has labels
+    that are exactly 0. Flips move values without changing them.
 
+    Arguments:
+        x: images in model units.
+        uniform: numbers in (0, 1). The first six decide which operations are applied, in the order of the labels; the
+            others give z, a, w, b, u and v.
+        probability: of each operation.
+    Returns:
+        The images and their labels.
     Raises:
         InputError: a probability outside [0, 1].
     """
     if not 0.0 <= probability <= 1.0:
-        raise InputError(f"augment: probability={probability!r} is not allowed: give a number in [0, 1], 0 for none")
+        raise InputError(
+            f"augment: probability={probability!r} is not allowed: give a number in [0, 1]; 0 means no augmentation"
+        )
     applied = uniform[:, :6] < probability
     flip_x, flip_y, scaled, rotated, stretched, shifted = applied.unbind(1)
     z, w, u, v = torch.special.ndtri(uniform[:, (6, 8, 10, 11)]).unbind(1)
@@ -99,15 +108,15 @@ def _matrix(xx: Tensor, xy: Tensor, yx: Tensor, yy: Tensor) -> Float64[Tensor, "
 def _read(
     x: Float[Tensor, "b c h w"], matrix: Float64[Tensor, "b 2 2"], shift: Float64[Tensor, "b 2"]
 ) -> Float[Tensor, "b c h w"]:
-    """The images whose value at the pixel q is x at ``matrix (q - shift)``."""
+    """Return the images whose value at pixel q is that of x at ``matrix (q - shift)``."""
     height, width = x.shape[2:]
     across, down = (
         torch.arange(side, dtype=torch.float64, device=x.device) - (side - 1) / 2 for side in (width, height)
     )
     pixels = torch.stack([across.expand(height, width), down[:, None].expand(height, width)], dim=-1)
-    # Not a matrix product, whose last bits may depend on the size of the batch.
-    places = (matrix[:, None, None] * (pixels - shift[:, None, None])[..., None, :]).sum(-1)  # (B, H, W, 2)
-    # torch counts from -1 to 1 between the outer edges of the image, on either axis whatever its length.
-    grid = places * torch.tensor([2 / width, 2 / height], dtype=torch.float64, device=x.device)
+    # Not a matrix product: its last bits may depend on the size of the batch.
+    positions = (matrix[:, None, None] * (pixels - shift[:, None, None])[..., None, :]).sum(-1)  # (B, H, W, 2)
+    # In torch, both axes of an image go from -1 to 1 between its outer edges.
+    grid = positions * torch.tensor([2 / width, 2 / height], dtype=torch.float64, device=x.device)
     y: Tensor = F.grid_sample(x, grid.to(x.dtype), mode="bicubic", padding_mode="reflection", align_corners=False)
     return y

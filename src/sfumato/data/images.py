@@ -1,4 +1,4 @@
-"""One image file, read as what it means: gray stays gray, 16 bits stay 16 bits, floats stay floats."""
+"""Read one image file without loss: gray stays gray, 16 bits stay 16 bits, floats stay floats."""
 
 import logging
 import warnings
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 EXTENSIONS = (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff")
 GRAY, RGB = ("gray",), ("red", "green", "blue")
-_PILLOW_FORMATS = ("PNG", "JPEG", "WEBP", "TIFF")  # no others: some of Pillow's decoders run programs
+_PILLOW_FORMATS = ("PNG", "JPEG", "WEBP", "TIFF")  # no others, because some of Pillow's decoders run programs
 _TIFF_MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _MODES = {
     "1": (GRAY, "bool"),
@@ -28,16 +28,16 @@ _MODES = {
     "F": (GRAY, "float32"),
 }
 _PNG_CHANNELS = {2: RGB, 4: (*GRAY, "alpha"), 6: (*RGB, "alpha")}  # by the colour type of a PNG
-_MOST_VALUES = 2**30  # in one TIFF: more is taken for a decompression bomb; Pillow has its own limit
-_ORIENTATION = 274  # the tag's number in EXIF and TIFF
-# TIFF's numbers for what a sample means.
+_MOST_VALUES = 2**30  # of a TIFF: more is treated as a decompression bomb; Pillow has its own limit
+_ORIENTATION = 274  # number of the tag in EXIF and TIFF
+# TIFF's numbers for the meaning of a sample.
 _WHITE_IS_ZERO, _BLACK_IS_ZERO, _TIFF_RGB = 0, 1, 2
 _PREMULTIPLIED, _ALPHA = 1, 2
 
 
 @dataclass(frozen=True)
 class Header:
-    """What a file says of its image: the size upright, the channels and their names (if they have meaning), frames."""
+    """What a file says about its image: size when upright, channels and their names (if they have any), frames."""
 
     height: int
     width: int
@@ -47,20 +47,26 @@ class Header:
     frames: int
 
 
-Opened = tuple[Header, Callable[[], np.ndarray]]  # and what decodes the values, to (h, w) or (h, w, c), upright
+Opened = tuple[Header, Callable[[], np.ndarray]]  # the function decodes to (h, w) or (h, w, c), upright
 
 
 def probe(path: str) -> Header:
-    """The header alone. Raises whatever the decoder raises on a damaged file."""
+    """Read only the header.
+
+    Raises:
+        Exception: whatever the decoder raises on a damaged file.
+    """
     with _opened(path) as (header, _):
         return header
 
 
 def read(path: str) -> tuple[Header, Shaped[np.ndarray, "c h w"]]:
-    """The header and the values of the first frame, channels first. Raises what the decoder raises on a damaged file.
+    """Read the header and the values of the first frame, channels first.
 
-    Palettes become the colours they stand for, CMYK becomes RGB, the orientation tag is applied, float64 and float16
-    become float32.
+    Palettes become colours, CMYK becomes RGB, the orientation tag is applied, float64 and float16 become float32.
+
+    Raises:
+        Exception: whatever the decoder raises on a damaged file.
     """
     with _opened(path) as (header, decode):
         values = decode()
@@ -71,7 +77,7 @@ def read(path: str) -> tuple[Header, Shaped[np.ndarray, "c h w"]]:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Silences what decoders print about damaged files while it is entered: the caller tells of them itself."""
+    """Silence what decoders print about damaged files, for callers that report those themselves."""
     log = logging.getLogger("tifffile")
     was = log.disabled
     with warnings.catch_warnings():
@@ -84,16 +90,20 @@ def quiet() -> Iterator[None]:
 
 
 def fit(values: Shaped[np.ndarray, "c h w"], size: tuple[int, int], alpha: bool) -> Shaped[np.ndarray, "c h2 w2"]:
-    """Cropped about the centre to the aspect of ``size`` = (height, width), and resized to it, in the same type.
+    """Crop an image around its centre to the aspect ratio of ``size``, and resize it, in the same type.
 
-    Each new pixel is the mean of the area that it covers, fractions of pixels counted as such; with ``alpha`` (the
-    last channel) colours are weighted by it, so that what is invisible does not show.
+    Each new pixel is the mean over the area that it covers, fractions of pixels included.
+
+    Arguments:
+        values: the image.
+        size: (height, width).
+        alpha: whether the last channel is alpha; colours are then weighted by it, so that invisible ones do not show.
     """
     height, width = values.shape[1:]
     if (height, width) == size:
         return values
     factor = min(height / size[0], width / size[1])
-    # Channels last, as files have them, so that one plain matrix product takes the rows together.
+    # Channels last, so that one matrix product resizes all rows.
     x = np.ascontiguousarray(values.transpose(1, 2, 0), dtype=np.float32)
     if alpha:
         x[..., :-1] *= x[..., -1:]
@@ -101,13 +111,13 @@ def fit(values: Shaped[np.ndarray, "c h w"], size: tuple[int, int], alpha: bool)
     x = _area_means(width, size[1], factor) @ x
     if alpha:
         x[..., :-1] /= np.where(x[..., -1:] > 0, x[..., -1:], 1)
-    # Booleans round as numbers, not as numpy casts them.
+    # Booleans are rounded like numbers; a cast by numpy would make all but 0 true.
     resized: np.ndarray = (x if values.dtype.kind == "f" else np.rint(x)).astype(values.dtype).transpose(2, 0, 1)
     return resized
 
 
 def _area_means(length: int, new: int, factor: float) -> np.ndarray:
-    """(new, length): the share of each old pixel in each new one, which covers ``factor`` old ones."""
+    """(new, length): the weight of each old pixel in each new one, which covers ``factor`` old ones."""
     edges = (length - new * factor) / 2 + factor * np.arange(new + 1)
     pixels = np.arange(length)
     overlap = np.minimum(edges[1:, None], pixels + 1) - np.maximum(edges[:-1, None], pixels)
@@ -128,32 +138,32 @@ def _opened(path: str) -> Iterator[Opened]:
             with tifffile.TiffFile(file) as tiff:
                 yield _tiff(file, tiff)
         else:
-            deep = start.startswith(b"\x89PNG") and start[24:25] == b"\x10"  # 16 bits a channel
+            deep = start.startswith(b"\x89PNG") and start[24:25] == b"\x10"  # 16 bits per channel
             yield _png_16(file, start[25]) if deep and start[25] in _PNG_CHANNELS else _pillow(file)
 
 
 def _pillow(file: IO[bytes]) -> Opened:
     image = _identified(file)
-    meant = "I;16" if image.mode.startswith("I;16") else image.mode
-    if meant not in _MODES:
-        meant = "RGBA" if image.has_transparency_data else "RGB"
-    channels, dtype = _MODES[meant]
-    # A TIFF says its upright size, and is turned by Pillow when it is loaded.
+    mode = "I;16" if image.mode.startswith("I;16") else image.mode
+    if mode not in _MODES:
+        mode = "RGBA" if image.has_transparency_data else "RGB"
+    channels, dtype = _MODES[mode]
+    # The size of a TIFF is that of the upright image, and Pillow turns it when it is loaded.
     turn = 1 if image.format == "TIFF" else image.getexif().get(_ORIENTATION, 1)
 
     def decode() -> np.ndarray:
-        values = np.asarray(image if meant in {image.mode, "I;16"} else image.convert(meant))
+        values = np.asarray(image if mode in {image.mode, "I;16"} else image.convert(mode))
         return _upright(values.astype(dtype, copy=False), turn)
 
-    # Only the formats that can have several frames have the attribute.
+    # Only formats that can have several frames have the attribute.
     return _header(image.height, image.width, turn, channels, dtype, getattr(image, "n_frames", 1)), decode
 
 
 def _png_16(file: IO[bytes], colour: int) -> Opened:
-    """A PNG of 16-bit colours, which Pillow would cut to 8 bits."""
+    """A PNG with 16-bit colours, which Pillow would reduce to 8 bits."""
     import png
 
-    image = _identified(file)  # for the limit on its size, and the orientation
+    image = _identified(file)  # for the limit on its size and for the orientation
     turn = image.getexif().get(_ORIENTATION, 1)
     channels = _PNG_CHANNELS[colour]
 
@@ -167,7 +177,7 @@ def _png_16(file: IO[bytes], colour: int) -> Opened:
 
 
 def _tiff(file: IO[bytes], tiff: "TiffFile") -> Opened:
-    """A TIFF by tifffile, which reads every type and number of channels; what Pillow reads as well is left to it."""
+    """A TIFF read by tifffile, which knows every type and number of channels; Pillow reads the common ones."""
     page = tiff.pages.first
     samples, photometric = page.samplesperpixel, page.photometric
     gray = photometric in {_BLACK_IS_ZERO, _WHITE_IS_ZERO}
@@ -181,12 +191,12 @@ def _tiff(file: IO[bytes], tiff: "TiffFile") -> Opened:
 
     if not (gray or photometric == _TIFF_RGB) or page.axes not in {"YX", "YXS", "SYX"}:
         raise ValueError(
-            f"a {dtype} TIFF of kind {photometric} with axes {page.axes} is not read; save it as RGB or gray"
+            f"a {dtype} TIFF of kind {photometric} with axes {page.axes} is not supported; save it as RGB or gray"
         )
     if np.dtype(dtype).kind not in "buif":
-        raise ValueError(f"pixels of type {dtype} are not read; save real numbers")
+        raise ValueError(f"pixels of type {dtype} are not supported; save real numbers")
     if page.size > _MOST_VALUES:
-        raise ValueError(f"it claims {page.size} values, more than {_MOST_VALUES}; cut it up or make it smaller")
+        raise ValueError(f"it claims {page.size} values, more than {_MOST_VALUES}; split it or make it smaller")
     kept = "float32" if np.dtype(dtype).kind == "f" else dtype
     colours = RGB if photometric == _TIFF_RGB else GRAY
     names = (*colours, *("alpha" if extra == _ALPHA else "" for extra in page.extrasamples))
@@ -209,7 +219,7 @@ def _identified(file: IO[bytes]) -> "Image":
     try:
         return PIL.Image.open(file, formats=_PILLOW_FORMATS)
     except PIL.UnidentifiedImageError:
-        raise ValueError("it is not a PNG, JPEG, WebP or TIFF image, whatever its name says") from None
+        raise ValueError("it is not a PNG, JPEG, WebP or TIFF image, despite its name") from None
 
 
 def _header(height: int, width: int, turn: int, channels: tuple[str, ...] | int, dtype: str, frames: int) -> Header:
@@ -220,7 +230,7 @@ def _header(height: int, width: int, turn: int, channels: tuple[str, ...] | int,
 
 
 def _upright(values: np.ndarray, turn: int) -> np.ndarray:
-    """The stored rows and columns as the orientation tag says that they are to be seen."""
+    """Turn the stored rows and columns as the orientation tag asks."""
     if turn in {5, 6, 7, 8}:
         values = values.swapaxes(0, 1)
     if turn in {3, 4, 7, 8}:

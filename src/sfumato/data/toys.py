@@ -1,4 +1,4 @@
-"""Distributions in the plane to learn on: small, of known shape, three of them with a known density."""
+"""Distributions in the plane: small, of known shape, three of them with a known density."""
 
 import math
 from collections.abc import Callable, Mapping
@@ -14,26 +14,32 @@ from ..errors import InputError
 from .order import generator
 
 _NOISE = 0.05  # standard deviation of the noise around the curves, and of each mode of `gaussians`
-_NODES = 1024  # of the integral along the roll: at most 0.0145 apart in angle, where the noise is 0.035 or more wide
-_CHUNK = 256  # points at once: a few MB
+_NODES = 1024  # of the integral along the roll: at most 0.0145 apart in angle, while the noise is at least 0.035 wide
+_CHUNK = 256  # points at a time: a few MB
 
 
 @dataclass(frozen=True)
 class Toy:
-    """A distribution on R^2: a sampler, and its log density in nats where it is known."""
+    """A distribution on R^2.
+
+    Arguments:
+        name: its name as a source of data.
+        draw: returns n samples (n, 2), given n and a generator.
+        log_prob: log density (b,) in nats of points (b, 2), or None where it is not known.
+    """
 
     name: str
     draw: Callable[[int, Generator], Tensor]
     log_prob: Callable[[Tensor], Tensor] | None = None
 
     def sample(self, n: int, seed: int) -> Float64[Tensor, "n 2"]:
-        """``n`` independent samples, a function of ``n`` and ``seed`` alone.
+        """Return ``n`` independent samples, a function of ``n`` and ``seed`` only.
 
         Raises:
             InputError: a negative number of samples.
         """
         if n < 0:
-            raise InputError(f"{self.name}: {n} samples were asked for; give 0 or more")
+            raise InputError(f"{self.name}: {n} samples requested; give 0 or more")
         return self.draw(n, generator(seed, "toy", self.name))
 
 
@@ -46,7 +52,7 @@ def _normal(random: Generator, *shape: int) -> Tensor:
 
 
 def _moons(n: int, random: Generator) -> Tensor:
-    """Two interleaved half circles of radius 1 about (0, 0) and (1, 1/2), with noise."""
+    """Two interleaved half circles of radius 1 around (0, 0) and (1, 1/2), with noise."""
     angle = math.pi * _uniform(random, n)
     upper = torch.stack((angle.cos(), angle.sin()), dim=-1)
     lower = upper.new_tensor([1.0, 0.5]) - upper
@@ -66,8 +72,8 @@ def _spiral(half_turns: Tensor) -> Tensor:
 
 @cache
 def _along_the_roll() -> tuple[Tensor, Tensor]:
-    """Points of the spiral and the logs of their weights: Fejer's first rule over the angle (Fejer 1933)."""
-    # The rule is exact for polynomials of degree 1023 and dense at both ends, where a far point sees only a tip.
+    """Points of the spiral and the logarithms of their weights: Fejer's first rule over the angle (Fejer 1933)."""
+    # The rule is exact for polynomials of degree 1023, and dense at both ends, which dominate for far points.
     theta = math.pi * (torch.arange(_NODES, dtype=torch.float64) + 0.5) / _NODES
     j = torch.arange(1, _NODES // 2 + 1, dtype=torch.float64)
     weights = (1 - 2 * (torch.cos(2 * j * theta[:, None]) / (4 * j**2 - 1)).sum(1)) / _NODES  # they sum to 1
@@ -77,25 +83,25 @@ def _along_the_roll() -> tuple[Tensor, Tensor]:
 def _swiss_roll_log_prob(x: Float[Tensor, "b 2"]) -> Float[Tensor, "b"]:
     """``log integral N(x; spiral(a), 0.05^2 I) da / (3 pi)``, by quadrature in float64.
 
-    To 1e-7 nats within 10 of the origin, and to rounding around the roll itself.
+    Accurate to 1e-7 nats within 10 of the origin, and to rounding near the roll.
     """
     points, weights = (each.to(x.device) for each in _along_the_roll())
-    parts = [
-        torch.logsumexp(weights - (part[:, None] - points).square().sum(dim=-1) / (2 * _NOISE**2), dim=-1)
-        for part in torch.split(x.double(), _CHUNK)
+    logs = [
+        torch.logsumexp(weights - (chunk[:, None] - points).square().sum(dim=-1) / (2 * _NOISE**2), dim=-1)
+        for chunk in torch.split(x.double(), _CHUNK)
     ]
-    return (torch.cat(parts) - math.log(2 * math.pi * _NOISE**2)).to(x.dtype)
+    return (torch.cat(logs) - math.log(2 * math.pi * _NOISE**2)).to(x.dtype)
 
 
 def _checkerboard(n: int, random: Generator) -> Tensor:
-    """Uniform on the 8 squares of side 1 in [-2, 2)^2 whose corners at the lower left have an even sum."""
+    """Uniform on the 8 squares of side 1 in [-2, 2)^2 whose lower left corners have an even sum."""
     column = torch.randint(4, (n,), generator=random)
     row = 2 * torch.randint(2, (n,), generator=random) + column % 2
     return torch.stack((column, row), dim=-1) - 2 + _uniform(random, n, 2)
 
 
 def _checkerboard_log_prob(x: Float[Tensor, "b 2"]) -> Float[Tensor, "b"]:
-    """-log 8 on the squares, -inf beside them."""
+    """-log 8 on the squares, -inf elsewhere."""
     corner = x.floor()
     inside = ((corner >= -2) & (corner < 2)).all(dim=-1) & (corner.sum(dim=-1) % 2 == 0)
     return torch.where(inside, x.new_tensor(-math.log(8.0)), -math.inf)
