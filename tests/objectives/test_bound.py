@@ -149,7 +149,7 @@ def test_a_learned_schedule_halves_the_variance_and_keeps_the_bound():
 def test_the_inside_learns_from_the_variance_alone_and_the_ends_from_the_bound():
     schedule = LearnedLogSNR(-6.0, 8.0, cells=16)
     denoiser = ExactDenoiser(Process(VP(), schedule), MODES)
-    n = 200_000
+    n = 100_000
     uniform, noise = draws(n)
     BoundLoss(UniformTimes(), ContinuousGaussian(needs_prediction=False))(
         denoiser, Batch(continuous(n), uniform, noise)
@@ -163,10 +163,10 @@ def test_the_inside_learns_from_the_variance_alone_and_the_ends_from_the_bound()
         at = ExactDenoiser(Process(VP(), other), MODES)
         with torch.no_grad():
             bounds, moments = [], []
-            x_0 = continuous(4000)
-            for u in (torch.arange(200, dtype=torch.float64) + 0.5) / 200:
+            x_0 = continuous(2000)
+            for u in (torch.arange(100, dtype=torch.float64) + 0.5) / 100:
                 level = at.process.level(u)
-                z = torch.randn(4000, 2, generator=torch.Generator().manual_seed(int(u * 1000)), dtype=torch.float64)
+                z = torch.randn(2000, 2, generator=torch.Generator().manual_seed(int(u * 1000)), dtype=torch.float64)
                 error = (z - at(level.alpha * x_0 + level.sigma * z, u).eps).square().sum(1) / 2
                 steps = 0.5 * at.process.rate(u) * error
                 bounds.append(steps.mean())

@@ -272,9 +272,9 @@ def test_no_overflow_at_the_ends(weight):
     assert got.tolist() == [0.0, at_noise]
 
 
-def test_what_is_said_to_look_at_the_level_alone_does():
+def test_the_rate_free_weights_do_not_use_the_rate():
     level = VP().at(torch.linspace(-9, 9, 7, dtype=torch.float64))
     everything = {f for f in vars(weights).values() if callable(f) and getattr(f, "__module__", "") == weights.__name__}
     for weight in everything:
         one, another = (weight(level, torch.full_like(level.alpha, rate)) for rate in (1.0, 3.0))
-        assert torch.equal(one, another) == (weight in weights.LEVEL_ALONE)
+        assert torch.equal(one, another) == (weight in weights.RATE_FREE)

@@ -1,4 +1,4 @@
-"""What is minimised: a distribution over t, a weight on the eps error, a target; or the bound itself."""
+"""Losses: weighted errors of the noise at random times, score matching, and the bound itself."""
 
 from .batch import Batch as Batch
 from .bound import BoundLoss as BoundLoss

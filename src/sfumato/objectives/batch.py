@@ -1,4 +1,4 @@
-"""What a loss is computed of."""
+"""The batch that a loss is computed from."""
 
 from dataclasses import dataclass, replace
 
@@ -12,7 +12,7 @@ from sfumato.errors import InputError
 
 @dataclass(frozen=True, eq=False)
 class Batch:
-    """B samples with everything that is drawn for them.
+    """B samples and everything that is drawn for them.
 
     Arguments:
         x_0: samples (B, *) in model units.
@@ -32,7 +32,11 @@ class Batch:
         return len(self.x_0)
 
     def rows(self, first: int, last: int) -> "Batch":
-        """Samples ``first`` to before ``last``. Raises InputError for noise that is a plain function."""
+        """Samples ``first`` to ``last - 1``.
+
+        Raises:
+            InputError: the noise is a plain function, which cannot be sliced.
+        """
         if not isinstance(self.noise, (SeededNoise, PairedNoise)):
             raise InputError("noise: a plain function cannot be sliced; give SeededNoise or PairedNoise")
         kept = slice(first, last)

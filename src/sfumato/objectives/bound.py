@@ -1,11 +1,11 @@
-"""The negative ELBO as a loss, in nats per dimension, from one level a sample.
+"""The negative ELBO as a loss, in nats per dimension, estimated at one noise level per sample.
 
-    a chain of T levels       prior + T (step_k or, at k = 1, decoder)           k even in 1 .. T
+    a chain of T levels       prior + T (step_k or, at k = 1, decoder)           k uniform on 1 .. T
     in continuous time        prior + decoder + (-d logsnr / dt) |eps - eps-hat|^2 / 2
 
-so that the mean over times is the bound itself (Ho et al. 2020, eq. 5; Kingma et al. 2021, eq. 12 and 17). All of it
-can be learned from: the network, the variance of a step, the ends of a log-SNR, the betas of a chain. The inside of a
-``LearnedLogSNR`` has no bearing on the bound; it goes down the variance of this estimate (section 5.1 there).
+The mean over times is the bound itself (Ho et al. 2020, eq. 5; Kingma et al. 2021, eq. 12 and 17). Every term gives
+gradients: to the network, the variance of a step, the ends of a log-SNR, and the betas of a chain. The inside of a
+``LearnedLogSNR`` does not change the bound; it follows the gradient of this estimate's variance (section 5.1 there).
 """
 
 from jaxtyping import Float
@@ -25,10 +25,17 @@ from .weights import elbo, simple
 
 
 class BoundLoss(Objective):
-    """The loss of any denoiser under its process: of the whole bound with ``decoder``, read in one of three ``form``s.
+    """The whole bound of any denoiser under its process.
 
-    Draw 2 of the noise is the decoder's in continuous time. Raises InputError for a decoder that asks the network in
-    continuous time, where it would cost a second evaluation.
+    In continuous time, draw 2 of the noise is for the decoder.
+
+    Arguments:
+        times: the distribution of times.
+        decoder: p(x_0 | x_t) at the finest noise level.
+        form: whether the errors of steps are computed from the noise, x_0 or the score; all three are equal.
+
+    Raises:
+        InputError: the decoder needs a prediction in continuous time, which would cost a second evaluation.
     """
 
     def __init__(self, times: TimeSampler, decoder: Decoder, form: Form | None = None) -> None:
@@ -56,7 +63,10 @@ class BoundLoss(Objective):
         process, schedule, x_0, noise = denoiser.process, denoiser.process.schedule, batch.x_0, batch.noise
         D = x_0[0].numel()
         if self.decoder.needs_prediction:
-            raise InputError("objective: this decoder asks the network, which a loss in continuous time does elsewhere")
+            raise InputError(
+                "objective: in continuous time the decoder must not need a prediction; give "
+                "ContinuousGaussian(needs_prediction=False) or Factorised"
+            )
         first = finest_time(process, self.decoder.grid)
         t = first + (1 - first) * t
         level, z = process.level(t), noise(1, x_0)
@@ -87,33 +97,43 @@ def chain_bound(
     noise: Float[Tensor, "b *s"],
     form: Form | None = None,
 ) -> Float[Tensor, "b"]:
-    """``prior + T L_k`` of a chain in nats per dimension, float64, from the ``prediction`` at levels ``t`` = k / T."""
+    """``prior + T L_k`` of a chain in nats per dimension, float64, from the ``prediction`` at times ``t`` = k / T."""
     schedule = process.schedule
     assert isinstance(schedule, Chain)
     T, D = schedule.steps, x_0[0].numel()
     last = t < 1.5 / T
     at_t, at_s = process.level(t), process.level((t - 1 / T).clamp(min=1 / T))
-    # Where the step is the last one, to data, the level below would be its own: no step, and nothing lost.
+    # In the last step, to data, both levels are clamped to the same one: that term is 0, and the decoder replaces it.
     terms = step_term(prediction, x_0, noise, at_t, at_s, form=form)
     if last.any():
         following = process.level(2 / T) if T > 1 else None
         first = process.level(1 / T)
-        belief = Prediction(
+        prediction_at_first = Prediction(
             prediction.x_0[last],
             prediction.eps[last],
             None if prediction.variance_share is None else prediction.variance_share[last],
         )
-        decoded = decoder.log_prob(x_0[last], _noisy(x_0[last], noise[last], first), first, following, belief)
+        decoded = decoder.log_prob(
+            x_0[last], _noisy(x_0[last], noise[last], first), first, following, prediction_at_first
+        )
         terms = terms.masked_scatter(last, -decoded)
     bound: Tensor = (prior_term(process, x_0) + T * terms) / D
     return bound
 
 
 class HybridLoss(Objective):
-    """``L_simple + bound_weight L_vlb``: the mean learned from the first, the variance of a step from the second alone.
+    """``L_simple + bound_weight L_vlb``: the first term trains the mean, the second only the variance of a step.
 
-    ``L_simple = |eps - eps-hat|^2 / D``; L_vlb is ``chain_bound`` with the prediction's mean held fixed, in nats per
-    dimension (Nichol & Dhariwal 2021, eq. 16, weight 0.001).
+    ``L_simple = |eps - eps-hat|^2 / D``; L_vlb is ``chain_bound`` with the predicted mean held fixed, in nats per
+    dimension.
+
+    Arguments:
+        times: the distribution of times.
+        decoder: p(x_0 | x_t) at the finest noise level.
+        bound_weight: the weight of L_vlb.
+
+    References:
+        Nichol & Dhariwal 2021, eq. 16, weight 0.001.
     """
 
     def __init__(self, times: TimeSampler, decoder: Decoder, bound_weight: float = 0.001) -> None:
@@ -132,9 +152,10 @@ class HybridLoss(Objective):
         z = batch.noise(1, x_0)
         prediction = denoiser(process.perturb(x_0, t, z), t, batch.cond)
         errors = (z - prediction.eps).square().flatten(1).mean(1)
-        held = Prediction(prediction.x_0.detach(), prediction.eps.detach(), prediction.variance_share)
-        losses: Tensor = errors + self.bound_weight * chain_bound(held, process, self.decoder, x_0, t, z).to(errors)
+        fixed_mean = Prediction(prediction.x_0.detach(), prediction.eps.detach(), prediction.variance_share)
+        bound = chain_bound(fixed_mean, process, self.decoder, x_0, t, z)
+        losses: Tensor = errors + self.bound_weight * bound.to(errors)
         return losses
 
     def weight(self, level: Level, rate: Tensor) -> Tensor:
-        return simple(level, rate)  # the bound's part teaches the variance alone
+        return simple(level, rate)  # L_vlb trains only the variance

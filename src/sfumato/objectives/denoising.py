@@ -16,17 +16,23 @@ from .batch import Batch
 from .objective import Objective
 from .pairing import Pairing
 from .times import TimeSampler
-from .weights import LEVEL_ALONE, Weight, simple
+from .weights import RATE_FREE, Weight, simple
 
 
 class DenoisingLoss(Objective):
-    """The loss of a network denoiser: means over the D numbers of a sample."""
+    """The weighted error of a network denoiser, averaged over the D numbers of a sample.
+
+    Arguments:
+        times: the distribution of times.
+        weight: the weight of a noise level.
+        pairing: reassigns the noise within a batch; None leaves it independent of the data.
+    """
 
     def __init__(self, times: TimeSampler, weight: Weight = simple, pairing: Pairing | None = None) -> None:
         super().__init__(times)
         self._weight = weight
         self.pairing = pairing
-        self._level_alone = getattr(weight, "func", weight) in LEVEL_ALONE  # of a partial, the function
+        self._rate_free = getattr(weight, "func", weight) in RATE_FREE  # a partial's func is the weight itself
 
     def weight(self, level: Level, rate: Tensor) -> Tensor:
         return self._weight(level, rate)
@@ -41,6 +47,6 @@ class DenoisingLoss(Objective):
         x_0, level, z = batch.x_0, process.level(t), batch.noise(1, batch.x_0)
         x_t = process.perturb(x_0, t, z)
         error = denoiser.target.encode(x_0, z, level) - denoiser.output(x_t, t, batch.cond)
-        rate = level.alpha if self._level_alone else self.times.rate(process, t)
+        rate = level.alpha if self._rate_free else self.times.rate(process, t)
         weight = self.weight(level, rate) * (level.alpha / denoiser.target.det(level)) ** 2
         return weight.to(error) * error.square().flatten(1).mean(1)

@@ -1,4 +1,4 @@
-"""The negative ELBO of a model that knows its own, such as a hierarchical VAE."""
+"""The negative ELBO of a model that computes its own, such as a hierarchical VAE."""
 
 from typing import Protocol, runtime_checkable
 
@@ -13,14 +13,14 @@ from .objective import Loss
 
 @runtime_checkable
 class LatentModel(Protocol):
-    """A model with a bound of its own: ``loss(x, noise)`` is the negative ELBO in nats per dimension, shape (B,)."""
+    """A model that computes its own bound."""
 
     def loss(self, x: Float[Tensor, "b *s"], noise: NoiseSource) -> Float[Tensor, "b"]:
-        """Unbiased, from one draw of the latents."""
+        """The negative ELBO in nats per dimension, shape (B,): unbiased, from one draw of the latents."""
 
 
 class NegativeELBO(Loss[LatentModel]):
-    """The model's own bound. It has no levels, and so the uniform numbers choose nothing."""
+    """The model's own bound. It has no noise levels, so the uniform numbers are not used."""
 
     def losses(self, module: LatentModel, batch: Batch) -> Float[Tensor, "b"]:
         return module.loss(batch.x_0, batch.noise)

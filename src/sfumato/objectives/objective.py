@@ -1,4 +1,4 @@
-"""The contracts of what is minimised: a loss of any model, and an objective, the loss of a denoiser at its times."""
+"""The interfaces: ``Loss``, for any model, and ``Objective``, the loss of a denoiser at random times."""
 
 from abc import ABC, abstractmethod
 from typing import Any, Generic, TypeVar
@@ -17,49 +17,64 @@ M = TypeVar("M")
 
 
 class Loss(nn.Module, ABC, Generic[M]):
-    """A loss per sample of a model of kind M, from uniform numbers and noise: no randomness inside.
+    """A loss per sample of a model of type M, a function of the batch: nothing is drawn inside.
 
-    Parameters, where there are any, are learned beside the model's. ``pairing``, where there is one, deals out the
-    noise of a whole batch anew, and is for whoever has the whole batch: the losses take the noise as it comes.
+    Parameters of a loss are trained together with those of the model. A ``pairing`` reassigns the noise of a whole
+    batch. The caller who holds the whole batch applies it (``noise_of``); the losses use the noise as given.
     """
 
     pairing: Pairing | None = None
-    differentiates: bool = False  # with respect to x, so that rounding a network's products would be felt
+    differentiates: bool = False  # whether the loss differentiates the network by x, which amplifies rounding errors
 
     def forward(self, module: M, batch: Batch) -> Float[Tensor, "b"]:
-        """Losses (B,) to learn from, weighted by ``batch.weight``."""
+        """Losses (B,) to train on, weighted by ``batch.weight``."""
         return batch.weighted(self.losses(module, batch))
 
     def evaluate(self, module: M, batch: Batch) -> Float[Tensor, "b"]:
-        """Losses (B,) to measure by, weighted by ``batch.weight``: every time is equally likely, with no correction."""
+        """Losses (B,) for evaluation, weighted by ``batch.weight``: every time is equally likely."""
         return batch.weighted(self.even_losses(module, batch))
 
     @abstractmethod
     def losses(self, module: M, batch: Batch) -> Float[Tensor, "b"]:
-        """Unweighted losses (B,) to learn from."""
+        """Losses (B,) to train on, without ``batch.weight``."""
 
     @abstractmethod
     def even_losses(self, module: M, batch: Batch) -> Float[Tensor, "b"]:
-        """Unweighted losses (B,) to measure by."""
+        """Losses (B,) for evaluation, without ``batch.weight``."""
 
     @abstractmethod
     def noise_levels(
         self, module: M, uniform: Float[Tensor, "b"], even: bool = False
     ) -> tuple[Float[Tensor, "b"], Float[Tensor, "b"]] | None:
-        """(t, log-SNR) where these numbers lead ``forward``, or ``evaluate``; None for a loss without levels."""
+        """The noise levels at which the loss is computed.
+
+        Arguments:
+            module: the model.
+            uniform: the uniform numbers of a batch.
+            even: whether the levels are those of ``evaluate`` instead of ``forward``.
+
+        Returns:
+            Times and log-SNRs, (B,) each; None for a loss without noise levels.
+        """
 
     @abstractmethod
     def relative_weight(self, module: M, uniform: Float[Tensor, "b"]) -> Float[Tensor, "b"] | None:
-        """The weight relative to the ELBO at the levels where ``evaluate`` looks; None for a loss without levels.
+        """The weight relative to the ELBO at the noise levels of ``evaluate``; None for a loss without noise levels.
 
-        With a weight w on ``|eps - eps_hat|^2`` and log-SNRs of density p it is ``2 w p`` (Kingma & Gao 2023).
+        With a weight w on ``|eps - eps_hat|^2`` and log-SNRs of density p it is ``2 w p``.
+
+        References:
+            Kingma & Gao 2023.
         """
 
 
 class Objective(Loss[Denoiser]):
-    """A loss per sample at given times and noise, and the times to take.
+    """The loss of a denoiser at given times, and the distribution of these times.
 
     Draw 1 of the noise makes x_t.
+
+    Arguments:
+        times: the distribution of times.
     """
 
     def __init__(self, times: TimeSampler) -> None:
@@ -67,7 +82,7 @@ class Objective(Loss[Denoiser]):
         self.times = times
 
     def losses(self, module: Denoiser, batch: Batch) -> Float[Tensor, "b"]:
-        """Losses at the times of ``batch.uniform``, weighted so that their mean is that over all times."""
+        """Losses at the times of ``batch.uniform``, weighted so that their mean equals that over even times."""
         t = self.times(batch.uniform)
         losses = self.at(module, batch, t)
         weight = self.times.weight(t)
@@ -93,7 +108,7 @@ class Objective(Loss[Denoiser]):
 
     @abstractmethod
     def weight(self, level: Level, rate: Tensor) -> Tensor:
-        """The weight on ``|eps - eps_hat|^2 / D``, as ``weights.Weight``."""
+        """The weight on ``|eps - eps_hat|^2 / D``, a ``weights.Weight``."""
 
     @abstractmethod
     def at(
@@ -102,4 +117,13 @@ class Objective(Loss[Denoiser]):
         batch: Batch,
         t: Float[Tensor, "*b"],
     ) -> Float[Tensor, "b"]:
-        """Losses of shape (B,) at times ``t`` of shape () or (B,), for the kind of denoiser that it needs."""
+        """Losses at given times.
+
+        Arguments:
+            denoiser: a denoiser of the kind that this objective needs.
+            batch: the samples; its ``uniform`` numbers are not used.
+            t: times of shape () or (B,).
+
+        Returns:
+            Losses (B,).
+        """

@@ -1,4 +1,4 @@
-"""Which noise goes with which sample: pairs that shorten the paths of a flow."""
+"""Pairings of noise with samples that shorten the paths of a flow."""
 
 from collections.abc import Callable
 
@@ -13,18 +13,21 @@ Pairing = Callable[[NoiseSource], NoiseSource]
 
 
 def optimal_transport(noise: NoiseSource) -> NoiseSource:
-    """Draw 1 of ``noise``, what makes x_t, dealt out anew within the batch so that ``sum |x_0 - z|^2`` is least.
+    """The noise whose draw 1 is reassigned within the batch so that ``sum |x_0 - z|^2`` is least.
 
-    Each z is still standard normal; but x_t is no longer q(x_t | x_0)'s, and the learned velocity is that of a flow
-    with straighter paths (Tong et al. 2024; Pooladian et al. 2023). A sample then depends on its batch, as the method
-    means it to. Other draws stay as they are.
+    Each z is still standard normal, but x_t no longer has the distribution q(x_t | x_0), and the learned velocity is
+    that of a flow with straighter paths. A sample then depends on its batch, as the method intends. Other draws do not
+    change.
+
+    References:
+        Tong et al. 2024; Pooladian et al. 2023.
     """
 
     def paired(draw: int, like: Tensor) -> Tensor:
         z = noise(draw, like)
         if draw != 1:
             return z
-        # |x - z|^2 = |x|^2 + |z|^2 - 2 x.z, of which the pairing decides the last term alone.
+        # |x - z|^2 = |x|^2 + |z|^2 - 2 x.z: only the last term depends on the pairing.
         return z[assign(-(like.flatten(1).double() @ z.flatten(1).double().T))]
 
     return paired
@@ -36,7 +39,14 @@ def noise_of(
     z: Float[Tensor, "b *s"] | None = None,
     pairing: Pairing | None = None,
 ) -> SeededNoise | PairedNoise:
-    """The noise of a whole batch of ``values``: that of ``keys``, or ``z`` for draw 1, reassigned by ``pairing``."""
+    """The noise of a whole batch.
+
+    Arguments:
+        values: the samples x_0 of the batch.
+        keys: one random key per sample.
+        z: noise that comes with the data, used as draw 1; None draws it from the keys.
+        pairing: reassigns draw 1 within the batch.
+    """
     noise: SeededNoise | PairedNoise = SeededNoise(keys)
     if z is not None:
         noise = PairedNoise(z, SeededNoise(keys))

@@ -1,19 +1,19 @@
-"""Score matching by its definition, without the clean pair: what the denoising loss took the place of.
+"""Score matching by its definition: the losses that denoising replaced, which do not use the noise of a sample.
 
-With s = -eps_hat / sigma the score believed at x_t, of D numbers, and v a random direction with E[v v'] = I,
+With s = -eps_hat / sigma the predicted score at x_t, of D numbers, and v a random direction with E[v v'] = I,
 
     explicit     sigma^2 E |s - grad log p_t|^2 / 2D                         needs to know p_t    (Hyvarinen 2005)
-    implicit     sigma^2 E [tr(grad s) + |s|^2 / 2] / D                      D passes backwards   (Hyvarinen 2005)
-                 or with v' (grad s) v in the place of the trace             one for each v       (Hutchinson 1990)
-    sliced       sigma^2 E [v' (grad s) v + (v's)^2 / 2] / D                 one for each v       (Song et al. 2019)
+    implicit     sigma^2 E [tr(grad s) + |s|^2 / 2] / D                      D backward passes    (Hyvarinen 2005)
+                 or with v' (grad s) v instead of the trace                  one per v            (Hutchinson 1990)
+    sliced       sigma^2 E [v' (grad s) v + (v's)^2 / 2] / D                 one per v            (Song et al. 2019)
     denoising    sigma^2 E |s + eps / sigma|^2 / 2D                          none                 (Vincent 2011)
 
-The half belongs to the norm alone. The last is half the ``DenoisingLoss`` of weight ``simple``. All have the same
-gradient: implicit and sliced are the explicit less a constant, and ``denoising = implicit + 1/2`` (Stein's identity).
+The factor 1/2 applies only to the norm. The last loss is half the ``DenoisingLoss`` of weight ``simple``. All have the
+same gradient: implicit and sliced are explicit minus a constant, and ``denoising = implicit + 1/2`` (Stein's identity).
 
-In what a network predicts ``sigma^2 tr(grad s) = -sigma tr(grad eps_hat)``: there is no division by sigma, and values
-of different levels compare. The derivative is by x_t, a noisy sample that is taken as data; where sigma is next to
-nothing these are the objectives on clean data.
+In terms of the predicted noise ``sigma^2 tr(grad s) = -sigma tr(grad eps_hat)``: there is no division by sigma, and
+values at different noise levels are comparable. The derivative is by x_t: a noisy sample is treated as data. As sigma
+goes to 0, these become the losses on clean data.
 """
 
 from collections.abc import Callable
@@ -32,13 +32,16 @@ from .times import TimeSampler
 from .weights import simple
 
 DIRECTIONS = ("rademacher", "gaussian")
-"""How a direction can be drawn: each number +-1, by which a trace's estimate varies least, or standard normal."""
+"""Distributions of a direction: each number +-1, with the least variance of a trace, or standard normal."""
 
 
 class ExplicitScoreMatching(Objective):
-    """``|eps_hat - eps_true|^2 / 2D``, the error of the score itself, where ``truth(x_t, level)`` knows the beliefs.
+    """``|eps_hat - eps_true|^2 / 2D``, the error of the score itself, for data of a known distribution.
 
-    Such as ``GaussianMixture.predict``. It is asked at the level of the denoiser's own process.
+    Arguments:
+        times: the distribution of times.
+        truth: the exact prediction ``truth(x_t, level)`` at a level of the denoiser's process, such as
+            ``GaussianMixture.predict``.
     """
 
     def __init__(self, times: TimeSampler, truth: Callable[[Tensor, Level], Prediction]) -> None:
@@ -61,12 +64,21 @@ class ExplicitScoreMatching(Objective):
 
 
 class ImplicitScoreMatching(Objective):
-    """``(-sigma tr(grad eps_hat) + |eps_hat|^2 / 2) / D`` (Hyvarinen 2005, theorem 1).
+    """``(-sigma tr(grad eps_hat) + |eps_hat|^2 / 2) / D``.
 
-    With ``probes=None`` the trace is exact, by D passes backwards; otherwise it is the mean of ``v' (grad eps_hat) v``
-    over as many random directions, draws 2, 3, ... of the noise: sliced score matching in its form of reduced variance
-    (Song, Garg, Shi & Ermon 2019, section 3). Learning differentiates twice, through the network. Raises InputError for
-    fewer than one probe, and for ``directions`` that are unknown or without effect.
+    With probes this is sliced score matching in its variance-reduced form. Training differentiates the network twice.
+
+    Arguments:
+        times: the distribution of times.
+        probes: number of random directions, draws 2, 3, ... of the noise, over which ``v' (grad eps_hat) v`` is
+            averaged. None computes the exact trace by D backward passes.
+        directions: distribution of a direction, one of ``DIRECTIONS``.
+
+    Raises:
+        InputError: fewer than one probe, or directions that are unknown or without effect.
+
+    References:
+        Hyvarinen 2005, theorem 1; Song, Garg, Shi & Ermon 2019, section 3.
     """
 
     differentiates = True
@@ -142,7 +154,7 @@ def _check(name: str, count: int, directions: str, otherwise: str) -> None:
 
 
 def _draw(directions: str, count: int, noise: NoiseSource, x_0: Tensor) -> Float[Tensor, "p b d"]:
-    """Random directions with E[v v'] = I, each sample's of its own noise."""
+    """Random directions with E[v v'] = I, drawn from the noise of each sample."""
     normal = torch.stack([noise(2 + i, x_0).flatten(1) for i in range(count)])
     if directions == "gaussian":
         return normal
@@ -155,16 +167,16 @@ def _curvature(
     t: Tensor,
     directions: Float[Tensor, "p b d"],
 ) -> tuple[Float[Tensor, "b d"], Float[Tensor, "p b"]]:
-    """``eps_hat`` and ``sigma v' (grad eps_hat) v`` of each direction, with a graph where gradients are being recorded.
+    """``eps_hat``, and ``sigma v' (grad eps_hat) v`` per direction; with a graph where gradients are recorded.
 
-    Passes backwards give all samples at once, as a prediction depends on its own sample alone.
+    One backward pass serves all samples, because a prediction depends only on its own sample.
     """
-    learning = torch.is_grad_enabled()
+    training = torch.is_grad_enabled()
     process, x_0 = denoiser.process, batch.x_0
     with torch.enable_grad():
         x_t = process.perturb(x_0, t, batch.noise(1, x_0)).detach().flatten(1).requires_grad_()
         eps = denoiser(x_t.reshape(x_0.shape), t, batch.cond).eps.flatten(1)
-        products = [torch.autograd.grad(eps, x_t, v, retain_graph=True, create_graph=learning)[0] for v in directions]
+        products = [torch.autograd.grad(eps, x_t, v, retain_graph=True, create_graph=training)[0] for v in directions]
     sigma = process.level(t, like=x_0).sigma.detach().flatten()
     curvature = sigma * torch.stack([(product * v).sum(1) for product, v in zip(products, directions, strict=True)])
-    return (eps if learning else eps.detach()), curvature
+    return (eps if training else eps.detach()), curvature

@@ -1,8 +1,8 @@
-"""At which noise levels to train, stratified across the batch; and which to look at more often than others.
+"""Distributions of training times, and the stratification of a batch.
 
-Sample i of a batch of B draws its place from the i-th of B equal strata, ``u_i = (i + U_i) / B``: each level is as
-likely as before, and the loss of a batch varies less (Kingma et al. 2021, appendix I.1). The fraction is computed from
-integers: a floating-point ``arange(0, 1, 1 / B)`` has B + 1 values for some B.
+Sample i of a batch of B draws its quantile from the i-th of B equal strata, ``u_i = (i + U_i) / B``. Each time is as
+likely as without strata, and the loss of a batch varies less (Kingma et al. 2021, appendix I.1). The fraction is
+computed from integers: a floating-point ``arange(0, 1, 1 / B)`` has B + 1 values for some B.
 """
 
 import math
@@ -20,31 +20,31 @@ from sfumato.numerics.density import Density
 
 
 def stratify(uniform: Float[Tensor, "b"], index: Int64[Tensor, "b"], batch: int) -> Float[Tensor, "b"]:
-    """``(index + uniform) / batch`` in (0, 1]: sample ``index`` of a whole batch in its own stratum."""
+    """``(index + uniform) / batch`` in (0, 1]: the quantile of sample ``index`` of a whole batch in its own stratum."""
     return (index + uniform) / batch
 
 
 class TimeSampler(ABC):
-    """A distribution over t by its inverse: from uniform numbers in (0, 1) to times in (0, 1]."""
+    """A distribution over t, given by its quantile function: from uniform numbers in (0, 1) to times in (0, 1]."""
 
     @abstractmethod
     def __call__(self, uniform: Float[Tensor, "b"]) -> Float[Tensor, "b"]:
         """The times at these quantiles, float64."""
 
     def rate(self, process: Process, t: Float[Tensor, "*b"]) -> Float[Tensor, "*b"]:
-        """``-d logsnr / du`` where the quantile u of the even distribution is at ``t``: of the process itself here."""
+        """``-d logsnr / du`` at ``t``, where u is the quantile of the even distribution."""
         return process.rate(t)
 
     def weight(self, t: Float[Tensor, "b"]) -> Float[Tensor, "b"] | None:
-        """What a loss at ``t`` counts for, so that the mean stays that over even times; None for 1."""
+        """The importance weight of a loss at ``t``, so that the mean stays that over even times; None for 1."""
         return None
 
     def variance_surrogate(self, values: Float[Tensor, "b"], t: Float[Tensor, "b"]) -> Float[Tensor, "b"] | None:
-        """``Density.variance_surrogate`` of what was computed at ``t``, where the times are learned; None where not."""
+        """``Density.variance_surrogate`` of the ``values`` computed at ``t``; None for times that are not learned."""
         return None
 
     def even(self, uniform: Float[Tensor, "b"]) -> Float[Tensor, "b"]:
-        """The times at these quantiles of the even distribution, by which a loss is measured."""
+        """The times at these quantiles of the even distribution, which losses are evaluated at."""
         return self(uniform)
 
 
@@ -63,7 +63,7 @@ class UniformTimes(TimeSampler):
 
 @dataclass(frozen=True)
 class OneTime(TimeSampler):
-    """Always ``t``: a single level."""
+    """Always the same time ``t``."""
 
     t: float
 
@@ -73,11 +73,21 @@ class OneTime(TimeSampler):
 
 @dataclass(frozen=True)
 class LogNormalTimes(TimeSampler):
-    """Times at which ``log(sigma / alpha)`` is normal of ``mean`` and ``std``, within the levels of ``process``.
+    """Times at which ``log(sigma / alpha)`` is normal, truncated to the noise levels of ``process``.
 
-    EDM's training noise (Karras et al. 2022, table 1: -1.2, 1.2). On a straight path with its own clock this is the
-    logit-normal t of rectified flow (Esser et al. 2024, section 3.1). Levels outside the process, and finer than time
-    ``first``, are left out, the rest keep their ratio. Raises InputError where next to nothing is left.
+    This is the training noise of EDM. On a straight path with its own clock it is the logit-normal t of rectified flow.
+
+    Arguments:
+        process: the process whose noise levels limit the distribution.
+        mean: mean of ``log(sigma / alpha)`` before truncation.
+        std: standard deviation of ``log(sigma / alpha)`` before truncation.
+        first: earliest time; noise levels below it are left out as well.
+
+    Raises:
+        InputError: less than a millionth of the distribution lies within the process.
+
+    References:
+        Karras et al. 2022, table 1; Esser et al. 2024, section 3.1.
     """
 
     process: Process
@@ -89,13 +99,13 @@ class LogNormalTimes(TimeSampler):
         low, high = self._quantiles
         if not high - low > 1e-6:
             raise InputError(
-                f"log_ratio_mean: with {self.mean:g} and log_ratio_std {self.std:g} hardly one in a million ratios "
-                "sigma / alpha is a level of this process; change them, or the schedule"
+                f"log_ratio_mean: with {self.mean:g} and log_ratio_std {self.std:g} hardly one in a million values of "
+                "sigma / alpha occurs in this process; change them, or the schedule"
             )
 
     @cached_property
     def _quantiles(self) -> tuple[float, float]:
-        """Of the untruncated distribution, at the ends."""
+        """The quantiles of both ends in the distribution before truncation."""
         ends = self.process.level(torch.tensor([self.first, 1.0], dtype=torch.float64)).logsnr.detach()
         low, high = torch.special.ndtr((-ends / 2 - self.mean) / self.std).tolist()
         return low, high
@@ -114,7 +124,7 @@ class LogNormalTimes(TimeSampler):
 
 @dataclass(frozen=True)
 class ChainTimes(TimeSampler):
-    """t = k / steps with k uniform on 1..steps: the levels of a discrete chain (Ho et al. 2020, algorithm 1)."""
+    """t = k / steps with k uniform on 1 .. steps: the noise levels of a chain (Ho et al. 2020, algorithm 1)."""
 
     steps: int
 
@@ -122,22 +132,28 @@ class ChainTimes(TimeSampler):
         return ((uniform * self.steps).floor() + 1).clamp(max=self.steps) / self.steps
 
     def rate(self, process: Process, t: Float[Tensor, "*b"]) -> Float[Tensor, "*b"]:
-        return process.rate(t * (1 - 1e-9))  # a level is a kink of the rate: that of the step which leads to it
+        return process.rate(t * (1 - 1e-9))  # the rate jumps at each level: take that of the step to it
 
 
 class LossAware(nn.Module, TimeSampler):
-    """Times drawn where the loss is large: after Nichol & Dhariwal 2021, eq. 18, p ~ sqrt(E[loss^2]).
+    """Times drawn more often where the loss is large: p ~ sqrt(E[loss^2]).
 
-    That p lowers the variance of the weighted loss to its least. Theirs is read off a table of the last ten losses at
-    each level; ours is a learned ``Density`` on cells of [0, 1] that goes down the gradient of that variance, so that
-    it is part of a checkpoint like any weight, and a continuous time can have it too. ``even`` are the times that it
-    reweights: a chain's levels, or all.
+    This p minimises the variance of the weighted loss. The paper computes it from a table of the last ten losses at
+    each time. Here it is a learned ``Density`` on cells of [0, 1] that follows the gradient of that variance, so it is
+    saved in checkpoints like any weight, and it also works in continuous time.
+
+    Arguments:
+        base: the even times, which ``even`` returns.
+        cells: number of cells; on a chain, the largest number up to this that divides its length.
+
+    References:
+        Nichol & Dhariwal 2021, eq. 18.
     """
 
     def __init__(self, base: "UniformTimes | ChainTimes", cells: int = 64) -> None:
         super().__init__()
         self.base = base
-        # Cells that hold whole levels give each level of a cell the same chance.
+        # Cells with a whole number of times give each time of a cell the same probability.
         steps = base.steps if isinstance(base, ChainTimes) else cells
         self.density = Density(max(k for k in range(1, min(cells, steps) + 1) if steps % k == 0))
 
@@ -148,7 +164,7 @@ class LossAware(nn.Module, TimeSampler):
         return (-self.log_prob(t)).exp().detach()
 
     def log_prob(self, t: Float[Tensor, "b"]) -> Float[Tensor, "b"]:
-        """The log-density with which a time was drawn, relative to the even one; its gradient is the cells'."""
+        """The log-density of ``t`` relative to even times, differentiable by the density's cells."""
         inside = t - 0.5 / self.base.steps if isinstance(self.base, ChainTimes) else t
         return self.density.log_prob(inside)
 

@@ -1,4 +1,4 @@
-"""Levels weighted by how uncertain their loss is: multi-task learning over noise levels."""
+"""Noise levels weighted by the uncertainty of their loss: multi-task learning over noise levels."""
 
 import torch
 from jaxtyping import Float
@@ -10,16 +10,21 @@ from .batch import Batch
 from .objective import Loss, Objective
 
 KNOTS = 33
-REACH = 20.0  # the log-SNRs -REACH .. REACH are covered; beyond, the uncertainty is that of the end
-SPEED = 10.0  # a number here has farther to go than a weight
+REACH = 20.0  # the knots cover log-SNRs of -REACH .. REACH; beyond, the uncertainty is constant
+SPEED = 10.0  # learning rate of the heights relative to weights, because they change more
 
 
 class UncertaintyWeighted(Loss[Denoiser]):
-    """``loss / exp(u) + u`` with a learned u(logsnr), whose minimum is the log of the expected loss of each level.
+    """``loss / exp(u) + u`` with a learned u(logsnr), whose minimum is the log of the expected loss at each level.
 
-    So every level pulls at the network with the same strength, whatever weight the ``objective`` had (Karras et al.
-    2024, EDM2, eq. 14-15; Kendall et al. 2018). Theirs is a small network; ours is linear between ``KNOTS``. A loss is
-    measured without it, or it would say nothing.
+    Every noise level then has the same influence on the network, whatever the weight of the ``objective``. In the paper
+    u is a small network; here it is piecewise linear between ``KNOTS`` knots. ``evaluate`` leaves u out.
+
+    Arguments:
+        objective: the objective whose losses are reweighted.
+
+    References:
+        Karras et al. 2024 (EDM2), eq. 14-15; Kendall et al. 2018.
     """
 
     def __init__(self, objective: Objective) -> None:
@@ -29,11 +34,11 @@ class UncertaintyWeighted(Loss[Denoiser]):
         self.heights = nn.Parameter(torch.zeros(KNOTS))
 
     def uncertainty(self, logsnr: Float[Tensor, "b"]) -> Float[Tensor, "b"]:
-        """u, float64."""
-        place = (logsnr.clamp(-REACH, REACH) / REACH + 1) / 2 * (KNOTS - 1)
-        k = place.floor().long().clamp(max=KNOTS - 2)
+        """u at these log-SNRs, float64."""
+        position = (logsnr.clamp(-REACH, REACH) / REACH + 1) / 2 * (KNOTS - 1)
+        k = position.floor().long().clamp(max=KNOTS - 2)
         heights = SPEED * self.heights.double().to(logsnr.device)
-        return heights[k] + (place - k) * (heights[k + 1] - heights[k])
+        return heights[k] + (position - k) * (heights[k + 1] - heights[k])
 
     def losses(self, module: Denoiser, batch: Batch) -> Float[Tensor, "b"]:
         losses = self.objective.losses(module, batch)
