@@ -13,7 +13,7 @@ import torch
 from scipy import stats
 from torch import Tensor
 
-from sfumato.bounds import ContinuousGaussian, DiscretisedGaussian, Factorised
+from sfumato.bounds import ContinuousGaussian, DiscretisedGaussian, Factorised, standard_decoder
 from sfumato.bounds.decoders import discretised_gaussian
 from sfumato.core import VE, VP, LinearLogSNR, Prediction, Process, Straight, Tabulated, ValueGrid, linear_betas
 from sfumato.errors import InputError
@@ -283,3 +283,12 @@ def test_a_decoder_that_asks_says_when_it_was_not_answered(decoder):
     x = draw(GRIDS[2], 3, 2)
     with pytest.raises(InputError, match="needs the prediction"):
         decoder.log_prob(x, x, FIRST, SECOND)
+
+
+def test_the_standard_decoder_is_that_of_the_papers():
+    grid = ValueGrid(-1.0, 0.25, 9)
+    chain, clock = Process(VP(), Tabulated(linear_betas(10))), Process(VP(), LinearLogSNR(-6.0, 9.0))
+    assert standard_decoder(chain, grid) == DiscretisedGaussian(grid)  # Ho et al. 2020
+    assert standard_decoder(clock, grid) == Factorised(grid)  # Kingma et al. 2021
+    for process in (chain, clock):
+        assert standard_decoder(process, None) == ContinuousGaussian()

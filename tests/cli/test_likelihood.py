@@ -11,6 +11,7 @@ from PIL import Image
 from sklearn.datasets import load_digits
 
 from sfumato import data
+from sfumato.bounds import standard_decoder
 from sfumato.cli.main import main
 from sfumato.evaluation.likelihood import Settings, encode, measure_bound, measure_flow
 from sfumato.likelihood import walk, walk_times
@@ -57,7 +58,11 @@ def test_the_table_is_the_librarys_walk_over_every_level(run, capsys, tmp_path):
     assert set(rows) <= set(data.split(300, 0.1, 0)[1].tolist())  # of the held-out part
     x_0 = model.spec.encode(dataset.values[rows])
     expected = walk(
-        model.denoiser, x_0, model.recipe.build_decoder(model.spec), walk_times(model.denoiser.process), draws=1
+        model.denoiser,
+        x_0,
+        standard_decoder(model.denoiser.process, model.spec.grid),
+        walk_times(model.denoiser.process),
+        draws=1,
     )
     assert found["bound"]["bits_per_dim"] == pytest.approx(expected.estimate.mean, rel=1e-6)
     assert [float(line[1]) for line in lines[1:]] == pytest.approx(expected.bits.tolist(), rel=1e-5)
@@ -119,7 +124,7 @@ def test_densities_are_in_the_datas_own_units(roll, capsys):
 def walk_in_model_units(model: Model, x_0: torch.Tensor, settings: Settings) -> float:
     from sfumato.likelihood import Span, estimate, finest_time
 
-    decoder, span = model.recipe.build_decoder(model.spec), Span(finest_time(model.denoiser.process))
+    decoder, span = standard_decoder(model.denoiser.process, model.spec.grid), Span(finest_time(model.denoiser.process))
     return estimate(model.denoiser, x_0, decoder, span, evaluations=settings.evaluations).estimate.mean
 
 

@@ -17,7 +17,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from sfumato.core import Gaussian, Level, Prediction, ValueGrid
+from sfumato.core import Chain, Gaussian, Level, Prediction, Process, ValueGrid
 from sfumato.core.levels import expand
 from sfumato.core.process import posterior_coefficients
 from sfumato.errors import InputError
@@ -172,3 +172,10 @@ class ContinuousGaussian(Decoder):
             small, large = (expand(v, x) for v in _spread(finest, following))
             variance = _between(belief.variance_share.double(), small, large)
         return Gaussian(belief.x_0.double(), variance).log_prob(x)
+
+
+def standard_decoder(process: Process, grid: ValueGrid | None) -> Decoder:
+    """DDPM's decoder for a chain, VDM's in continuous time, and a density for data without a value grid."""
+    if grid is None:
+        return ContinuousGaussian()
+    return DiscretisedGaussian(grid) if isinstance(process.schedule, Chain) else Factorised(grid)

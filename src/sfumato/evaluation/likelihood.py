@@ -9,6 +9,7 @@ from typing import Any, Literal, cast
 import torch
 from torch import Tensor
 
+from sfumato.bounds import standard_decoder
 from sfumato.core import Chain, Prediction, SeededNoise
 from sfumato.denoisers import Denoiser
 from sfumato.errors import InputError
@@ -26,7 +27,6 @@ from sfumato.likelihood import (
 )
 from sfumato.model import Model
 from sfumato.numerics import random
-from sfumato.recipes import DiffusionRecipe
 from sfumato.world import ALONE, World
 
 PASSES = 100  # of a hierarchical VAE, unless told
@@ -78,8 +78,7 @@ def measure_bound(
     if isinstance(model.module, MarkovianHVAE):
         return _shifted(_hierarchy_bound(model.module, x_0, settings, progress, world), model.spec.log_det(x_0))
     denoiser = shared(model.denoiser, world)
-    assert isinstance(model.recipe, DiffusionRecipe)
-    process, decoder = denoiser.process, model.recipe.build_decoder(model.spec)
+    process, decoder = denoiser.process, standard_decoder(denoiser.process, model.spec.grid)
     common: dict[str, Any] = {
         "variance": settings.variance,
         "seed": settings.seed,

@@ -7,7 +7,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import AfterValidator
 
-from sfumato import bounds, core, objectives
+from sfumato import core, objectives
 from sfumato.data import AUGMENTATION_LABELS, DataSpec
 from sfumato.denoisers import NetworkDenoiser
 from sfumato.errors import InputError
@@ -108,10 +108,6 @@ class DiffusionRecipe(Recipe):
             return self.build_loss(spec)
         context = self.resolved(spec)._context(spec)
         return objectives.BoundLoss(AutoTimes().build(context, 0.0), decoder_of_losses(context))
-
-    def build_decoder(self, spec: DataSpec) -> bounds.Decoder:
-        """p(x_0 | x_t) at the finest level: DDPM's on a chain, VDM's elsewhere, a density for data without levels."""
-        return self._context(spec).decoder
 
     def _check(self, context: Context) -> None:
         """Raises InputError for sections that contradict each other."""

@@ -47,11 +47,8 @@ class Context:
 
     @property
     def decoder(self) -> bounds.Decoder:
-        """p(x_0 | x_t) at the finest level: DDPM's on a chain, VDM's elsewhere, a density for data without levels."""
-        grid = self.spec.grid
-        if grid is None:
-            return bounds.ContinuousGaussian()
-        return bounds.Factorised(grid) if self.chain_length is None else bounds.DiscretisedGaussian(grid)
+        """p(x_0 | x_t) at the finest noise level."""
+        return bounds.standard_decoder(self.process, self.spec.grid)
 
 
 S = TypeVar("S", bound=Section)
