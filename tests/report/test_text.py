@@ -36,7 +36,7 @@ def test_figures(value, shown):
         (200, "3 min 20 s"),
         (3599.7, "1 h 0 min"),
         (7500, "2 h 5 min"),
-        (math.nan, "not finite"),
+        (math.nan, "?"),
     ],
 )
 def test_durations(seconds, shown):

@@ -6,6 +6,8 @@ import math
 
 from PIL import Image
 
+from sfumato import reporting
+
 _RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 _HEAVY = 600_000
 
@@ -35,16 +37,8 @@ def by(sizes: str) -> str:
 
 
 def duration(seconds: int | float) -> str:
-    """A wall-clock time in its two largest units: 48 s, 3 min 20 s, 2 h 5 min."""
-    if not math.isfinite(seconds):
-        return "not finite"
-    if seconds < 59.95:
-        return f"{seconds:.3g} s"
-    minutes, rest = divmod(round(seconds), 60)
-    if minutes < 60:
-        return f"{minutes} min {rest} s"
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours} h {minutes} min"
+    """A wall-clock time in words: 0.46 s, 48 s, 3 min 20 s, 2 h 5 min."""
+    return f"{seconds:.3g} s" if seconds < 59.95 else reporting.duration(seconds)
 
 
 def image_uri(image: Image.Image, widest: int = 1400, heavy: int = _HEAVY) -> str:

@@ -8,11 +8,11 @@ import numpy as np
 from PIL import Image
 
 from sfumato.data.spec import DataSpec
+from sfumato.reporting import duration
 
 from ..drawings import drawing_of
 from ..image_grid import Values
 from ..style import BLUE, GRAY, INK_ON_WHITE, ORANGE, Axes, Figure, new_figure, styled, to_pixels
-from ..text import duration
 
 _WIDTH = 960
 _MARGIN, _BETWEEN = 14, 34  # outside of the columns, and between them
