@@ -40,7 +40,7 @@ class HierarchySection(Section):
     betas: Literal["even", "cosine"] | None = None
 
     def resolved(self, spec: DataSpec) -> HierarchySection:
-        numbers = math.prod(spec.shape)
+        numbers = math.prod(spec.model_shape)
         levels = self.levels or (3 if self.widths is None else len(self.widths))
         widths = self.widths
         if widths is None and self.same_dimension:
@@ -54,7 +54,7 @@ class HierarchySection(Section):
         section = self.resolved(spec)
         assert section.levels is not None
         assert section.widths is not None
-        numbers = math.prod(spec.shape)
+        numbers = math.prod(spec.model_shape)
         if section.levels != len(section.widths):
             raise InputError(
                 f"hierarchy.levels: {section.levels}, and hierarchy.widths names {len(section.widths)}; give one of "
@@ -71,7 +71,7 @@ class HierarchySection(Section):
         if section.betas is not None and not self.linear_encoder:
             raise InputError("hierarchy.betas: a learned encoder has none; leave them out, or give linear_encoder=true")
         return MarkovianHVAE(
-            spec.shape,
+            spec.model_shape,
             section.widths,
             section.hidden,
             section.depth,

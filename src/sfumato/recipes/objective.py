@@ -124,7 +124,7 @@ class ImplicitObjective(BaseObjective):
     probes: PositiveInt | None = None
 
     def build(self, context: Context) -> objectives.Loss[Any]:
-        exact = self.probes is None and math.prod(context.spec.shape) <= MAX_EXACT_TRACE
+        exact = self.probes is None and math.prod(context.spec.model_shape) <= MAX_EXACT_TRACE
         times = self.times.build(context, _first(context))
         return objectives.ImplicitScoreMatching(times, None if exact else self.probes or 1)
 

@@ -181,7 +181,7 @@ class GeometricSigmas(BaseSchedule):
 
     def resolved(self, spec: DataSpec) -> GeometricSigmas:
         sigma_max = _sigma_max(self.sigma_max, self.sigma_min, spec)
-        ratio = core.geometric_ratio(math.prod(spec.shape))
+        ratio = core.geometric_ratio(math.prod(spec.model_shape))
         levels = self.levels or 1 + max(1, math.ceil(math.log(sigma_max / self.sigma_min) / math.log(ratio)))
         return self.model_copy(update={"sigma_max": sigma_max, "levels": levels})
 

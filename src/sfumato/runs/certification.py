@@ -123,7 +123,7 @@ def _target(settings: CertifySettings) -> Target:
         )
     model = Model.from_pretrained(settings.target, device)
     fitted = {"fitted": model.fitted} if model.fitted else {}
-    return Target(settings.target, model.beliefs(), model.spec.shape, fitted, 256, 2**18)
+    return Target(settings.target, model.beliefs(), model.spec.model_shape, fitted, 256, 2**18)
 
 
 def _methods(settings: CertifySettings, target: Target) -> tuple[list[str], _Tables]:

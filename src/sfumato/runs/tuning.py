@@ -73,7 +73,7 @@ class Tuning:
         for evaluations in settings.nfe:
             fitting.check_budget(evaluations)
         self.iterations = settings.iterations or fitting.ITERATIONS
-        self.count = settings.count or fitting.count_for(self.model.spec.shape)
+        self.count = settings.count or fitting.count_for(self.model.spec.model_shape)
         if self.count < fitting.LEAST:
             raise InputError(
                 f"--count: {self.count} trajectories are too few to fit and to test; give at least {fitting.LEAST}"
@@ -144,7 +144,7 @@ class Tuning:
             pass  # missing or damaged: computed again
         with reporter.task("fine trajectories") as task:
             paths = fitting.trajectories(
-                self.denoiser, self.model.spec.shape, self.count, seed=self.settings.seed, progress=task.count
+                self.denoiser, self.model.spec.model_shape, self.count, seed=self.settings.seed, progress=task.count
             )
         tensors = {"x": paths.x.cpu().contiguous(), "x_0": paths.x_0.cpu().contiguous()}
         write_with(path, lambda beside: save_file(tensors, beside, metadata=about))

@@ -92,7 +92,7 @@ def ways(engine: Engine) -> tuple[Execution, list[Change]]:
         return Execution(given.threads or most, precision, spares=once), []
     if once:
         changes.append({"attention": "fused"})
-    if once and len(engine.model.spec.shape) == 3:
+    if once and engine.model.spec.layout.dimensions == 2:
         changes.append({"layout": "channels_last"})
     if once:
         changes.append({"spares": True})
@@ -121,7 +121,7 @@ def _key(engine: Engine) -> str:
     device = torch.cuda.get_device_name(engine.device) if engine.device.type == "cuda" else "cpu"
     shapes = [list(p.shape) for p in engine.weights]
     anew = engine.compute.gradient_checkpointing
-    return fingerprint([device, list(engine.model.spec.shape), engine.batch, shapes, anew])
+    return fingerprint([device, list(engine.model.spec.model_shape), engine.batch, shapes, anew])
 
 
 def _trial(engine: Engine, way: Execution) -> Callable[[Execution], None]:
@@ -138,7 +138,7 @@ def _trial(engine: Engine, way: Execution) -> Callable[[Execution], None]:
 def _rows(engine: Engine, way: Execution) -> int:
     """How many samples a trial takes."""
     rows = _part_that_fits(engine, way) or engine.share
-    few = 4 * max(1, 8192 // math.prod(engine.model.spec.shape))
+    few = 4 * max(1, 8192 // math.prod(engine.model.spec.model_shape))
     return min(rows, engine.share, few) if engine.device.type == "cpu" else min(rows, engine.share)
 
 
