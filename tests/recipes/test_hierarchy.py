@@ -109,7 +109,7 @@ def test_even_betas_let_the_log_snr_fall_evenly(digits: data.DataSpec) -> None:
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        (["hierarchy.levels=3", "hierarchy.widths=[4, 2]"], "hierarchy.levels: 3, and hierarchy.widths names 2"),
+        (["hierarchy.levels=3", "hierarchy.widths=[4, 2]"], "hierarchy.levels: 3, but hierarchy.widths has 2"),
         (["hierarchy.linear_encoder=true"], "hierarchy.linear_encoder.*same_dimension=true"),
         (["hierarchy.betas=even"], "hierarchy.betas: a learned encoder has none"),
         (["hierarchy.levels=1", "hierarchy.widths=[4]", "hierarchy.same_dimension=true"], "hierarchy.widths.*64"),

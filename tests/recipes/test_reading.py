@@ -75,6 +75,95 @@ def test_a_continuous_schedule_trains_at_uniform_times() -> None:
         assert recipe.build_loss(spec(recipe)).times == times
 
 
+@pytest.mark.parametrize(
+    ("one", "two", "expected"),
+    [
+        ("process.schedule=cosine-betas", "process.schedule.steps=20", {"kind": "cosine-betas", "steps": 20}),
+        ("process.schedule.kind=geometric", "process.schedule.sigma_max=2", {"kind": "geometric", "sigma_max": 2.0}),
+    ],
+)
+def test_overrides_apply_in_any_order(one: str, two: str, expected: dict[str, object]) -> None:
+    first, second = recipes.read("ddpm", [one, two]), recipes.read("ddpm", [two, one])
+    assert first == second
+    assert expected.items() <= first.process.schedule.model_dump().items()  # type: ignore[attr-defined]
+    assert recipes.read("ddpm", ["training.batch=3", "training.batch=5"]).training.batch == 5
+
+
+def test_a_file_may_be_as_short_as_an_override(tmp_path: Path) -> None:
+    path = tmp_path / "short.yaml"
+    path.write_text(
+        "process: {schedule: logistic, scaling: straight}\ntarget: velocity\nnetwork: mlp\n"
+        "objective: {weight: flow, times: log-normal, log_ratio_mean: 0.5}\ndata: {size: 32x48}\n"
+    )
+    long = tmp_path / "long.yaml"
+    long.write_text(
+        "process: {schedule: {kind: logistic}, scaling: straight}\ntarget: {kind: velocity}\nnetwork: {kind: mlp}\n"
+        "objective: {kind: denoising, weight: {kind: flow}, times: {kind: log-normal, log_ratio_mean: 0.5}}\n"
+        "data: {size: [32, 48]}\n"
+    )
+    recipe = recipes.read(str(path))
+    assert recipe == recipes.read(str(long))
+    assert recipe.data.size == [32, 48]
+    assert recipe.objective.times.log_ratio_mean == 0.5  # type: ignore[attr-defined]
+
+
+def test_an_override_is_for_the_kinds_of_recipes_that_have_its_section() -> None:
+    diffusion, hierarchy = recipes.read("ddpm"), recipes.read("mhvae")
+    for override, of_diffusion, of_hierarchy in (
+        ("network.width=8", True, False),
+        ("target=v", True, False),
+        ("hierarchy.hidden=8", False, True),
+        ("training.batch=8", True, True),
+        ("nonsense=1", True, True),  # an error for both, and not one to pass over
+    ):
+        assert recipes.applies(diffusion, override) is of_diffusion
+        assert recipes.applies(hierarchy, override) is of_hierarchy
+
+
+def test_a_network_of_ones_own_is_one_registered_section(monkeypatch: pytest.MonkeyPatch) -> None:
+    from typing import Literal
+
+    import torch
+    from torch import nn
+
+    from sfumato.recipes.networks import NETWORKS, NetworkSection
+
+    monkeypatch.setattr(NETWORKS, "_sections", dict(NETWORKS._sections))  # type: ignore[attr-defined]
+
+    class Linear(nn.Module):
+        def __init__(self, count: int, gain: float) -> None:
+            super().__init__()
+            self.linear, self.gain = nn.Linear(count, count), gain
+
+        def forward(self, x: torch.Tensor, label: torch.Tensor, cond: torch.Tensor | None = None) -> torch.Tensor:
+            return self.gain * self.linear(x)
+
+    class LinearNetwork(NetworkSection):
+        """One layer."""
+
+        kind: Literal["linear"] = "linear"
+        gain: float = 1.0
+
+        def build(self, shape: tuple[int, ...], outputs: int = 1, conditions: int = 0) -> nn.Module:
+            return Linear(shape[0], self.gain)
+
+    with pytest.raises(InputError, match="'linear' is not allowed; give one of 'mlp', 'unet', 'auto'"):
+        recipes.read("ddpm", ["network=linear"])
+    recipes.register_network(LinearNetwork)
+    try:
+        recipe = recipes.read("ddpm", ["network=linear", "network.gain=2.5"])
+        assert isinstance(recipe, DiffusionRecipe)
+        assert DiffusionRecipe.model_validate_json(recipe.model_dump_json()) == recipe
+        assert recipe.build(_spec("vector", (3,))).network.gain == 2.5  # type: ignore[arg-type]
+        with pytest.raises(InputError, match=r"network.depth: network.kind=linear has no such setting; give .*=mlp"):
+            recipes.read("ddpm", ["network=linear", "network.depth=2"])
+    finally:
+        monkeypatch.undo()
+        DiffusionRecipe.model_rebuild(force=True)
+    with pytest.raises(InputError, match="'linear' is not allowed"):
+        recipes.read("ddpm", ["network=linear"])
+
+
 @pytest.mark.parametrize(("text", "size"), [("32", [32, 32]), ("32x48", [32, 48]), ("[8, 9]", [8, 9])])
 def test_sizes_as_people_write_them(text: str, size: list[int]) -> None:
     assert recipes.read("ddpm", [f"data.size={text}"]).data.size == size

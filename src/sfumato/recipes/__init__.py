@@ -1,8 +1,10 @@
 """The declarative description of a run: validated, versioned, plain data."""
 
 from .diffusion import DiffusionRecipe as DiffusionRecipe
+from .diffusion import register_network as register_network
 from .hierarchy import HierarchyRecipe as HierarchyRecipe
 from .kinds import applies as applies
+from .networks import NetworkSection as NetworkSection
 from .reading import override as override
 from .reading import presets as presets
 from .reading import read as read

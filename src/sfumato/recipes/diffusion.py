@@ -138,3 +138,10 @@ class DiffusionRecipe(Recipe):
                 "training.augment: only objective.kind=denoising without data.noise learns from moved images; give "
                 "training.augment=0"
             )
+
+
+def register_network(section: type[NetworkSection]) -> type[NetworkSection]:
+    """Make a kind of network known to recipes, under the ``kind`` of its section; usable as a decorator."""
+    NETWORKS.add(section)
+    DiffusionRecipe.model_rebuild(force=True)
+    return section

@@ -16,18 +16,17 @@ from sfumato.hierarchical import MarkovianHVAE, Restrictions
 from .recipe import Recipe
 from .section import PositiveInt, Section
 
-WIDEST = 256  # of an automatic latent, so that large images have a model that fits into memory
+MAX_WIDTH = 256  # of an automatic latent, so that a model of large images fits into memory
 
 
 class HierarchySection(Section):
-    """A Markovian hierarchical VAE of ``levels`` latents (3, or as many as ``widths``), in a diffusion model's place.
+    """The latents, networks and restrictions of a Markovian hierarchical VAE.
 
-    ``widths`` are the dimensions of z_1 .. z_T; null is the number of the data's values, at most 256, falling evenly
-    to the top. ``hidden`` and ``depth`` are those of the networks, one for each learned Gaussian. The restrictions are
-    those of ``hierarchical.Restrictions``; ``betas`` are a linear encoder's: ``even``, whose log-SNR falls evenly from
-    7 to -7, or ``cosine``.
-
-    Raises InputError when built with settings that contradict each other.
+    ``levels`` is the number of latents: by default that of ``widths``, or 3. ``widths`` are the dimensions of
+    z_1 .. z_T; with null they fall evenly from the number of values of a sample, at most 256. ``hidden`` and ``depth``
+    are those of the ``GaussianMLP`` of every learned Gaussian. ``same_dimension``, ``linear_encoder`` and
+    ``standard_end`` are those of ``hierarchical.Restrictions``. ``betas`` are for a linear encoder: ``even``, with a
+    log-SNR that falls linearly from 7 to -7, or ``cosine``.
     """
 
     levels: PositiveInt | None = None
@@ -40,36 +39,46 @@ class HierarchySection(Section):
     betas: Literal["even", "cosine"] | None = None
 
     def resolved(self, spec: DataSpec) -> HierarchySection:
+        """This section with ``levels``, ``widths`` and ``betas`` written out."""
         numbers = math.prod(spec.model_shape)
         levels = self.levels or (3 if self.widths is None else len(self.widths))
         widths = self.widths
         if widths is None and self.same_dimension:
             widths = [numbers] * levels
         elif widths is None:
-            widths = [math.ceil(min(numbers, WIDEST) * (levels - t) / (levels + 1)) for t in range(levels)]
+            widths = [math.ceil(min(numbers, MAX_WIDTH) * (levels - t) / (levels + 1)) for t in range(levels)]
         betas = self.betas or ("even" if self.linear_encoder else None)
         return self.model_copy(update={"levels": levels, "widths": widths, "betas": betas})
 
     def build(self, spec: DataSpec) -> MarkovianHVAE:
+        """The model with fresh weights.
+
+        Raises:
+            InputError: settings contradict each other.
+        """
         section = self.resolved(spec)
         assert section.levels is not None
         assert section.widths is not None
         numbers = math.prod(spec.model_shape)
         if section.levels != len(section.widths):
             raise InputError(
-                f"hierarchy.levels: {section.levels}, and hierarchy.widths names {len(section.widths)}; give one of "
-                "them, or both alike"
+                f"hierarchy.levels: {section.levels}, but hierarchy.widths has {len(section.widths)} numbers; give one "
+                "of the two, or the same count in both"
             )
         if self.linear_encoder and not self.same_dimension:
             raise InputError(
-                "hierarchy.linear_encoder: it keeps a latent's dimension; give same_dimension=true with it"
+                "hierarchy.linear_encoder: a linear encoder keeps the dimension; give "
+                "hierarchy.same_dimension=true with it"
             )
         if self.same_dimension and set(section.widths) != {numbers}:
             raise InputError(
-                f"hierarchy.widths: {section.widths} with same_dimension, data has {numbers} numbers; leave them out"
+                f"hierarchy.widths: {section.widths} with same_dimension, but a sample has {numbers} numbers; "
+                "leave them out"
             )
         if section.betas is not None and not self.linear_encoder:
-            raise InputError("hierarchy.betas: a learned encoder has none; leave them out, or give linear_encoder=true")
+            raise InputError(
+                "hierarchy.betas: a learned encoder has none; leave them out, or give hierarchy.linear_encoder=true"
+            )
         return MarkovianHVAE(
             spec.model_shape,
             section.widths,

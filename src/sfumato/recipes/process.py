@@ -80,9 +80,9 @@ class CosineBetas(BaseSchedule):
 
 
 class LearnedBetasSchedule(BaseSchedule):
-    """A chain whose betas are learned by the bound, from where ``start`` puts them (Sohl-Dickstein et al. 2015).
+    """A chain whose betas are learned by the bound, starting from ``start`` (Sohl-Dickstein et al. 2015).
 
-    ``linear`` spreads DDPM's total decay over ``steps`` betas: ``1e-4 .. 0.02`` times 1000 / steps, at most 0.5.
+    ``linear`` spreads the total decay of DDPM over ``steps`` betas: ``1e-4 .. 0.02`` times 1000 / steps, at most 0.5.
     """
 
     learned: ClassVar[bool] = True
@@ -99,10 +99,10 @@ class LearnedBetasSchedule(BaseSchedule):
 
 
 class LearnedLogSNRSchedule(BaseSchedule):
-    """VDM's clock: the ends learned by the bound, the inside by the variance of its estimate (Kingma et al. 2021).
+    """VDM's clock: its ends are learned by the bound, its inside by the variance of the estimate (Kingma et al. 2021).
 
-    The ends are where they begin. A ``logsnr_max`` of null is chosen from the data: eight standard deviations of noise
-    to a step between its levels; 13.3, VDM's, where it has none.
+    ``logsnr_min`` and ``logsnr_max`` are the initial ends. With null, ``logsnr_max`` is chosen from the data: a step
+    between neighbouring values is eight standard deviations of noise. For continuous data it is 13.3, as in VDM.
     """
 
     learned: ClassVar[bool] = True
@@ -123,7 +123,7 @@ class LearnedLogSNRSchedule(BaseSchedule):
 
 
 class ContinuousBeta(BaseSchedule):
-    """The VP SDE's clock: a rate linear in t."""
+    """The clock of the VP SDE: a rate linear in t."""
 
     kind: Literal["continuous-beta"]
     beta_min: PositiveFloat = 0.1
@@ -134,7 +134,7 @@ class ContinuousBeta(BaseSchedule):
 
 
 class SubVPContinuousBeta(ContinuousBeta):
-    """The sub-VP SDE's clock: the same alpha for sigma = 1 - alpha^2."""
+    """The clock of the sub-VP SDE: the alpha of the VP SDE with sigma = 1 - alpha^2."""
 
     kind: Literal["subvp-beta"]  # type: ignore[assignment]
 
@@ -154,7 +154,7 @@ class CosineSchedule(BaseSchedule):
 
 
 class GeometricSchedule(BaseSchedule):
-    """sigma in geometric progression. A ``sigma_max`` of null is the largest distance between two samples."""
+    """A geometric sigma. With null, ``sigma_max`` is the largest distance between two samples."""
 
     kind: Literal["geometric"]
     sigma_min: PositiveFloat = 0.01
@@ -168,10 +168,10 @@ class GeometricSchedule(BaseSchedule):
 
 
 class GeometricSigmas(BaseSchedule):
-    """NCSN's chain: ``levels`` sigmas in geometric progression, by the techniques of NCSNv2 where they are null.
+    """NCSN's chain of ``levels`` sigmas in geometric progression.
 
-    ``sigma_max`` is then the largest distance between two samples of the data, and so many ``levels`` that the noise
-    of one reaches the next (Song & Ermon 2020, techniques 1 and 2).
+    With null, ``sigma_max`` is the largest distance between two samples, and there are enough ``levels`` for the noise
+    of one to overlap the next (Song & Ermon 2020, techniques 1 and 2).
     """
 
     kind: Literal["geometric-sigmas"]
@@ -200,13 +200,13 @@ Number = TypeVar("Number", int, float)
 def _known(value: Number | None, name: str) -> Number:
     if value is None:
         raise InputError(
-            f"process.schedule.{name}: null is for 'sfumato train' to fill in from the data; give a number"
+            f"process.schedule.{name}: null is replaced by 'sfumato train', which sees the data; give a number"
         )
     return value
 
 
 class LinearLogSNRSchedule(BaseSchedule):
-    """The log-SNR linear in t."""
+    """A log-SNR linear in t."""
 
     kind: Literal["linear-logsnr"]
     logsnr_min: float = -5.0
@@ -217,7 +217,7 @@ class LinearLogSNRSchedule(BaseSchedule):
 
 
 class LogisticSchedule(BaseSchedule):
-    """Flow matching's clock; null is an end that is exactly noise, or exactly data."""
+    """The clock of flow matching. With null, an end is pure noise or clean data."""
 
     kind: Literal["logistic"]
     logsnr_min: float | None = None
