@@ -1,12 +1,14 @@
-"""Sfumato: diffusion models for data of your own.
+"""Sfumato: diffusion models for your own data.
 
-    from sfumato import Model
+    import sfumato
 
-    model = Model.from_pretrained("runs/demo")
-    samples = model.sample(16, seed=0)          # (16, 1, 8, 8), in the data's own units
+    model = sfumato.train("photos/", budget=600)        # ten minutes; a run folder with checkpoints and a report
+    samples = model.sample(16, seed=0)                  # (16, 3, 64, 64), in the data's own units
 
-Public names load when they are first used: ``import sfumato`` itself costs nothing, and the command line answers
-``--help`` without torch.
+    model = sfumato.Model.from_pretrained("runs/demo")  # a model that was trained before
+
+Public names load when they are first used: `import sfumato` takes no time, and the command line answers `--help`
+without loading torch.
 """
 
 from importlib import import_module
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
     from .errors import InputError as InputError
     from .model import Model as Model
     from .recipes import Recipe as Recipe
+    from .runs.entry import train as train
     from .sampling import Tableau as Tableau
 
 from sfumato._version import __version__ as __version__
@@ -31,6 +34,7 @@ _HOMES = {
     "Process": "core",
     "Recipe": "recipes",
     "Tableau": "sampling",
+    "train": "runs.entry",
 }
 _FLOORS = (
     "core",

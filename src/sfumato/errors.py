@@ -1,13 +1,13 @@
-"""What goes wrong and says so in one line: what the caller can mend, and what a run came to."""
+"""Errors with a one-line message: bad input, and operations that failed."""
 
 
 class InputError(ValueError):
-    """Bad input: the message is one line that names the file, key or argument, and the mend.
+    """Bad input. The message is one line that names the file, key or argument, and how to fix it.
 
-    Everything that Sfumato refuses deliberately is an ``InputError``; the command line prints the message without a
-    traceback and exits with status 2. Any other exception but a ``FailedError`` is a defect of ours.
+    Everything that Sfumato refuses on purpose is an `InputError`; the command line prints the message without a
+    traceback and exits with status 2. Any other exception except `FailedError` is a bug in Sfumato.
     """
 
 
 class FailedError(RuntimeError):
-    """Something that was begun came to nothing, and the message, one line, says all there is to say of it."""
+    """An operation failed. The message is one line that explains why."""

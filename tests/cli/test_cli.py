@@ -399,7 +399,7 @@ def test_what_one_process_does_is_refused_to_several(
 ) -> None:
     monkeypatch.setenv("WORLD_SIZE", "2")
     assert main(["demo"]) == 2
-    assert capsys.readouterr().err == "sfumato demo: error: demo is done by one process; start it without torchrun\n"
+    assert capsys.readouterr().err == "sfumato demo: error: demo runs in a single process; start it without torchrun\n"
 
 
 @pytest.mark.parametrize("flag", ["--shard", "--compile", "--gradient-checkpointing"])

@@ -1,7 +1,7 @@
 """``sfumato VERB``: parsing, errors, exit statuses.
 
-0: done. 1: failed. 2: bad usage or bad input, one line that names the file or key and the mend. 130: interrupted.
-143: a training ended by SIGTERM, with a checkpoint.
+Exit status 0: done. 1: failed. 2: bad usage or bad input; one line names the file or key and how to fix it.
+130: interrupted. 143: a training was ended by SIGTERM and left a checkpoint.
 """
 
 import argparse
@@ -18,29 +18,33 @@ from sfumato.errors import FailedError, InputError
 
 VERBS = {
     "demo": "train on handwritten digits, sample, and show the result, in two minutes",
-    "train": "train a model on data of your own",
+    "train": "train a model on your own data",
     "sample": "draw samples from a trained model",
-    "likelihood": "say how likely data is, in bits per dimension with error bars",
-    "tune": "fit samplers of few evaluations to a trained model",
-    "certify": "measure the error of every sampler at every budget",
-    "compare": "train several recipes alike, and say which is best on your data",
-    "report": "make the report page of a run",
+    "likelihood": "compute the likelihood of data, in bits per dimension with error bars",
+    "tune": "fit fast samplers to a trained model",
+    "certify": "measure the error of every sampler at every number of evaluations",
+    "compare": "train several recipes on the same terms and rank them on your data",
+    "report": "write the report page of a run",
 }
 
-SHARED = ("train", "sample", "likelihood")  # what several processes of torchrun's do together
+SHARED = ("train", "sample", "likelihood")  # verbs that several processes of torchrun can share
 
-DESCRIPTION = "Diffusion models for data of your own: train, sample, and see what was learnt."
+DESCRIPTION = """\
+Diffusion models for your own data: train a model, draw samples, compute likelihoods, and get a report.
+
+'sfumato VERB --help' lists the arguments of a verb, with examples.
+"""
 
 EXAMPLES = """\
 examples:
   sfumato demo                                   see it work, no data needed
   sfumato train my_folder --budget 10m           a folder of images, ten minutes
-  sfumato sample runs/my_folder-ddpm -n 64       64 new ones
+  sfumato sample runs/my_folder-ddpm -n 64       64 new images
 """
 
 
 class _Parser(argparse.ArgumentParser):
-    """argparse that answers a mistake with one line and exit status 2, as everything else here does."""
+    """An argument parser that prints one line and exits with status 2 after a mistake."""
 
     def error(self, message: str) -> NoReturn:
         self.exit(2, f"{self.prog}: error: {message}; see '{self.prog} --help'\n")
@@ -67,8 +71,10 @@ def parser() -> argparse.ArgumentParser:
             allow_abbrev=False,
         )
         module.add_arguments(sub)
-        sub.add_argument("--json", action="store_true", help="print one JSON object on standard output, nothing else")
-        sub.add_argument("--debug", action="store_true", help="show the traceback of an error")
+        sub.add_argument(
+            "--json", action="store_true", help="print one JSON object to standard output and nothing else"
+        )
+        sub.add_argument("--debug", action="store_true", help="print the traceback of an error")
         sub.set_defaults(action=module.run)
     return top
 
@@ -76,19 +82,19 @@ def parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line. Returns the exit status."""
     for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):  # a name or a sign that the terminal cannot show is escaped
+        if isinstance(stream, io.TextIOWrapper):  # characters that the terminal cannot show are escaped
             stream.reconfigure(errors="backslashreplace")
     args = _parse(argv)
     try:
         if int(os.environ.get("WORLD_SIZE", "1")) > 1 and args.verb not in SHARED:
-            raise InputError(f"{args.verb} is done by one process; start it without torchrun")
+            raise InputError(f"{args.verb} runs in a single process; start it without torchrun")
         status: int = args.action(args)
         sys.stdout.flush()
         return status
     except KeyboardInterrupt:
         print(f"sfumato {args.verb}: interrupted", file=sys.stderr)
         return 130
-    except BrokenPipeError:  # the reader of our output has gone, as in `sfumato ... | head`
+    except BrokenPipeError:  # the reader of our output is gone, as in `sfumato ... | head`
         sys.stderr.close()
         return 1
     except Exception as error:
@@ -102,14 +108,14 @@ def main(argv: Sequence[str] | None = None) -> int:
             print(f"sfumato {args.verb}: failed: {message}", file=sys.stderr)
             return 1
         print(
-            f"sfumato {args.verb}: failed: {type(error).__name__}: {message} (--debug shows where)",
+            f"sfumato {args.verb}: failed: {type(error).__name__}: {message} (--debug prints the traceback)",
             file=sys.stderr,
         )
         return 1
 
 
 def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
-    """Parse, with key=value settings allowed anywhere: argparse takes positionals in one place only."""
+    """Parse the arguments. key=value settings may stand anywhere; argparse itself takes positionals in one place."""
     top = parser()
     args, extra = top.parse_known_args(argv)
     settings = [word for word in extra if "=" in word and not word.startswith("-")]

@@ -1,0 +1,101 @@
+"""The functions for Python: train a model with one call."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from sfumato.errors import InputError
+from sfumato.files import write_with
+from sfumato.model import Model
+from sfumato.reporting import Reporter
+
+from . import training
+from .console import Console
+from .settings import TrainSettings
+
+Source = str | Path | np.ndarray[Any, Any] | torch.Tensor
+"""Data: the name of a built-in data set, a path, or an array with one sample per row."""
+
+
+def train(
+    source: Source,
+    recipe: str = "ddpm",
+    *,
+    budget: float | None = None,
+    steps: int | None = None,
+    settings: Mapping[str, object] | None = None,
+    out: str | Path | None = None,
+    device: str = "auto",
+    reporter: Reporter | None = None,
+) -> Model:
+    """Train a model, as ``sfumato train`` does, and return it ready to sample.
+
+    The run folder holds the model, its checkpoints, samples and a report. Ctrl-C, or stopping the cell of a notebook,
+    ends training early and returns the model as it is then; ``sfumato train --resume`` continues it.
+
+        >>> import sfumato
+        >>> model = sfumato.train("moons", steps=200, settings={"network.width": 32}, out="runs/moons")
+        >>> model.sample(4, seed=0).shape
+        torch.Size([4, 2])
+
+    Arguments:
+        source: a folder of images, an .npy or .npz file, the name of a built-in data set, or an array (N, *). An array
+            is written to runs/data first, so that the run can be resumed.
+        recipe: a preset or the path of a YAML file.
+        budget: seconds to train.
+        steps: training steps; without ``budget`` and ``steps``, the recipe's number of steps.
+        settings: recipe settings by their dotted names, such as {"training.batch": 64}.
+        out: the run folder; runs/SOURCE-RECIPE by default.
+        device: "cpu", "cuda", or "auto" for a GPU if there is one.
+        reporter: receives messages and progress; by default they are printed, with a progress bar.
+
+    Returns:
+        The model with averaged weights, on the device of the training.
+
+    Raises:
+        InputError: data, settings or a folder that cannot be used.
+        NonFiniteError: the loss is not finite.
+    """
+    reporter = reporter or Console()
+    chosen = TrainSettings(
+        source=_path_of(source),
+        overrides=tuple(_override(key, value) for key, value in (settings or {}).items()),
+        recipe=recipe,
+        budget=budget,
+        steps=steps,
+        out=None if out is None else Path(out),
+        device=device,
+    )
+    found = training.train(chosen, reporter)
+    for line in found.describe():
+        reporter.info(line)
+    return found.model
+
+
+def _override(key: str, value: object) -> str:
+    """A setting as the command line writes it."""
+    try:
+        return f"{key}={json.dumps(value)}"
+    except (TypeError, ValueError):
+        kind = type(value).__name__
+        raise InputError(f"settings['{key}']: {kind} is not allowed; give a number, text, list or None") from None
+
+
+def _path_of(source: Source) -> str:
+    """A name or a path as it is; an array is written to a file named by its contents."""
+    if isinstance(source, str | Path):
+        return str(source)
+    array = np.ascontiguousarray(source.detach().cpu().numpy() if isinstance(source, torch.Tensor) else source)
+    if array.dtype.hasobject:
+        raise InputError("source: an array of Python objects cannot be read; give an array of numbers")
+    contents = hashlib.sha256(f"{array.dtype.str}{array.shape}".encode() + array.tobytes()).hexdigest()
+    path = Path("runs") / "data" / f"array-{contents[:8]}.npy"
+    if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_with(path, lambda beside: np.save(beside, array, allow_pickle=False))
+    return str(path)

@@ -1,0 +1,67 @@
+"""``sfumato.train`` in Python: the example of its docstring, arrays, settings, and what it refuses."""
+
+import doctest
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import sfumato
+from sfumato import InputError
+from sfumato.cli.main import main
+from sfumato.reporting import SILENT
+from sfumato.runs import entry, training
+
+TINY = {"network.kind": "mlp", "network.width": 8, "network.depth": 1, "training.batch": 8, "sampling.steps": 4}
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(training, "write_report", lambda folder: folder.report.touch())  # a page takes seconds
+
+
+def test_the_examples_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(entry, "Console", lambda: SILENT)
+    failed, attempted = doctest.testmod(entry)
+    assert (failed, attempted > 2) == (0, True)
+    assert Path("runs/moons/model.safetensors").is_file()
+
+
+def test_it_trains_what_the_command_trains(capsys: pytest.CaptureFixture[str]) -> None:
+    model = sfumato.train("moons", "edm", steps=3, settings={**TINY, "data.count": 60}, out="a", device="cpu")
+    assert "done after 3 steps" in capsys.readouterr().out
+    words = [f"{key}={value}" for key, value in TINY.items()]
+    assert main(["train", "moons", "data.count=60", *words, "--recipe", "edm", "--steps", "3", "--out", "b"]) == 0
+    assert Path("a/model.safetensors").read_bytes() == Path("b/model.safetensors").read_bytes()
+    assert torch.equal(model.sample(3, seed=1), sfumato.Model.from_pretrained("b").sample(3, seed=1))
+
+
+def test_an_array_is_kept_so_that_its_run_can_be_resumed() -> None:
+    values = np.random.default_rng(0).normal(size=(40, 3)).astype(np.float32)
+    sfumato.train(torch.from_numpy(values), steps=2, settings=TINY, out="a", device="cpu", reporter=SILENT)
+    (kept,) = Path("runs/data").iterdir()
+    np.testing.assert_array_equal(np.load(kept), values)
+    assert main(["train", "--resume", "a", "--steps", "3"]) == 0
+    assert entry._path_of(values) == str(kept)
+    assert entry._path_of(values + 1) != str(kept)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"steps": 3, "budget": 1.0}, "--steps and --budget"),
+        ({"settings": {"network.wdith": 3}}, "network.width"),
+        ({"settings": {"network.width": object()}}, r"settings\['network.width'\]: object is not allowed"),
+        ({"recipe": "nothing"}, "'nothing' is not a preset"),
+        ({"source": np.array([[None]])}, "Python objects"),
+        ({"source": "nowhere"}, "nowhere"),
+        ({"device": "tpu"}, "tpu"),
+    ],
+)
+def test_mistakes_are_one_line(change, message: str) -> None:
+    with pytest.raises(InputError, match=message) as caught:
+        sfumato.train(**{"source": "moons", "reporter": SILENT, **change})
+    assert "\n" not in str(caught.value)
+    assert list(Path().iterdir()) == []
