@@ -17,5 +17,5 @@ from .sources import load as load
 from .spec import DataSpec as DataSpec
 from .toys import TOYS as TOYS
 from .toys import Toy as Toy
-from .transform import Affine as Affine
-from .transform import Transform as Transform
+from .transforms import Affine as Affine
+from .transforms import Transform as Transform

@@ -14,7 +14,7 @@ from .dataset import Content, DataOptions, Dataset
 from .layouts import LAYOUTS
 from .order import permutation
 from .spec import DataSpec
-from .transform import MOST_LEVELS, Affine
+from .transforms import MOST_LEVELS, Affine
 
 _LEAST_SCALE = 1e-30  # well above the smallest normal float32, 1e-38
 _WIDER = {"bool": np.uint8, "uint16": np.int32, "uint32": np.int64, "uint64": np.int64}

@@ -14,7 +14,7 @@ from .axis import Axis
 from .layouts import LayoutName
 from .samples import Samples
 from .spec import DataSpec
-from .transform import MOST_LEVELS
+from .transforms import MOST_LEVELS
 
 
 @dataclass(frozen=True)

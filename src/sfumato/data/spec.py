@@ -15,7 +15,7 @@ from ..errors import InputError
 from . import plain
 from .axis import Axis
 from .layouts import LAYOUTS, Layout
-from .transform import Transform, transform_from_dict
+from .transforms import Transform, transform_from_dict
 
 _DTYPES = ("bool", "uint8", "uint16", "uint32", "uint64", "int8", "int16", "int32", "int64", "float32")
 

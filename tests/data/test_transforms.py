@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from sfumato.data import Affine
-from sfumato.data.transform import transform_from_dict
+from sfumato.data.transforms import transform_from_dict
 
 PLANE = Affine((1.0, -2.0), (0.5, 4.0))
 BYTES = Affine((127.5,), (127.5,), 0.0, 255.0, 256)
