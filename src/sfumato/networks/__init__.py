@@ -1,4 +1,4 @@
-"""Plain torch networks, ``network(x, label, cond) -> y``, that have never heard of diffusion."""
+"""Plain torch networks, ``network(x, label, cond) -> y``, independent of diffusion."""
 
 from sfumato.networks.dropout import Dropout as Dropout
 from sfumato.networks.embeddings import Fourier as Fourier

@@ -1,6 +1,6 @@
-"""What the networks refuse: arguments that cannot make a network, inputs that do not fit one.
+"""Checks of the networks' arguments and inputs.
 
-Each function returns its argument when it is good, so a constructor checks where it stores.
+Each function returns its argument if it is valid, so that a constructor checks where it stores.
 """
 
 import math
@@ -49,7 +49,7 @@ def positive_real(name: str, value: float) -> float:
 
 
 def fits(x: Float[Tensor, "b *s"], shape: tuple[int, ...]) -> None:
-    """Refuse a batch whose samples do not have the shape that the network was built for."""
+    """Raises ``InputError`` unless the samples ``x`` have the shape that the network was built for."""
     if tuple(x.shape[1:]) != shape:
         raise InputError(
             f"x of shape {tuple(x.shape)} does not fit a network of shape={shape}: give x of shape (B, *shape), "

@@ -1,21 +1,27 @@
-"""Dropout whose masks belong to samples."""
+"""Dropout with one mask per sample, which does not depend on the batch."""
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
-# Odd words of 32 bits with half of their bits set, as multipliers of a hash are chosen.
+# Odd 32-bit words with half of their bits set, the usual multipliers of a hash.
 _MULTIPLIERS = (0x3C6EF35F, 0x4BF19F61, 0x2545F491)
 _LOW = 0x7FFFFFFF
-_CACHED = 1 << 17  # words hashed at a time, which a core's cache holds: three times as fast there
+_CACHED = 1 << 17  # words hashed at a time on a CPU: they fit in a core's cache, which is three times as fast
 
 
 class Dropout(nn.Module):
-    """``y = x m / (1 - p)`` with m = 1 or, with probability ``p``, 0 for each number of x, in training; else ``y = x``.
+    """``y = x m / (1 - p)`` in training, with m = 0 with probability ``p`` and else 1 for each number; else ``y = x``.
 
-    With ``keys`` (B,), one for each sample, the mask of a sample is a function of its key and of nothing else: not of
-    the batch, the process or the device that it comes in. Without, it is torch's. (Srivastava et al. 2014.)
+    While ``keys`` (B,) are set, one per sample, the mask of a sample depends only on its key, not on the batch, the
+    process or the device. Without keys this is torch's dropout.
+
+    Arguments:
+        p: probability of dropping a number.
+
+    References:
+        Srivastava et al. 2014.
     """
 
     keys: Int64[Tensor, "b"] | None
@@ -42,15 +48,15 @@ class Dropout(nn.Module):
 
 
 def _words(keys: Tensor, count: int) -> Tensor:
-    """(B, count) words of 31 bits: a hash of the key and the place, in 32-bit integers for speed.
+    """(B, count) words of 31 bits: a hash of the key and the position, in 32-bit integers for speed.
 
-    Two rounds of multiplying and of folding the high bits into the low ones, once for the place and once for both: far
-    from what simulations ask of random numbers, and enough for which numbers to drop.
+    One round of multiplying and folding high bits into low ones for the position, and two for both: not good enough for
+    simulations, but good enough to choose which numbers to drop.
     """
-    place = torch.arange(1, count + 1, device=keys.device, dtype=torch.int32) * _MULTIPLIERS[0]
-    place ^= (place >> 15) & 0x1FFFF
-    place *= _MULTIPLIERS[1]
-    words = (keys ^ (keys >> 32)).to(torch.int32)[:, None] ^ place
+    position = torch.arange(1, count + 1, device=keys.device, dtype=torch.int32) * _MULTIPLIERS[0]
+    position ^= (position >> 15) & 0x1FFFF
+    position *= _MULTIPLIERS[1]
+    words = (keys ^ (keys >> 32)).to(torch.int32)[:, None] ^ position
     words ^= (words >> 16) & 0xFFFF
     words *= _MULTIPLIERS[1]
     words ^= (words >> 15) & 0x1FFFF

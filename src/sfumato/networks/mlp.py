@@ -1,4 +1,4 @@
-"""A residual network for vectors, and for samples of any shape taken as vectors.
+"""A residual network for vectors, and for samples of any shape, flattened.
 
 With e the embedding of the noise label and n the layer norm,
 
@@ -6,9 +6,9 @@ With e the embedding of the noise label and n the layer norm,
     h_(i+1) = h_i + linear(dropout(silu(linear((1 + scale_i(e)) n(h_i) + shift_i(e)))))        i = 0 .. depth - 1
     y       = linear(silu(n(h_depth))) + gain(e) x
 
-The fixed random frequencies F let a small network draw sharp edges in few dimensions, which it learns slowly from the
-bare coordinates (Tancik et al., 2020, "Fourier features let networks learn high frequency functions in low dimensional
-domains"). The modulation by scale and shift is that of Perez et al. (2018, "FiLM").
+In few dimensions the fixed random frequencies F let a small network represent sharp edges, which it learns slowly from
+the coordinates alone (Tancik et al. 2020, "Fourier features let networks learn high frequency functions in low
+dimensional domains"). The modulation by scale and shift is that of Perez et al. (2018, "FiLM").
 """
 
 import math
@@ -28,11 +28,15 @@ LABEL_FEATURES = 64  # enough for one number, whatever the width
 
 
 class CoordinateFeatures(nn.Module):
-    """A vector beside sines and cosines of random projections of it: ``(B, n) -> (B, n + 2 count)``.
+    """A vector together with sines and cosines of random projections of it: ``(B, n) -> (B, n + 2 count)``.
 
     ``[x, sin(2 pi F x), cos(2 pi F x)]``, F (count, n) drawn once from N(0, s^2), ``s = sqrt(2) n^(-3/2)`` periods per
-    unit. For x of unit variance the angles have a standard deviation of 2 pi s sqrt(n) = 9 / n: several periods in a
-    plane, and ever smoother in more dimensions, where wiggly features harm and the bare coordinates serve well.
+    unit. For x of unit variance the angles have a standard deviation of 2 pi s sqrt(n) = 9 / n: several periods in two
+    dimensions, and smoother features in more dimensions, where oscillating ones harm and the coordinates suffice.
+
+    Arguments:
+        n: length of the vector.
+        count: number of random projections.
     """
 
     frequencies: Tensor
@@ -69,20 +73,23 @@ class ModulatedBlock(nn.Module):
 
 
 class MLP(nn.Module):
-    """``y = network(x, label, cond)``: x (B, *shape), label (B,) any real number, cond (B, conditions) or None for
-    zeros, y shaped as x (``outputs`` times as long).
+    """A residual MLP, ``y = network(x, label, cond)``.
+
+    x has shape (B, *shape), label is any real number (B,), cond has shape (B, conditions) or is None for zeros. y is
+    shaped as x, with ``outputs`` times the first axis. A fresh network outputs 0. It expects x of about unit variance,
+    in the type of its weights.
 
     Arguments:
-        shape: of one sample; its entries are taken as one vector.
-        width: of the hidden layers, and number of sines and cosines of x; even, at least 4.
+        shape: shape of one sample, which is flattened.
+        width: width of the hidden layers, and number of sines and cosines of x; even, at least 4.
         depth: number of residual blocks.
-        dropout: probability inside each of them.
+        dropout: probability of dropout in each block.
         embedding: "sinusoidal" for labels that count steps, "fourier" for labels of order one.
-        outputs: how many answers of x's shape, one behind the other along the first axis of a sample.
-        conditions: how many numbers of order one, beside the label, are told of a sample; zeros say nothing.
+        outputs: number of outputs, concatenated along the first axis of a sample.
+        conditions: length of the condition vector, with entries of order one; zeros mean unconditional.
 
-    A fresh network outputs 0. Expects x of about unit variance, in the type of its weights. Raises ``InputError`` for
-    arguments that make no network and for an x or a cond of another shape.
+    Raises:
+        InputError: an argument is out of range, or x or cond has another shape.
     """
 
     def __init__(
