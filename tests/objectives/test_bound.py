@@ -241,7 +241,7 @@ def test_loss_aware_times_of_a_chain_are_its_levels_each_with_its_chance():
     share = torch.bincount(k, minlength=13)[1:].double() / 120_000
     expected = torch.softmax(10 * times.density.change.detach().double(), 0).repeat_interleave(3) / 3
     torch.testing.assert_close(share, expected, rtol=0, atol=2e-5)
-    torch.testing.assert_close(times.weight(t), 1 / (12 * expected[k - 1]), rtol=1e-6, atol=0)
+    torch.testing.assert_close(times.importance_weight(t), 1 / (12 * expected[k - 1]), rtol=1e-6, atol=0)
     assert torch.equal(times.even(uniform), ChainTimes(12)(uniform))
 
 

@@ -28,7 +28,7 @@ def dataset(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
 @pytest.mark.parametrize("preset", recipes.presets())
 def test_it_trains_is_measured_and_sampled(preset: str, dataset: Dataset, tmp_path: Path) -> None:
     plain = recipes.read(preset)
-    small = SMALL if plain.hierarchy is None else ["hierarchy.hidden=8", "hierarchy.depth=1"]
+    small = SMALL if plain.has_process else ["hierarchy.hidden=8", "hierarchy.depth=1"]
     torch.manual_seed(0)
     model = Model.fresh(recipes.override(plain, [*small, "training.batch=8"]), dataset.spec)
     trainer = Trainer(model, dataset, tmp_path, torch.device("cpu"))
@@ -37,14 +37,14 @@ def test_it_trains_is_measured_and_sampled(preset: str, dataset: Dataset, tmp_pa
     assert any(not torch.equal(before[name], p) for name, p in trainer.engine.module.named_parameters())
     rows = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
     measured = next(row for row in rows if row["kind"] == "held_out")
-    if plain.hierarchy is None:
+    if plain.has_process:
         logsnr, weights = np.array(measured["relative_weight"]).T
         assert (np.diff(logsnr) <= 0).all()  # a short chain has fewer levels than places
         assert (weights > 0).all()
     # As it is read back from the folder, with the sampler that the preset names.
     saved = tmp_path / "model"
     trainer.averaged.save_pretrained(saved)
-    steps = None if plain.hierarchy is not None else 12
+    steps = None if not plain.has_process else 12
     samples = Model.from_pretrained(saved).sample(2, steps=steps)
     assert samples.shape == (2, *dataset.spec.shape)
     assert samples.isfinite().all()

@@ -85,7 +85,7 @@ class Objective(Loss[Denoiser]):
         """Losses at the times of ``batch.uniform``, weighted so that their mean equals that over even times."""
         t = self.times(batch.uniform)
         losses = self.at(module, batch, t)
-        weight = self.times.weight(t)
+        weight = self.times.importance_weight(t)
         if weight is None:
             return losses
         weighted = losses * weight.to(losses)

@@ -35,7 +35,7 @@ class TimeSampler(ABC):
         """``-d logsnr / du`` at ``t``, where u is the quantile of the even distribution."""
         return process.rate(t)
 
-    def weight(self, t: Float[Tensor, "b"]) -> Float[Tensor, "b"] | None:
+    def importance_weight(self, t: Float[Tensor, "b"]) -> Float[Tensor, "b"] | None:
         """The importance weight of a loss at ``t``, so that the mean stays that over even times; None for 1."""
         return None
 
@@ -160,7 +160,7 @@ class LossAware(nn.Module, TimeSampler):
     def forward(self, uniform: Float[Tensor, "b"]) -> Float[Tensor, "b"]:
         return self.base(self.density.quantile(uniform))
 
-    def weight(self, t: Float[Tensor, "b"]) -> Float[Tensor, "b"]:
+    def importance_weight(self, t: Float[Tensor, "b"]) -> Float[Tensor, "b"]:
         return (-self.log_prob(t)).exp().detach()
 
     def log_prob(self, t: Float[Tensor, "b"]) -> Float[Tensor, "b"]:

@@ -15,7 +15,7 @@ from sfumato.sampling.methods import ADAPTIVE, NAMES
 
 from .conditioning import NoConditioning
 from .networks import NETWORKS, AutoNetwork, NetworkSection
-from .objective import DenoisingObjective, ObjectiveSection, decoder_of_losses
+from .objective import DenoisingObjective, ObjectiveSection
 from .process import ProcessSection
 from .recipe import Recipe
 from .section import Context, PositiveFloat, PositiveInt, Section
@@ -107,7 +107,7 @@ class DiffusionRecipe(Recipe):
         if self.trained_on_pairs:  # a flow has no bound
             return self.build_loss(spec)
         context = self.resolved(spec)._context(spec)
-        return objectives.BoundLoss(AutoTimes().build(context, 0.0), decoder_of_losses(context))
+        return objectives.BoundLoss(AutoTimes().build(context, 0.0), context.loss_decoder)
 
     def _check(self, context: Context) -> None:
         """Raises InputError for sections that contradict each other."""

@@ -8,7 +8,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, ValidationInfo, field_validator
 
-from sfumato import bounds, objectives
+from sfumato import objectives
 from sfumato.bounds.terms import finest_time
 
 from .section import Context, PositiveFloat, PositiveInt, Section
@@ -39,8 +39,8 @@ class BaseObjective(Section, ABC):
         """The loss."""
 
 
-def _first(context: Context) -> float:
-    """Where a clock that begins at data itself is entered: with data just visible, so that the loss is finite."""
+def _first_time(context: Context) -> float:
+    """The earliest time of a loss; after clean data, where the loss would be infinite."""
     return finest_time(context.process, context.spec.grid)
 
 
@@ -71,7 +71,7 @@ class DenoisingObjective(BaseObjective):
         return self.pairing != "independent"
 
     def build(self, context: Context) -> objectives.Loss[Any]:
-        times, weight = self.times.build(context, _first(context)), self.weight.build(context)
+        times, weight = self.times.build(context, _first_time(context)), self.weight.build(context)
         loss = objectives.DenoisingLoss(times, weight, objectives.optimal_transport if self.pairs else None)
         return objectives.UncertaintyWeighted(loss) if self.uncertainty == "learned" else loss
 
@@ -87,7 +87,9 @@ class HybridObjective(BaseObjective):
     bound_weight: PositiveFloat = 0.001
 
     def build(self, context: Context) -> objectives.Loss[Any]:
-        return objectives.HybridLoss(self.times.build(context, _first(context)), context.decoder, self.bound_weight)
+        return objectives.HybridLoss(
+            self.times.build(context, _first_time(context)), context.decoder, self.bound_weight
+        )
 
 
 class BoundObjective(BaseObjective):
@@ -102,14 +104,7 @@ class BoundObjective(BaseObjective):
     form: Literal["noise", "x_0", "score"] | None = None
 
     def build(self, context: Context) -> objectives.Loss[Any]:
-        return objectives.BoundLoss(self.times.build(context, 0.0), decoder_of_losses(context), self.form)
-
-
-def decoder_of_losses(context: Context) -> bounds.Decoder:
-    """The decoder of ``context``, without a second evaluation of the network in continuous time."""
-    if context.decoder.needs_prediction and context.chain_length is None:
-        return bounds.ContinuousGaussian(needs_prediction=False)
-    return context.decoder
+        return objectives.BoundLoss(self.times.build(context, 0.0), context.loss_decoder, self.form)
 
 
 class ImplicitObjective(BaseObjective):
@@ -125,7 +120,7 @@ class ImplicitObjective(BaseObjective):
 
     def build(self, context: Context) -> objectives.Loss[Any]:
         exact = self.probes is None and math.prod(context.spec.model_shape) <= MAX_EXACT_TRACE
-        times = self.times.build(context, _first(context))
+        times = self.times.build(context, _first_time(context))
         return objectives.ImplicitScoreMatching(times, None if exact else self.probes or 1)
 
 
@@ -137,7 +132,7 @@ class SlicedObjective(BaseObjective):
     probes: PositiveInt = 1
 
     def build(self, context: Context) -> objectives.Loss[Any]:
-        return objectives.SlicedScoreMatching(self.times.build(context, _first(context)), self.probes)
+        return objectives.SlicedScoreMatching(self.times.build(context, _first_time(context)), self.probes)
 
 
 ObjectiveSection = Annotated[

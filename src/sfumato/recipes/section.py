@@ -50,6 +50,13 @@ class Context:
         """p(x_0 | x_t) at the finest noise level."""
         return bounds.standard_decoder(self.process, self.spec.grid)
 
+    @property
+    def loss_decoder(self) -> bounds.Decoder:
+        """The decoder for a loss, without a second evaluation of the network in continuous time."""
+        if self.decoder.needs_prediction and self.chain_length is None:
+            return bounds.ContinuousGaussian(needs_prediction=False)
+        return self.decoder
+
 
 S = TypeVar("S", bound=Section)
 
