@@ -2,10 +2,10 @@
 
     python benchmarks/gpu.py [--batch 128] [--network cifar] [--rounds 5] [--compile] [--save]
 
-Training: `Engine.queue` and theirs, in float32 and in bfloat16, in turns; milliseconds a step, images a second, peak
-memory, and the share of what the GPU reaches on a bfloat16 matrix product of side 8192 (model FLOPs: three times the
-forward pass). Sampling: DDIM in 50 evaluations in batches of 256, ours as a CUDA graph and without, theirs.
-`--device cpu` tries the script without a GPU, on few images.
+Training: `Engine.launch_step` and theirs, in float32 and in bfloat16, in turns; milliseconds per step, images per
+second, peak memory, and the fraction of what the GPU reaches on a bfloat16 matrix product of side 8192 (model FLOPs:
+three times the forward pass). Sampling: DDIM in 50 evaluations in batches of 256, ours as a CUDA graph and without,
+theirs. `--device cpu` tries the script without a GPU, on few images.
 """
 
 import argparse
@@ -25,7 +25,7 @@ import torch
 from training import NETWORKS, Theirs, data, flops, ours
 
 from sfumato.model import Model
-from sfumato.training import Compute, Engine
+from sfumato.training import Compute, Engine, autotune
 
 RESULTS = Path(__file__).parent / "results" / "gpu.json"
 STEPS = 50  # of DDIM
@@ -76,9 +76,9 @@ def training(args: argparse.Namespace, device: torch.device, folder: Path) -> di
         print(f"{precision}: {autotune.prepare(engine)}", flush=True)
 
         def step() -> None:
-            engine.queue()
-            if len(engine.unseen) >= 25:
-                engine.look()
+            engine.launch_step()
+            if engine.steps % 25 == 0:
+                engine.collect()
 
         return step
 

@@ -22,6 +22,7 @@ from sfumato.data import split
 from sfumato.evaluation.likelihood import Settings, measure_bound, measure_flow
 from sfumato.model import Model
 from sfumato.numerics.random import derive
+from sfumato.runs.folder import RunFolder
 from sfumato.training import Trainer
 
 UNET = [
@@ -68,7 +69,7 @@ def train(name: str, seconds: float, steps: int | None, folder: Path) -> tuple[M
     dataset = data.load("digits", recipe.data.options())
     torch.manual_seed(derive(recipe.training.seed, "weights"))
     model = Model.fresh(recipe, dataset.spec)
-    trainer = Trainer(model, dataset, folder, torch.device("cpu"))
+    trainer = Trainer(model, dataset.samples(), RunFolder(folder))
     trainer.train(steps, seconds)
     _, held_out = split(len(dataset.values), recipe.training.held_out, recipe.training.seed)
     return trainer.averaged, model.spec.encode(dataset.values[held_out]), trainer.images

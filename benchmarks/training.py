@@ -31,7 +31,8 @@ from torch.utils.flop_counter import FlopCounterMode
 from sfumato import recipes
 from sfumato.data import DataOptions, Dataset, load
 from sfumato.model import Model
-from sfumato.training import Compute, Engine, Options, Trainer
+from sfumato.runs.folder import RunFolder
+from sfumato.training import Compute, Engine, Options, Trainer, autotune
 
 RESULTS = Path(__file__).parent / "results" / "training.json"
 CPU = torch.device("cpu")
@@ -87,7 +88,7 @@ def ours(
     )
     torch.manual_seed(seed)
     options = Options(compute=compute)
-    engine = Trainer(Model.fresh(recipe, dataset.spec), dataset, run, device, options).engine
+    engine = Trainer(Model.fresh(recipe, dataset.spec), dataset.samples(device), RunFolder(run), options).engine
     autotune.prepare(engine)
     return engine
 
@@ -164,7 +165,7 @@ def speed(name: str, threads: int, rounds: int, precision: str) -> dict[str, obj
     with tempfile.TemporaryDirectory() as folder:
         dataset = data(shape, Path(folder))
         mine = ours(name, dataset, Path(folder), 0, Compute(precision=precision, threads=threads))
-        peer = Theirs(name, mine.data.values, 0)
+        peer = Theirs(name, dataset.spec.encode(dataset.values), 0)
         counted = {"sfumato": flops(mine.model.denoiser.network, shape), "diffusers": flops(peer.network, shape)}
         for _ in range(2):
             mine.step()
@@ -202,7 +203,7 @@ def curves(steps: int, precision: str) -> dict[str, object]:
         with tempfile.TemporaryDirectory() as folder:
             compute = Compute(precision=precision, threads=1)
             mine = ours("digits", data((1, 8, 8), Path(folder)), Path(folder), seed, compute, rate=1e-3)
-            peer = Theirs("digits", mine.data.values, seed, 1e-3)
+            peer = Theirs("digits", dataset.spec.encode(dataset.values), seed, 1e-3)
             found["sfumato"].append(statistics.fmean([mine.step()[0] for _ in range(steps)][-steps // 4 :]))
             found["diffusers"].append(statistics.fmean([peer.step() for _ in range(steps)][-steps // 4 :]))
     for label, last in found.items():

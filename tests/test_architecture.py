@@ -109,9 +109,6 @@ STILL_OVER: set[str] = {
     "model.py: class Model",
     "sampling/fitting.py: function fit_tableau",
     "sampling/tableau.py: function run",
-    "training/engine.py: class Engine",
-    "training/loop.py: class Trainer",
-    "training/loop.py: function _loop",
 }
 
 # ---------------------------------------------------------------------------------------------- the checker

@@ -27,7 +27,7 @@ from sfumato.denoisers import Clamped, Denoiser, NetworkDenoiser, NormBounded, R
 from sfumato.errors import InputError
 from sfumato.files import digest, write_text, write_with
 from sfumato.hierarchical import MarkovianHVAE
-from sfumato.networks import UNet
+from sfumato.networks import Configurable
 from sfumato.recipes import DiffusionRecipe, Recipe
 from sfumato.recipes.diffusion import SamplingSection
 from sfumato.recipes.reading import validate
@@ -238,7 +238,8 @@ class Model:
         if bounds is None:
             radius = self.spec.radius
             return NormBounded(self.denoiser, radius) if radius > 0 else self.denoiser
-        low, high = (end.to(self.device) for end in bounds)
+        # Single numbers stay on the CPU, where reading them does not wait for a GPU.
+        low, high = (end if end.ndim == 0 else end.to(self.device) for end in bounds)
         return Clamped(self.denoiser, low, high)
 
     def sample(
@@ -297,16 +298,18 @@ class Model:
         """The module as samples are drawn: without dropout and derivatives, and on a GPU with fused attention."""
         was_training = self.module.training
         self.module.eval()
-        networks = [m for m in self.module.modules() if isinstance(m, UNet)] if self.device.type == "cuda" else []
+        networks = (
+            [m for m in self.module.modules() if isinstance(m, Configurable)] if self.device.type == "cuda" else []
+        )
         for network in networks:
-            network.attend(fused=True)
+            network.configure(attention="fused")
         try:
             with torch.no_grad():
                 yield
         finally:
             self.module.train(was_training)
             for network in networks:
-                network.attend(fused=False)
+                network.configure(attention="written")
 
     def _run(
         self,

@@ -187,7 +187,7 @@ def test_another_count_is_measured_anew_and_not_trained(done: Path, monkeypatch:
 def test_a_training_that_was_interrupted_goes_on_to_the_same_end(
     done: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    step = Engine.queue
+    step = Engine.launch_step
 
     def interrupted(engine: Engine) -> None:
         if engine.model.recipe.name == "flow" and engine.steps == 1:
@@ -196,7 +196,7 @@ def test_a_training_that_was_interrupted_goes_on_to_the_same_end(
 
     out = tmp_path / "a folder"
     with monkeypatch.context() as patch:
-        patch.setattr(Engine, "queue", interrupted)
+        patch.setattr(Engine, "launch_step", interrupted)
         assert run(out, "ddpm,flow") == 130
     said = capsys.readouterr().out.splitlines()[-1]
     assert said.startswith("continue with: sfumato compare moons --recipes ddpm,flow --steps 3 --out")
@@ -239,7 +239,7 @@ def test_only_the_seconds_that_are_left_are_spent(tmp_path: Path, monkeypatch: p
         if len(given) == 1:
             train(trainer, 3, None)
             trainer.seconds = 7.5
-            trainer.engine.images += 8
+            trainer.engine.state.images += 8
             trainer.save()
             return "interrupted"
         return train(trainer, trainer.steps, None)
@@ -267,14 +267,14 @@ def test_a_run_that_had_not_begun_is_begun(tmp_path: Path, capsys: pytest.Captur
 def test_one_that_diverges_does_not_stop_the_others(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    step = Engine.queue
+    step = Engine.launch_step
 
     def diverges(engine: Engine) -> None:
         if engine.model.recipe.name == "ddpm":
             raise NonFiniteError("non-finite loss at step 1")
         step(engine)
 
-    monkeypatch.setattr(Engine, "queue", diverges)
+    monkeypatch.setattr(Engine, "launch_step", diverges)
     assert run(tmp_path / "c", "ddpm,flow") == 0
     assert "ddpm: no training: non-finite loss at step 1" in capsys.readouterr().out
     rows = read(tmp_path / "c")["recipes"]

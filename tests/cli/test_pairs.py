@@ -64,12 +64,13 @@ def test_reflow_learns_from_the_pairs_and_knows_no_score(
 
 def test_the_noise_of_a_sample_reaches_its_loss(pairs: Path, tmp_path: Path) -> None:
     from sfumato import recipes
+    from sfumato.runs.folder import RunFolder
     from sfumato.training import Trainer
 
     dataset = load(str(pairs), DataOptions(noise="noise"))
     assert dataset.noise is not None
     recipe = recipes.read("flow", ["data.noise=noise", "training.batch=8", *TINY])
-    trainer = Trainer(Model.fresh(recipe, dataset.spec), dataset, tmp_path, torch.device("cpu"))
+    trainer = Trainer(Model.fresh(recipe, dataset.spec), dataset.samples(), RunFolder(tmp_path))
     seen = []
     original = trainer.engine.loss.forward
 

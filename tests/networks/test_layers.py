@@ -173,8 +173,8 @@ def test_a_norm_that_spares_memory_gives_the_same_gradients_and_keeps_its_input_
     torch.nn.init.normal_(layer.weight)
     torch.nn.init.normal_(layer.bias)
     found, kept = [], []
-    for spares in (False, True):
-        layer.spares = spares
+    for lean in (False, True):
+        layer.lean = lean
         x = torch.randn(3, 8, 5, 5, generator=torch.Generator().manual_seed(0), requires_grad=True)
         seen: list[int] = []
         with torch.autograd.graph.saved_tensors_hooks(lambda t, seen=seen: seen.append(t.numel()) or t, lambda t: t):

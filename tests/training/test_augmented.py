@@ -11,6 +11,7 @@ from sfumato.denoisers import Condition
 from sfumato.errors import InputError
 from sfumato.model import Model
 from sfumato.objectives import Batch
+from sfumato.runs.folder import RunFolder
 from sfumato.training import Trainer
 
 SETTINGS = ["network=unet", "network.width=8", "network.multipliers=[1,2]", "network.blocks=1", "network.groups=4"]
@@ -26,7 +27,7 @@ def trainer(run: Path, dataset: Dataset, *settings: str) -> Trainer:
     run.mkdir(exist_ok=True)
     torch.manual_seed(0)
     model = Model.fresh(recipes.read("edm", [*SETTINGS, *MORE, *settings]), dataset.spec)
-    return Trainer(model, dataset, run, torch.device("cpu"))
+    return Trainer(model, dataset.samples(), RunFolder(run))
 
 
 def test_a_resumed_run_is_the_run_to_the_bit(tmp_path: Path, dataset: Dataset) -> None:
@@ -36,8 +37,8 @@ def test_a_resumed_run_is_the_run_to_the_bit(tmp_path: Path, dataset: Dataset) -
     second = trainer(tmp_path / "b", dataset)
     second.resume(pytest.fail)
     second.train(steps=8)
-    found = second.engine.module.state_dict()
-    assert all(torch.equal(found[name], value) for name, value in whole.engine.module.state_dict().items())
+    found = second.engine.state.module.state_dict()
+    assert all(torch.equal(found[name], value) for name, value in whole.engine.state.module.state_dict().items())
 
 
 def test_the_network_is_told_and_the_measurement_sees_images_as_they_are(tmp_path: Path, dataset: Dataset) -> None:

@@ -10,8 +10,9 @@ from sfumato.core import PairedNoise, SeededNoise
 from sfumato.data import DataOptions, Dataset, load
 from sfumato.model import Model
 from sfumato.objectives import Batch, optimal_transport
+from sfumato.runs.folder import RunFolder
 from sfumato.training import Trainer
-from sfumato.training.step import Draws
+from sfumato.training.draws import Draws
 from sfumato.world import World
 
 
@@ -28,7 +29,7 @@ def digits() -> Dataset:
 def draws(dataset: Dataset, recipe: str, run: Path, *settings: str) -> Draws:
     small = ["network.width=8", *settings]
     model = Model.fresh(recipes.read(recipe, small), dataset.spec)
-    return Trainer(model, dataset, run, torch.device("cpu")).engine.draws
+    return Trainer(model, dataset.samples(), RunFolder(run)).engine.draws
 
 
 def tensors(batch: Batch) -> list[torch.Tensor]:

@@ -1,9 +1,6 @@
 """How steps are computed: chosen by the clock, remembered, taken up again; what bfloat16 may touch."""
 
-import ctypes
 import json
-import subprocess
-import sys
 import time
 from collections.abc import Callable
 from dataclasses import asdict
@@ -15,9 +12,11 @@ import torch
 from sfumato import recipes
 from sfumato.data import DataOptions, Dataset, load
 from sfumato.model import Model
-from sfumato.training import Compute, Options, Trainer, autotune, execution
-from sfumato.training.autotune import ways
-from sfumato.training.execution import PATIENCE, Execution, Watch, choose
+from sfumato.runs.folder import RunFolder
+from sfumato.training import Compute, Options, Trainer, autotune, trials
+from sfumato.training.autotune import candidates
+from sfumato.training.execution import Execution
+from sfumato.training.trials import choose
 
 DEFAULTS = Compute()
 SLOW, FAST = Execution(1, "float32"), Execution(1, "bfloat16")
@@ -106,39 +105,11 @@ def test_the_only_way_is_not_tried() -> None:
 
 @pytest.mark.parametrize("text", ["", "no JSON", "[]", '{"x": 3}'])
 def test_a_damaged_memory_is_no_memory(text: str, tmp_path: Path) -> None:
-    place = execution._place()
+    place = trials._memory_file()
     place.parent.mkdir(parents=True)
     place.write_text(text)
     assert choose(SLOW, [ROUND], takes({SLOW: 0.02, FAST: 0.001}), "net") == FAST
     assert asdict(FAST) in json.loads(place.read_text()).values()
-
-
-def test_slow_steps_in_a_row_give_threads_up() -> None:
-    torch.set_num_threads(2)
-    pace = Watch()
-    assert not any(pace.heed(0.1) for _ in range(20))
-    assert not any(pace.heed(0.5) for _ in range(PATIENCE - 1))
-    assert not pace.heed(0.1)  # one that is not slow begins the count anew
-    assert [pace.heed(0.5) for _ in range(PATIENCE)] == [False] * (PATIENCE - 1) + [True]
-    torch.set_num_threads(1)
-    assert not any(pace.heed(5.0) for _ in range(3 * PATIENCE))
-
-
-def test_memory_that_is_freed_is_kept() -> None:
-    """Page faults of the second hundred blocks of 64 MiB: 16,384 pages each where they are handed back."""
-    if not hasattr(ctypes.CDLL(None), "mallopt"):
-        pytest.skip("not glibc")
-    script = (
-        "import resource, torch\n"
-        "from sfumato.training.execution import keep_memory\n"
-        "keep_memory()\n"
-        "for _ in range(3): torch.ones(1 << 24)\n"
-        "before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt\n"
-        "for _ in range(10): torch.ones(1 << 24)\n"
-        "print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)\n"
-    )
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
-    assert int(done.stdout) < 16_384
 
 
 @pytest.fixture(scope="module")
@@ -150,14 +121,14 @@ def trainer(run: Path, dataset: Dataset, *settings: str, compute: Compute = DEFA
     run.mkdir(exist_ok=True)
     recipe = recipes.read("ddpm", [*settings, "training.batch=8"])
     torch.manual_seed(0)
-    return Trainer(Model.fresh(recipe, dataset.spec), dataset, run, torch.device("cpu"), Options(compute=compute))
+    return Trainer(Model.fresh(recipe, dataset.spec), dataset.samples(), RunFolder(run), Options(compute=compute))
 
 
 def test_points_are_never_rounded_nor_networks_that_are_differentiated(digits: Dataset, tmp_path: Path) -> None:
     moons = load("moons", DataOptions(count=100))
 
     def precisions(t: Trainer) -> set[str]:
-        first, changes = ways(t.engine)
+        first, changes = candidates(t.engine)
         return {first.precision, *(change.get("precision", first.precision) for change in changes)}
 
     assert precisions(trainer(tmp_path / "a", moons, "network.width=8")) == {"float32"}
@@ -165,7 +136,7 @@ def test_points_are_never_rounded_nor_networks_that_are_differentiated(digits: D
     assert precisions(trainer(tmp_path / "b", digits, *sliced)) == {"float32"}
     assert precisions(trainer(tmp_path / "c", digits, "network.width=8")) == {"float32", "bfloat16"}
     asked = Compute(precision="bfloat16", threads=1)
-    assert ways(trainer(tmp_path / "d", moons, "network.width=8", compute=asked).engine) == (FAST, [])
+    assert candidates(trainer(tmp_path / "d", moons, "network.width=8", compute=asked).engine) == (FAST, [])
 
 
 def test_bfloat16_keeps_weights_and_the_answer_in_float32_and_the_loss_near(digits: Dataset, tmp_path: Path) -> None:
@@ -173,15 +144,15 @@ def test_bfloat16_keeps_weights_and_the_answer_in_float32_and_the_loss_near(digi
     for precision in ("float32", "bfloat16"):
         compute = Compute(precision=precision, threads=1)  # type: ignore[arg-type]
         t = trainer(tmp_path / precision, digits, "network.width=16", compute=compute)
-        t.engine.execute(Execution(1, precision), None)  # type: ignore[arg-type]
+        t.engine.apply(Execution(1, precision), None)  # type: ignore[arg-type]
         seen: dict[str, torch.dtype] = {}
-        for name, module in t.engine.module.named_modules():
+        for name, module in t.engine.state.module.named_modules():
             module.register_forward_hook(lambda module, args, y, name=name, seen=seen: seen.update({name: y.dtype}))
         losses[precision] = [t.engine.step()[0] for _ in range(30)]
         middle = torch.bfloat16 if precision == "bfloat16" else torch.float32
         assert seen["network.middle.0.residual.conv1"] == middle
         assert seen["network.conv_in"] == seen["network.conv_out"] == seen["network.embed"] == torch.float32
-        assert {p.dtype for p in t.engine.module.parameters()} == {torch.float32}
+        assert {p.dtype for p in t.engine.state.module.parameters()} == {torch.float32}
     # The same noises at the same levels: apart by rounding alone, which is 2^-9 in each product.
     assert losses["bfloat16"] == pytest.approx(losses["float32"], rel=0.03)
     assert losses["bfloat16"] != losses["float32"]
@@ -196,23 +167,25 @@ def test_every_way_computes_the_same_step(digits: Dataset, tmp_path: Path) -> No
     found = []
     for engine, way in zip(engines, ways, strict=True):
         with torch.no_grad():
-            for p in engine.module.parameters():
+            for p in engine.state.module.parameters():
                 p.copy_(torch.linspace(-0.2, 0.2, p.numel()).view_as(p))
-        engine.execute(way, None)
+        engine.apply(way, None)
         found.append([engine.step() for _ in range(4)])
         assert engine.network.middle[0].residual.conv1.weight.is_contiguous() == (way.layout == "channels_first")
     for other in found[1:]:
         torch.testing.assert_close(torch.tensor(other), torch.tensor(found[0]), rtol=1e-4, atol=1e-6)
     plain, last, fused = engines
-    last.fill({k: {n: x.clone() for n, x in part.items()} for k, part in plain.parts().items()}, 32, 0, tmp_path)
-    plain.execute(ways[1], None)  # with averages and moments that are there already
+    last.state.load(
+        {k: {n: x.clone() for n, x in part.items()} for k, part in plain.state.tensors().items()}, 32, 0, tmp_path
+    )
+    plain.apply(ways[1], None)  # with averages and moments that are there already
     assert last.step() == plain.step()
-    theirs = last.parts()
-    for part, tensors in plain.parts().items():
+    theirs = last.state.tensors()
+    for part, tensors in plain.state.tensors().items():
         for name, value in tensors.items():
             torch.testing.assert_close(theirs[part][name], value, rtol=0, atol=0)
     # The averages can be differentiated forwards.
-    x, network = torch.randn(1, 1, 8, 8), fused.averaged().module.network
+    x, network = torch.randn(1, 1, 8, 8), fused.state.averaged_model().module.network
     torch.func.jvp(lambda y: network(y, torch.ones(1)), (x,), (x,))
 
 
@@ -225,7 +198,7 @@ def test_what_is_taken_up_is_what_this_machine_and_the_options_leave(digits: Dat
     def taken(available: int, compute: Compute = DEFAULTS, **other: object) -> Execution:
         torch.set_num_threads(available)
         engine = trainer(tmp_path / "run", digits, "network.width=8", compute=compute).engine
-        autotune.as_before(engine, {**bits, **other})
+        autotune.restore(engine, {**bits, **other})
         assert engine.execution is not None
         assert engine.micro_batch == (None if other else 4)
         return engine.execution

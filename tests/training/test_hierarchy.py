@@ -14,6 +14,7 @@ from sfumato.data import DataOptions, Dataset, load
 from sfumato.hierarchical import MarkovianHVAE
 from sfumato.model import Model
 from sfumato.objectives import Batch, NegativeELBO
+from sfumato.runs.folder import RunFolder
 from sfumato.training import NonFiniteError, Trainer, checkpoint
 
 SETTINGS = [
@@ -35,7 +36,7 @@ def trainer(run: Path, dataset: Dataset, *settings: str) -> Trainer:
     run.mkdir(exist_ok=True)
     torch.manual_seed(0)
     model = Model.fresh(recipes.read("mhvae", [*SETTINGS, *settings]), dataset.spec)
-    return Trainer(model, dataset, run, torch.device("cpu"))
+    return Trainer(model, dataset.samples(), RunFolder(run))
 
 
 def rows(run: Path, kind: str) -> list[dict[str, object]]:
@@ -51,7 +52,7 @@ def test_a_resumed_run_is_the_run_to_the_bit(tmp_path: Path, dataset: Dataset) -
     second.resume(pytest.fail)
     second.train(steps=40)
     mine, its = whole.engine, second.engine
-    pairs = zip([mine.module, *mine.ema.modules], [its.module, *its.ema.modules], strict=True)
+    pairs = zip([mine.state.module, *mine.state.ema.modules], [its.state.module, *its.state.ema.modules], strict=True)
     for ours, theirs in pairs:
         expected, found = ours.state_dict(), theirs.state_dict()
         assert all(torch.equal(found[name], value) for name, value in expected.items())
@@ -93,8 +94,8 @@ class Poison(torch.nn.Module):
 def test_a_bad_layer_is_named_without_a_noise_level(tmp_path: Path, dataset: Dataset) -> None:
     t = trainer(tmp_path, dataset)
     t.train(steps=3)
-    assert isinstance(t.engine.module, MarkovianHVAE)
-    network = t.engine.module.generator.networks[1]  # type: ignore[union-attr, index]
+    assert isinstance(t.engine.state.module, MarkovianHVAE)
+    network = t.engine.state.module.generator.networks[1]  # type: ignore[union-attr, index]
     network.head = Poison(network.head)  # type: ignore[union-attr, operator, index]
     with pytest.raises(
         NonFiniteError,
@@ -106,11 +107,11 @@ def test_a_bad_layer_is_named_without_a_noise_level(tmp_path: Path, dataset: Dat
 
 def test_the_uniform_numbers_choose_nothing(tmp_path: Path, dataset: Dataset) -> None:
     t = trainer(tmp_path, dataset)
-    loss, x, noise = NegativeELBO(), t.engine.data.values[:5], SeededNoise.samples(0, 5)
-    expected = t.engine.module.loss(x, noise)  # type: ignore[operator]
+    loss, x, noise = NegativeELBO(), t.engine.data.take(torch.arange(5)).values, SeededNoise.samples(0, 5)
+    expected = t.engine.state.module.loss(x, noise)  # type: ignore[operator]
     for u in (0.1, 0.9):
         uniform = torch.full((5,), u, dtype=torch.float64)
         batch = Batch(x, uniform, noise)
-        assert torch.equal(loss(t.engine.module, batch), expected)
-        assert torch.equal(loss.evaluate(t.engine.module, batch), expected)
-        assert loss.noise_levels(t.engine.module, uniform) is None
+        assert torch.equal(loss(t.engine.state.module, batch), expected)
+        assert torch.equal(loss.evaluate(t.engine.state.module, batch), expected)
+        assert loss.noise_levels(t.engine.state.module, uniform) is None

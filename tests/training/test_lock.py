@@ -13,14 +13,16 @@ from pathlib import Path
 import pytest
 
 from sfumato.errors import InputError
+from sfumato.runs.folder import RunFolder
 from sfumato.training import lock
 from sfumato.training.lock import Lock
 
 HOLDER = """
 import sys, time
 from pathlib import Path
+from sfumato.runs.folder import RunFolder
 from sfumato.training.lock import Lock
-with Lock(Path(sys.argv[1])):
+with Lock(RunFolder(Path(sys.argv[1]))):
     print("held", flush=True)
     sys.stdin.read()
 """
@@ -45,7 +47,7 @@ def holder(run: Path) -> Iterator[subprocess.Popen[str]]:
 
 def test_another_process_is_named_and_its_end_by_any_means_frees_the_run(tmp_path: Path) -> None:
     with holder(tmp_path) as process:
-        with pytest.raises(InputError) as caught, Lock(tmp_path):
+        with pytest.raises(InputError) as caught, Lock(RunFolder(tmp_path)):
             pass
         who = json.loads((tmp_path / ".lock").read_text())
         assert str(caught.value) == (
@@ -56,34 +58,35 @@ def test_another_process_is_named_and_its_end_by_any_means_frees_the_run(tmp_pat
         os.kill(process.pid, signal.SIGKILL if os.name == "posix" else signal.SIGTERM)
         process.wait(timeout=30)
         assert (tmp_path / ".lock").exists()  # left behind, and in nobody's way
-        with Lock(tmp_path):
+        with Lock(RunFolder(tmp_path)):
             assert json.loads((tmp_path / ".lock").read_text())["pid"] == os.getpid()
     assert list(tmp_path.iterdir()) == []
 
 
 def test_the_same_process_cannot_hold_it_twice(tmp_path: Path) -> None:
-    with Lock(tmp_path):
-        with pytest.raises(InputError, match=f"pid {os.getpid()}, "), Lock(tmp_path):
+    with Lock(RunFolder(tmp_path)):
+        with pytest.raises(InputError, match=f"pid {os.getpid()}, "), Lock(RunFolder(tmp_path)):
             pass
-        with pytest.raises(InputError, match=f"pid {os.getpid()}, "), Lock(tmp_path):  # the refused one freed nothing
+        # The one that was refused has freed nothing.
+        with pytest.raises(InputError, match=f"pid {os.getpid()}, "), Lock(RunFolder(tmp_path)):
             pass
-    with Lock(tmp_path):
+    with Lock(RunFolder(tmp_path)):
         pass
     assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "null", '{"pid": "x"}', "\xff"])
 def test_a_holder_that_has_not_said_who_it_is(tmp_path: Path, text: str) -> None:
-    with Lock(tmp_path):
+    with Lock(RunFolder(tmp_path)):
         (tmp_path / ".lock").write_bytes(text.encode("latin-1"))
-        with pytest.raises(InputError, match="another process is training it"), Lock(tmp_path):
+        with pytest.raises(InputError, match="another process is training it"), Lock(RunFolder(tmp_path)):
             pass
 
 
 def test_an_error_inside_frees_it(tmp_path: Path) -> None:
-    with pytest.raises(KeyError), Lock(tmp_path):
+    with pytest.raises(KeyError), Lock(RunFolder(tmp_path)):
         raise KeyError
-    with Lock(tmp_path):
+    with Lock(RunFolder(tmp_path)):
         pass
 
 
@@ -102,38 +105,44 @@ def test_a_file_that_its_holder_removed_between_opening_and_locking_is_not_the_l
         original(descriptor)
 
     monkeypatch.setattr(lock, "_lock", late)
-    with Lock(tmp_path):
+    with Lock(RunFolder(tmp_path)):
         assert path.exists()
         monkeypatch.undo()
-        with pytest.raises(InputError, match="another process"), Lock(tmp_path):
+        with pytest.raises(InputError, match="another process"), Lock(RunFolder(tmp_path)):
             pass
     assert len(calls) == 2
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="what is open cannot be removed")
 def test_the_lock_of_a_run_made_anew_is_left_to_its_holder(tmp_path: Path) -> None:
-    with Lock(tmp_path):
+    with Lock(RunFolder(tmp_path)):
         (tmp_path / ".lock").unlink()
-        second = Lock(tmp_path)
+        second = Lock(RunFolder(tmp_path))
         second.__enter__()
-    with pytest.raises(InputError, match="another process"), Lock(tmp_path):
+    with pytest.raises(InputError, match="another process"), Lock(RunFolder(tmp_path)):
         pass
     second.__exit__(None, None, None)
 
 
 def test_a_folder_that_cannot_be_written_is_told_in_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(InputError, match=r"\.lock: cannot write \(No such file or directory\)"), Lock(tmp_path / "no"):
+    with (
+        pytest.raises(InputError, match=r"\.lock: cannot write \(No such file or directory\)"),
+        Lock(RunFolder(tmp_path / "no")),
+    ):
         pass
 
     def full(*args: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(os, "write", full)
-    with pytest.raises(InputError, match=r"\.lock: cannot write \(No space left on device\)") as caught, Lock(tmp_path):
+    with (
+        pytest.raises(InputError, match=r"\.lock: cannot write \(No space left on device\)") as caught,
+        Lock(RunFolder(tmp_path)),
+    ):
         pass
     assert "\n" not in str(caught.value)
     monkeypatch.undo()
-    with Lock(tmp_path):
+    with Lock(RunFolder(tmp_path)):
         pass
 
 
@@ -144,5 +153,5 @@ def test_a_file_system_without_locks_does_not_stop_a_run(tmp_path: Path, monkeyp
         raise OSError(errno.ENOLCK, "No locks available")
 
     monkeypatch.setattr(fcntl, "flock", none)
-    with Lock(tmp_path), Lock(tmp_path):
+    with Lock(RunFolder(tmp_path)), Lock(RunFolder(tmp_path)):
         pass

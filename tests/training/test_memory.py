@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from sfumato.networks import UNet
-from sfumato.training.memory import by_sample, fixed, free, kept_for_backward, part_that_fits
+from sfumato.training.memory import by_sample, fitting_samples, fixed, free, kept_for_backward
 
 
 def test_what_is_kept_of_a_chain_of_products() -> None:
@@ -58,7 +58,7 @@ def test_blocks_that_are_computed_anew_keep_less_and_give_the_same_gradient() ->
         return [p.grad.clone() for p in network.parameters() if p.grad is not None]
 
     before, kept = gradients(), kept_for_backward(lambda: network(x, label))
-    network.recompute()
+    network.configure(recompute=True)
     after, still_kept = gradients(), kept_for_backward(lambda: network(x, label))
     assert len(before) == len(after) == len(list(network.parameters()))
     assert all(torch.equal(a, b) for a, b in zip(before, after, strict=True))
@@ -71,11 +71,11 @@ def test_a_batch_is_halved_until_it_fits() -> None:
     def needed(samples: int) -> float:
         return 100 + 10.0 * samples
 
-    assert part_that_fits(64, needed, 10_000) == 64
-    assert part_that_fits(64, needed, 800) == 32  # 0.7 of 800 holds 100 and 46 samples
-    assert part_that_fits(65, needed, 800) == 33
-    assert part_that_fits(64, needed, 50) == 1  # never nothing: it may go well
-    assert part_that_fits(64, needed, None) == 64
+    assert fitting_samples(64, needed, 10_000) == 64
+    assert fitting_samples(64, needed, 800) == 32  # 0.7 of 800 holds 100 and 46 samples
+    assert fitting_samples(65, needed, 800) == 33
+    assert fitting_samples(64, needed, 50) == 1  # never nothing: it may go well
+    assert fitting_samples(64, needed, None) == 64
 
 
 def test_the_fixed_part_is_weight_gradient_moments_and_averages() -> None:

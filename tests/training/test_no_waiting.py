@@ -68,12 +68,12 @@ def test_a_step_asks_the_device_nothing(name: str, settings: list[str], digits: 
     made = model(name, digits, *settings)
     data = Samples(made.spec.encode(digits.values).to(NOWHERE))
     engine = Engine(made, data, torch.arange(60), Compute(precision="float32", threads=1), World())
-    engine.execute(PLAIN, 4)
+    engine.apply(PLAIN, 4)
     for _ in range(2):
-        engine.queue()
+        engine.launch_step()
     assert engine.steps == 2
     with pytest.raises(NotImplementedError):  # for this is asking
-        engine.look()
+        engine.collect()
 
 
 class Copies(TorchDispatchMode):

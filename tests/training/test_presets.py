@@ -10,6 +10,7 @@ import torch
 from sfumato import recipes
 from sfumato.data import DataOptions, Dataset, load
 from sfumato.model import Model
+from sfumato.runs.folder import RunFolder
 from sfumato.training import Trainer
 
 SMALL = ["network.kind=auto", "network.width=8"]
@@ -31,10 +32,10 @@ def test_it_trains_is_measured_and_sampled(preset: str, dataset: Dataset, tmp_pa
     small = SMALL if plain.has_process else ["hierarchy.hidden=8", "hierarchy.depth=1"]
     torch.manual_seed(0)
     model = Model.fresh(recipes.override(plain, [*small, "training.batch=8"]), dataset.spec)
-    trainer = Trainer(model, dataset, tmp_path, torch.device("cpu"))
-    before = {name: p.clone() for name, p in trainer.engine.module.named_parameters()}
+    trainer = Trainer(model, dataset.samples(), RunFolder(tmp_path))
+    before = {name: p.clone() for name, p in trainer.engine.state.module.named_parameters()}
     trainer.train(steps=3)
-    assert any(not torch.equal(before[name], p) for name, p in trainer.engine.module.named_parameters())
+    assert any(not torch.equal(before[name], p) for name, p in trainer.engine.state.module.named_parameters())
     rows = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
     measured = next(row for row in rows if row["kind"] == "held_out")
     if plain.has_process:

@@ -7,12 +7,12 @@ import sys
 from pathlib import Path
 
 import pytest
-import torch
 
 from sfumato import recipes
 from sfumato.data import DataOptions, load
 from sfumato.errors import InputError
 from sfumato.model import Model
+from sfumato.runs.folder import RunFolder
 from sfumato.training import Compute, Options, Trainer
 
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
@@ -25,6 +25,7 @@ import torch
 from sfumato import recipes
 from sfumato.data import DataOptions, load
 from sfumato.model import Model
+from sfumato.runs.folder import RunFolder
 from sfumato.training import Compute, NonFiniteError, Options, Trainer, joined
 from sfumato.training import autotune, shards
 
@@ -41,7 +42,7 @@ def made(compute, world, name="vdm"):
     with torch.no_grad():
         for weight in model.module.parameters():
             weight += 0.05 * torch.randn_like(weight)
-    return Trainer(model, dataset, Path(sys.argv[1]), CPU, Options(compute=compute), world)
+    return Trainer(model, dataset.samples(), RunFolder(Path(sys.argv[1])), Options(compute=compute), world)
 
 with joined(CPU, 60) as world:
     common = Compute(precision="float32", threads=1)
@@ -51,25 +52,27 @@ with joined(CPU, 60) as world:
     for _ in range(3):
         ours, theirs = engine.step(), whole.step()
         torch.testing.assert_close(torch.tensor(ours), torch.tensor(theirs), rtol=1e-5, atol=1e-6)
-    states = [e.module.state_dict() for e in (engine, whole)]
+    states = [e.state.module.state_dict() for e in (engine, whole)]
     for name, value in states[1].items():
         torch.testing.assert_close(shards.whole(states[0][name]), value, rtol=1e-3, atol=1e-4)
-    held = sum(shards.local(p).numel() for p in engine.module.parameters())
-    assert held < 0.55 * sum(p.numel() for p in whole.module.parameters())
+    held = sum(shards.local(p).numel() for p in engine.state.module.parameters())
+    assert held < 0.55 * sum(p.numel() for p in whole.state.module.parameters())
     autotune.prepare(engine)
-    assert engine.bits()["sharded"]
+    assert engine.rounding()["sharded"]
     # The averages are measured in shards, and put together for what comes after.
     value = trainer.held_out.value(trainer.averaged.module)
-    assert abs(value - trainer.held_out.value(engine.averaged().module)) < 1e-5
+    assert abs(value - trainer.held_out.value(engine.state.averaged_model().module)) < 1e-5
     engine.step()
     whole.step()
-    assert abs(trainer.held_out.value(trainer.averaged.module) - trainer.held_out.value(whole.ema.modules[-1])) < 1e-4
+    value = trainer.held_out.value(trainer.averaged.module)
+    assert abs(value - trainer.held_out.value(whole.state.ema.modules[-1])) < 1e-4
     # One image is bad: all are told of it, and by whom; and of a bad gradient, in one's part or the other's.
     engine = made(dataclasses.replace(common, shard=True, micro_batch=3), world, "ddpm").engine
     engine.step()
     sample = engine.draws.order.indices(engine.images + 9, 1)
-    former = engine.data.values[sample]
-    engine.data.values[sample] = float("nan")
+    values, row = engine.data.source.values, engine.data.index[sample]
+    former = values[row]
+    values[row] = float("nan")
     def refused():
         try:
             engine.step()
@@ -77,12 +80,14 @@ with joined(CPU, 60) as world:
             sys.stdout.write(f"{world.rank}: {error}\\n")  # in one piece
             sys.stdout.flush()
     refused()
-    engine.data.values[sample] = former
-    handle = engine.module.network.middle[0].register_full_backward_hook(lambda m, got, its: (got[0] / 0, *got[1:]))
+    values[row] = former
+    block = engine.network.middle[0]
+    handle = block.register_full_backward_hook(lambda m, got, its: (got[0] / 0, *got[1:]))
     refused()
     handle.remove()
     assert engine.images == 13
-    states = [*engine.module.state_dict().values(), *(x for part in engine.parts().values() for x in part.values())]
+    saved = [x for tensors in engine.state.tensors().values() for x in tensors.values()]
+    states = [*engine.state.module.state_dict().values(), *saved]
     assert all(shards.local(value).isfinite().all() for value in states)
     engine.step()
 """
@@ -107,4 +112,4 @@ def test_one_process_has_nobody_to_share_with(tmp_path: Path) -> None:
     dataset = load("moons", DataOptions(count=50))
     model = Model.fresh(recipes.read("ddpm"), dataset.spec)
     with pytest.raises(InputError, match=r"^--shard: .*torchrun"):
-        Trainer(model, dataset, tmp_path, torch.device("cpu"), Options(compute=Compute(shard=True)))
+        Trainer(model, dataset.samples(), RunFolder(tmp_path), Options(compute=Compute(shard=True)))

@@ -5,12 +5,12 @@ import signal
 from pathlib import Path
 
 import pytest
-import torch
 
 from sfumato import recipes
 from sfumato.data import DataOptions, load
 from sfumato.errors import InputError
 from sfumato.model import Model
+from sfumato.runs.folder import RunFolder
 from sfumato.training import Trainer, checkpoint, signals
 
 
@@ -18,7 +18,7 @@ def trainer(run: Path) -> Trainer:
     dataset = load("moons", DataOptions(count=200))
     run.mkdir(exist_ok=True)
     recipe = recipes.read("ddpm", ["network.width=8", "training.batch=16"])
-    return Trainer(Model.fresh(recipe, dataset.spec), dataset, run, torch.device("cpu"))
+    return Trainer(Model.fresh(recipe, dataset.spec), dataset.samples(), RunFolder(run))
 
 
 @pytest.mark.parametrize(("name", "reason"), list(signals.STOPS.items()))
@@ -66,7 +66,7 @@ def test_an_ignored_signal_stays_ignored() -> None:
 def test_a_run_that_has_gone_on_elsewhere_is_not_gone_back_over(tmp_path: Path) -> None:
     first, late = trainer(tmp_path), trainer(tmp_path)
     first.train(steps=3)
-    with pytest.raises(InputError, match=r"has gone on to 48 images.*--resume"):
+    with pytest.raises(InputError, match=r"already has 48 images.*--resume"):
         late.train(steps=2)
     late.resume(pytest.fail)
     late.train(steps=4)

@@ -9,12 +9,14 @@ import torch
 from torch import Tensor, nn
 
 from sfumato import recipes
-from sfumato.data import Dataset, Order, load
+from sfumato.data import Dataset, Order, Samples, Subset, load
 from sfumato.errors import InputError
 from sfumato.model import Model, load_weights
-from sfumato.training import NonFiniteError, Progress, Trainer, checkpoint
+from sfumato.runs.folder import RunFolder
+from sfumato.training import NonFiniteError, Trainer, TrainingProgress, checkpoint
 from sfumato.training.held_out import HeldOut
 from sfumato.training.metrics import rewinds
+from sfumato.training.optimizer import learning_rate
 
 from .conftest import SMALL_MLP
 
@@ -32,12 +34,24 @@ def trainer(run: Path, dataset: Dataset, *settings: str) -> Trainer:
     run.mkdir(exist_ok=True)
     recipe = recipes.read("ddpm", [*SMALL_MLP, *settings])
     torch.manual_seed(0)
-    return Trainer(Model.fresh(recipe, dataset.spec), dataset, run, CPU)
+    return Trainer(Model.fresh(recipe, dataset.spec), dataset.samples(), RunFolder(run))
+
+
+def poison(t: Trainer, row: Tensor) -> None:
+    """Make a training sample NaN."""
+    data = t.engine.data
+    assert isinstance(data, Subset)
+    assert isinstance(data.source, Samples)
+    data.source.values[data.index[row]] = float("nan")
 
 
 def state(t: Trainer) -> dict[str, Tensor]:
-    parts = t.engine.parts()
+    parts = t.engine.state.tensors()
     return {f"{part}.{key}": value.clone() for part, tensors in parts.items() for key, value in tensors.items()}
+
+
+def rate(t: Trainer) -> float:
+    return learning_rate(t.model.recipe.training, 10_000, t.engine.state.rewinds)
 
 
 def rows(run: Path, kind: str) -> list[dict[str, object]]:
@@ -87,9 +101,9 @@ def test_training_learns(tmp_path: Path, dataset: Dataset) -> None:
 
 def test_the_held_out_measurement_moves_only_with_the_model(tmp_path: Path, dataset: Dataset) -> None:
     t = trainer(tmp_path, dataset, "target=noise")
-    first = t.held_out.measure(t.engine.module)
+    first = t.held_out.measure(t.engine.state.module)
     torch.manual_seed(99)
-    assert t.held_out.measure(t.engine.module) == first
+    assert t.held_out.measure(t.engine.state.module) == first
     levels = first["levels"]
     assert [level["t"] for level in levels] == sorted(level["t"] for level in levels)
     # The untrained network answers zero: the loss is the mean of eps^2 over 128 x 2 numbers, 1 within 5 sqrt(2/256).
@@ -98,13 +112,13 @@ def test_the_held_out_measurement_moves_only_with_the_model(tmp_path: Path, data
 
 def test_what_is_measured_is_even_however_times_are_drawn(tmp_path: Path, dataset: Dataset) -> None:
     t = trainer(tmp_path, dataset, "objective.times=loss-aware", "target=v")
-    first = t.held_out.measure(t.engine.module)
+    first = t.held_out.measure(t.engine.state.module)
     for p in t.engine.loss.parameters():
         p.data.add_(torch.linspace(-2, 2, p.numel()).view_as(p))
     uniform = torch.linspace(0.05, 0.95, 9, dtype=torch.float64)
-    drawn, even = (t.engine.loss.noise_levels(t.engine.module, uniform, even) for even in (False, True))
+    drawn, even = (t.engine.loss.noise_levels(t.engine.state.module, uniform, even) for even in (False, True))
     assert (drawn[0] - even[0]).abs().max() > 0.1  # type: ignore[index]
-    assert t.held_out.measure(t.engine.module) == first
+    assert t.held_out.measure(t.engine.state.module) == first
 
 
 def test_a_budget_ends_in_time_with_everything_on_disk(tmp_path: Path, dataset: Dataset) -> None:
@@ -120,7 +134,7 @@ def test_a_budget_ends_in_time_with_everything_on_disk(tmp_path: Path, dataset: 
 def test_ctrl_c_ends_at_a_step_with_a_checkpoint(tmp_path: Path, dataset: Dataset) -> None:
     t = trainer(tmp_path, dataset)
 
-    def watch(progress: Progress) -> None:
+    def watch(progress: TrainingProgress) -> None:
         if progress.step == 7:
             os.kill(os.getpid(), signal.SIGINT)
 
@@ -165,7 +179,7 @@ def test_a_bad_layer_is_named_and_the_last_checkpoint_is_whole(
 ) -> None:
     t = trainer(tmp_path, dataset)
     poison = Poisoned()
-    inner = t.engine.module.network
+    inner = t.engine.state.module.network
 
     class Wrapped(nn.Module):
         def __init__(self) -> None:
@@ -177,16 +191,16 @@ def test_a_bad_layer_is_named_and_the_last_checkpoint_is_whole(
             y: Tensor = self.poison(self.inner(x, label))
             return y
 
-    t.engine.module.network = Wrapped()
+    t.engine.state.module.network = Wrapped()
 
-    def watch(progress: Progress) -> None:
+    def watch(progress: TrainingProgress) -> None:
         if progress.step == 5:
             poison.mode = mode
 
-    t.engine.ema.update = lambda *args: None  # type: ignore[method-assign, assignment]
+    t.engine.state.ema.update = lambda *args: None  # type: ignore[method-assign, assignment]
     before = {}
 
-    def remember(progress: Progress) -> None:
+    def remember(progress: TrainingProgress) -> None:
         watch(progress)
         before.update({k: v.clone() for k, v in inner.state_dict().items()})
 
@@ -214,9 +228,9 @@ def test_finite_losses_whose_mean_overflows_are_explained() -> None:
 def test_poisoned_data_is_called_that(tmp_path: Path, dataset: Dataset) -> None:
     t = trainer(tmp_path, dataset)
     values = t.model.spec.encode(dataset.values)
-    row = int(Order(len(t.engine.data.values), t.model.recipe.training.seed).indices(40, 1))
-    number = int((values == t.engine.data.values[row]).all(1).nonzero())
-    t.engine.data.values[row] = float("nan")
+    row = Order(len(t.engine.data), t.model.recipe.training.seed).indices(40, 1)
+    number = int((values == t.engine.data.take(row).values).all(1).nonzero())
+    poison(t, row)
     with pytest.raises(NonFiniteError, match=rf"step 2: sample {number} in a batch.*the data itself is not finite"):
         t.train(steps=100)
 
@@ -224,7 +238,7 @@ def test_poisoned_data_is_called_that(tmp_path: Path, dataset: Dataset) -> None:
 def test_weights_that_are_not_finite_are_never_written(tmp_path: Path, dataset: Dataset) -> None:
     t = trainer(tmp_path, dataset)
     t.train(steps=3)
-    next(t.engine.module.parameters()).data[:] = float("inf")
+    next(t.engine.state.module.parameters()).data[:] = float("inf")
     with pytest.raises(NonFiniteError, match="non-finite weights"):
         t.save()
     parts, _ = checkpoint.load(checkpoint.newest(tmp_path / "checkpoints", pytest.fail))  # type: ignore[arg-type]
@@ -244,27 +258,27 @@ def test_a_run_is_wound_back_and_goes_on_with_half_the_step(tmp_path: Path, data
 
     def fragile(*args: object) -> Tensor:
         losses: Tensor = original(*args)  # type: ignore[arg-type]
-        return losses * (float("nan") if t.steps == 9 and t.engine.rewinds < 2 else 1.0)
+        return losses * (float("nan") if t.steps == 9 and t.engine.state.rewinds < 2 else 1.0)
 
     t.engine.loss.forward = fragile  # type: ignore[method-assign, assignment]
-    before = t.engine.learning_rate(10_000)
+    before = rate(t)
     assert t.train(steps=30) == "steps"
-    assert (t.steps, t.engine.rewinds) == (30, 2)
-    assert t.engine.learning_rate(10_000) == before / 4
+    assert (t.steps, t.engine.state.rewinds) == (30, 2)
+    assert rate(t) == before / 4
     assert [row["rewinds"] for row in rows(tmp_path, "rewind")] == [1, 2]
     # The checkpoint that it was rewound to does not know of it, and one made after it does.
-    assert [rewinds(tmp_path, images) for images in (-1, t.images)] == [0, 2]
+    assert [rewinds(tmp_path / "metrics.jsonl", images) for images in (-1, t.images)] == [0, 2]
     assert "non-finite loss at step 10" in str(rows(tmp_path, "rewind")[0]["reason"])
-    assert all(p.isfinite().all() for p in t.engine.module.parameters())
+    assert all(p.isfinite().all() for p in t.engine.state.module.parameters())
     again = trainer(tmp_path, dataset)
     again.resume(pytest.fail)
-    assert again.engine.learning_rate(10_000) == before / 4
+    assert rate(again) == before / 4
 
 
 def test_what_does_not_mend_ends_after_three_rewinds(tmp_path: Path, dataset: Dataset) -> None:
     t = trainer(tmp_path, dataset)
     t.options = replace(t.options, on_nonfinite="rewind")
-    t.engine.data.values[int(t.engine.draws.order.indices(40, 1))] = float("nan")
+    poison(t, t.engine.draws.order.indices(40, 1))
     with pytest.raises(NonFiniteError, match=r"the data itself is not finite; rewound 3 times, in vain"):
         t.train(steps=100)
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from sfumato.runs.settings import CompareSettings, from_mapping
 
 from .arguments import add_device, positive, seconds, words
+from .malloc import keep_freed_memory
 from .output import Output
 
 EXAMPLES = """\
@@ -54,6 +55,7 @@ def run(args: argparse.Namespace) -> int:
     from sfumato.runs.comparison import compare, describe_end
     from sfumato.runs.comparison_text import lines
 
+    keep_freed_memory()
     found = compare(settings, out.reporter)
     if found.record is None:
         out.say(*describe_end(settings, found.reason))

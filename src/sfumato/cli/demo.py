@@ -9,6 +9,7 @@ from pathlib import Path
 from sfumato.runs.settings import DemoSettings, from_mapping
 
 from .arguments import add_device, seconds
+from .malloc import keep_freed_memory
 from .output import Output
 
 EXAMPLES = """\
@@ -36,6 +37,7 @@ def run(args: argparse.Namespace) -> int:
     out, settings = Output(args), from_mapping(DemoSettings, vars(args))
     from sfumato.runs.demo import demo
 
+    keep_freed_memory()
     found = demo(settings, out.reporter)
     out.say(*found.describe())
     out.result(found.to_dict())

@@ -11,6 +11,7 @@ from pathlib import Path
 from sfumato.runs.settings import TrainSettings, from_mapping
 
 from .arguments import add_device, positive, seconds
+from .malloc import keep_freed_memory
 from .output import Output
 
 EXAMPLES = """\
@@ -90,6 +91,7 @@ def run(args: argparse.Namespace) -> int:
     out, settings = Output(args), from_mapping(TrainSettings, vars(args))
     from sfumato.runs.training import train
 
+    keep_freed_memory()
     found = train(settings, out.reporter)
     out.say(*found.describe())
     out.result(found.to_dict())

@@ -12,6 +12,7 @@ from .order import Order as Order
 from .order import split as split
 from .samples import Samples as Samples
 from .samples import SampleSource as SampleSource
+from .samples import Subset as Subset
 from .sources import BUILT_IN as BUILT_IN
 from .sources import load as load
 from .spec import DataSpec as DataSpec

@@ -57,3 +57,23 @@ class SampleSource(Protocol):
 
     def take(self, index: Int64[Tensor, "n"]) -> Samples:
         """The samples with these indices, in this order."""
+
+
+@dataclass(frozen=True, eq=False)
+class Subset:
+    """The samples of ``source`` with the indices ``index`` (N,), taken from it when they are asked for."""
+
+    source: SampleSource
+    index: Int64[Tensor, "n"]
+
+    def __len__(self) -> int:
+        return len(self.index)
+
+    @property
+    def device(self) -> torch.device:
+        """Where ``take`` puts its samples."""
+        return self.source.device
+
+    def take(self, index: Int64[Tensor, "n"]) -> Samples:
+        """The samples with these indices into the subset, in this order."""
+        return self.source.take(self.index[index])

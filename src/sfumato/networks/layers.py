@@ -80,21 +80,21 @@ def _divisor(channels: int, groups: int) -> int:
 class NormSilu(nn.GroupNorm):
     """``silu(norm(x))``, ``(B, C, *s) -> (B, C, *s)``.
 
-    While ``spares`` is set, backward computes the norm anew from its input instead of keeping what comes out of it: of
+    While ``lean`` is set, backward computes the norm anew from its input instead of keeping what comes out of it: of
     the six tensors that a residual block keeps, two need not be. There are then no forward derivatives and no second
     ones.
     """
 
-    spares: bool = False
+    lean: bool = False
 
     def forward(self, x: Float[Tensor, "b c *s"]) -> Float[Tensor, "b c *s"]:
-        if self.spares and torch.is_grad_enabled():
-            spared: Callable[..., Tensor] = _Spared.apply
-            return spared(x, self.weight, self.bias, self.num_groups, self.eps)
+        if self.lean and torch.is_grad_enabled():
+            lean: Callable[..., Tensor] = _LeanNormSilu.apply
+            return lean(x, self.weight, self.bias, self.num_groups, self.eps)
         return F.silu(super().forward(x))
 
 
-class _Spared(torch.autograd.Function):
+class _LeanNormSilu(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, groups: int, epsilon: float) -> Tensor:
         # Of channels last, CPUs alone have a norm.

@@ -22,6 +22,7 @@ from torch.utils.checkpoint import checkpoint
 from sfumato.errors import InputError
 from sfumato.networks.arguments import even, fits, positive, positives, probability
 from sfumato.networks.embeddings import LabelEmbedding
+from sfumato.networks.execution import Attention
 from sfumato.networks.layers import (
     Downsample,
     NormSilu,
@@ -177,23 +178,21 @@ class UNet(nn.Module):
         self.norm = norm_silu(channels[0], groups)
         self.conv_out = zeroed(convolution(dimension, channels[0], outputs * self.shape[0], 3))
 
-    def recompute(self) -> None:
-        """Let every block be computed anew in backward: see ``Block``."""
+    def configure(
+        self, *, attention: Attention | None = None, lean_norms: bool | None = None, recompute: bool | None = None
+    ) -> None:
+        """Change how the network computes; a choice that is None stays as it is (see ``execution.Configurable``)."""
         for module in self.modules():
-            if isinstance(module, Block):
-                module.recomputes = True
+            if isinstance(module, SelfAttention) and attention is not None:
+                module.fused = attention == "fused"
+            if isinstance(module, NormSilu) and lean_norms is not None:
+                module.lean = lean_norms
+            if isinstance(module, Block) and recompute is not None:
+                module.recomputes = recompute
 
-    def spare(self, memory: bool) -> None:
-        """Whether norms keep nothing for backward but their input: see ``NormSilu``."""
-        for module in self.modules():
-            if isinstance(module, NormSilu):
-                module.spares = memory
-
-    def attend(self, *, fused: bool) -> None:
-        """Let attention be torch's fused one, which can be differentiated once, and not forwards; or written out."""
-        for module in self.modules():
-            if isinstance(module, SelfAttention):
-                module.fused = fused
+    def units(self) -> list[nn.Module]:
+        """Its blocks, in order of execution."""
+        return [module for module in self.modules() if isinstance(module, Block)]
 
     def forward(
         self,

@@ -72,7 +72,7 @@ def demo(settings: DemoSettings, reporter: Reporter = SILENT) -> Demo:
     dataset = load_data("digits", recipe, reporter)
     model = lifecycle.untrained("digits", recipe, dataset)
     with lifecycle.claimed(settings.out, "demo") as folder:
-        trainer = Trainer(model, dataset, folder.path, device)
+        trainer = Trainer(model, dataset.samples(device), folder)
         lifecycle.begin("digits", trainer, goal)
     reason = lifecycle.train_to(trainer, goal, reporter)
     if reason in signals.AT_ONCE:

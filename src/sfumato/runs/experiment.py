@@ -138,14 +138,14 @@ class Experiment:
     def _trainer(self, dataset: Dataset, reporter: Reporter) -> Trainer:
         """The trainer, at the run's newest checkpoint or at the start."""
         if self._started:
-            trainer = Trainer(Model.fresh(self.recipe, dataset.spec), dataset, self.folder.path, self.device)
+            trainer = Trainer(Model.fresh(self.recipe, dataset.spec), dataset.samples(self.device), self.folder)
             trainer.resume(reporter.warn)
             return trainer
         if self.folder.path.exists():
             shutil.rmtree(self.folder.path)
         model = lifecycle.untrained(self.source, self.recipe, dataset)
         with lifecycle.claimed(self.folder.path, self.name) as folder:
-            trainer = Trainer(model, dataset, folder.path, self.device)
+            trainer = Trainer(model, dataset.samples(self.device), folder)
             lifecycle.begin(self.source, trainer, self.goal)
         return trainer
 

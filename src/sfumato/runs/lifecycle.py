@@ -16,7 +16,7 @@ from sfumato.model import Model
 from sfumato.numerics.random import derive
 from sfumato.recipes import Recipe
 from sfumato.reporting import SILENT, Reporter, duration
-from sfumato.training import Progress, Trainer, autotune
+from sfumato.training import Trainer, TrainingProgress, autotune
 
 from .folder import Origin, RunFolder
 from .settings import Goal
@@ -108,7 +108,7 @@ def begin(source: str, trainer: Trainer, goal: Goal) -> None:
     Raises:
         InputError: the disk refuses.
     """
-    folder, model = RunFolder(trainer.run), trainer.model
+    folder, model = trainer.run, trainer.model
     try:
         folder.write_origin(Origin(origin_of(source), goal))
         write_text(folder.config_file, json.dumps(model.config(), indent=2, ensure_ascii=False) + "\n")
@@ -162,7 +162,7 @@ def train_to(trainer: Trainer, goal: Goal, reporter: Reporter = SILENT) -> str:
     reporter.info(f"needs about {memory / 2**20:,.0f} MiB besides the data{time}; batch size {engine.batch}{split}")
     with reporter.task("training") as task:
 
-        def watch(progress: Progress) -> None:
+        def watch(progress: TrainingProgress) -> None:
             text = f"step {progress.step:,}  loss {progress.loss:.4f}  {progress.images_per_second:,.0f} images/s"
             task.update(progress.fraction, text, progress.seconds_left)
 

@@ -86,7 +86,7 @@ def train(settings: TrainSettings, reporter: Reporter = SILENT) -> Trained:
         else:
             trainer, dataset, goal = _resumed(settings, RunFolder(settings.resume), device, world, reporter)
         reason = lifecycle.train_to(trainer, goal, reporter)
-    folder, page = RunFolder(trainer.run), None
+    folder, page = trainer.run, None
     if world.is_main and reason not in signals.AT_ONCE:
         lifecycle.finish(folder, trainer.averaged, dataset, reporter)
         lifecycle.write_card(folder, trainer.averaged, trainer, {})
@@ -109,7 +109,8 @@ def _started(
             if world.is_main:
                 name = lifecycle.default_name(dataset, recipe)
                 path = str(stack.enter_context(lifecycle.claimed(settings.out, name)))
-        trainer = Trainer(model, dataset, Path(world.gather_text(path)[0]), device, _options(settings), world)
+        run = RunFolder(Path(world.gather_text(path)[0]))
+        trainer = Trainer(model, dataset.samples(device), run, _options(settings), world)
         with world.raise_together():
             if world.is_main:
                 lifecycle.begin(settings.source, trainer, goal)
@@ -120,7 +121,7 @@ def _resumed(
     settings: TrainSettings, folder: RunFolder, device: torch.device, world: World, reporter: Reporter
 ) -> tuple[Trainer, Dataset, Goal]:
     model, dataset = lifecycle.reopen(folder, reporter)
-    trainer = Trainer(model, dataset, folder.path, device, _options(settings), world)
+    trainer = Trainer(model, dataset.samples(device), folder, _options(settings), world)
     trainer.resume(reporter.warn)
     goal = settings.goal or lifecycle.remaining_goal(folder, trainer.seconds)
     reporter.info(f"continuing {folder} after {trainer.steps:,} steps")

@@ -10,7 +10,7 @@ from sfumato.world import joined as joined
 from .checkpoint import Keep as Keep
 from .engine import Engine as Engine
 from .execution import Compute as Compute
-from .loop import Progress as Progress
-from .loop import Trainer as Trainer
 from .nonfinite import NonFiniteError as NonFiniteError
 from .options import Options as Options
+from .session import TrainingProgress as TrainingProgress
+from .trainer import Trainer as Trainer

@@ -13,6 +13,8 @@ from sfumato.numerics import random
 from sfumato.objectives import Batch, Loss, noise_of
 from sfumato.world import ALONE, World
 
+from .draws import Conditioning, unconditional
+
 LEVELS = 8
 SAMPLES = 128
 PLACES = 64  # where the relative_weight is recorded
@@ -29,15 +31,22 @@ class HeldOut:
     training: Samples
     seed: int
     world: World = ALONE
+    conditioning: Conditioning = unconditional
 
     @classmethod
     def of(
-        cls, loss: Loss[Any], held_out: SampleSource, training: SampleSource, seed: int, world: World = ALONE
+        cls,
+        loss: Loss[Any],
+        held_out: SampleSource,
+        training: SampleSource,
+        seed: int,
+        world: World = ALONE,
+        conditioning: Conditioning = unconditional,
     ) -> "HeldOut":
-        """With a fixed random choice from each part."""
+        """A fixed random choice of samples from each of two sources."""
         count = min(SAMPLES, len(held_out), len(training))
         chosen = [p.take(permutation(len(p), seed, "measured")[:count]) for p in (held_out, training)]
-        return cls(loss, chosen[0], chosen[1], seed, world)
+        return cls(loss, chosen[0], chosen[1], seed, world, conditioning)
 
     @torch.no_grad()
     def measure(self, module: nn.Module) -> dict[str, Any]:
@@ -84,7 +93,8 @@ class HeldOut:
         first, last = self.world.rows(count)
         place = (torch.arange(count, dtype=torch.float64, device=part.device) + 0.5) / count
         noise = noise_of(part.values, keys, part.noise, self.loss.pairing)
-        batch = Batch(part.values, (draw + place) / LEVELS, noise).rows(first, last)
+        cond = self.conditioning(part)
+        batch = Batch(part.values, (draw + place) / LEVELS, noise, cond).rows(first, last)
         losses: Tensor = self.loss.evaluate(module, batch)
         return self.world.gather(losses, count)
 

@@ -11,8 +11,7 @@ from pathlib import Path
 from types import TracebackType
 
 from sfumato.errors import InputError
-
-NAME = ".lock"
+from sfumato.runs.folder import RunFolder
 
 _NO_LOCKS = {errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS}  # some network file systems have none
 _FAR = 1 << 30  # the byte that Windows locks, which nobody could then read, beyond those that say who
@@ -25,12 +24,12 @@ class Lock:
     nothing is locked.
     """
 
-    def __init__(self, run: Path) -> None:
+    def __init__(self, run: RunFolder) -> None:
         self.run = run
         self._descriptor = -1
 
     def __enter__(self) -> "Lock":
-        path = self.run / NAME
+        path = self.run.lock
         try:
             self._descriptor = _locked(path)
             who = {"pid": os.getpid(), "host": socket.gethostname(), "since": time.strftime("%Y-%m-%d %H:%M")}
@@ -50,7 +49,7 @@ class Lock:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        path = self.run / NAME
+        path = self.run.lock
         ours = _same(self._descriptor, path)  # unless the folder was replaced meanwhile
         if sys.platform == "win32":
             self._close()  # it removes nothing that is open, so not the next holder's file either

@@ -62,7 +62,7 @@ def free(device: torch.device) -> int | None:
     return min(found) // int(os.environ.get("LOCAL_WORLD_SIZE", "1")) if found else None
 
 
-def part_that_fits(batch: int, needed: Callable[[int], float], free_bytes: int | None) -> int:
+def fitting_samples(batch: int, needed: Callable[[int], float], free_bytes: int | None) -> int:
     """The largest of batch, batch / 2, batch / 4, ... (rounded up) that ``SHARE`` of the free memory holds."""
     size = batch
     while free_bytes is not None and size > 1 and needed(size) > SHARE * free_bytes:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from sfumato.files import write_text
+from sfumato.runs.folder import RunFolder
 
 _ONCE = ("train", "held_out", "average")  # at one count of images
 
@@ -17,13 +18,13 @@ class Record:
     about that very count of images those that are there stay the only ones of their kind.
     """
 
-    def __init__(self, run: Path, images: int) -> None:
+    def __init__(self, run: RunFolder, images: int) -> None:
         from tensorboardX import SummaryWriter
 
-        self._path = run / "metrics.jsonl"
+        self._path = run.metrics
         self._present = _drop_after(self._path, images)
         self._file = open(self._path, "a", encoding="utf-8")  # noqa: SIM115 (closed by close)
-        self._events = SummaryWriter(str(run / "tensorboard"), purge_step=images or None, flush_secs=5)
+        self._events = SummaryWriter(str(run.tensorboard), purge_step=images or None, flush_secs=5)
 
     def write(self, kind: str, images: int, **numbers: Any) -> None:
         """One row; plain numbers in it also go to TensorBoard as ``kind/name`` against images seen."""
@@ -47,11 +48,11 @@ class Record:
         self._events.close()
 
 
-def rewinds(run: Path, images: int) -> int:
+def rewinds(metrics: Path, images: int) -> int:
     """How often the run was wound back, by its record up to ``images``."""
     counts = [0]
     with suppress(OSError):
-        for line in (run / "metrics.jsonl").read_text(encoding="utf-8", errors="replace").splitlines():
+        for line in metrics.read_text(encoding="utf-8", errors="replace").splitlines():
             row = _parsed(line)
             if row.get("kind") == "rewind" and isinstance(row.get("rewinds"), int) and row["images"] <= images:
                 counts.append(row["rewinds"])

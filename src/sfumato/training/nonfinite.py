@@ -56,6 +56,18 @@ def explain_gradient(step: int, logsnr: Tensor | None, network: nn.Module, found
     return NonFiniteError(f"non-finite gradient at step {step}{where}; first bad layer: {layer}")
 
 
+def explain_loss(step: int, texts: Sequence[str]) -> NonFiniteError:
+    """The error for a step with losses that are not finite, from what ``explain_losses`` gives on each process."""
+    several = len(texts) > 1
+    shown = [f"process {rank}: {text}" if several else text for rank, text in enumerate(texts) if text]
+    return NonFiniteError(f"non-finite loss at step {step}: {'; '.join(shown)}")
+
+
+def flag(found: Tensor, number: Tensor) -> None:
+    """Set ``found`` to 1 if ``number`` is not finite, without waiting for a GPU; a 1 stays a 1."""
+    found.copy_(torch.maximum(found, (~number.isfinite()).float()))
+
+
 def _named(samples: Tensor) -> str:
     """Which samples of the data, counted from 0; a few of many."""
     numbers = [f"{int(n):,}" for n in samples[:5]]

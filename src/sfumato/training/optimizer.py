@@ -1,11 +1,13 @@
 """The optimiser of a run, and its state as named tensors."""
 
+import math
 from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
 
 from sfumato.errors import InputError
+from sfumato.recipes.recipe import TrainingSection
 
 from .shards import like
 
@@ -19,6 +21,20 @@ def adamw(
         {"params": numbers, "weight_decay": 0.0},
     ]
     return torch.optim.AdamW([group for group in groups if group["params"]], lr=rate, betas=(0.9, 0.99), fused=True)
+
+
+def learning_rate(settings: TrainingSection, images: int, rewinds: int) -> float:
+    """The learning rate of the step that brings the count to ``images``, whatever the length of the run.
+
+    Linear over the warm-up, constant, then proportional to ``1 / sqrt(images)`` after ``decay_after``; halved by every
+    rewind.
+
+    References:
+        Karras et al. 2024, eq. 67.
+    """
+    rising = images / max(settings.warmup, 1)
+    falling = math.sqrt(settings.decay_after / images)
+    return settings.learning_rate * min(1.0, rising, falling) * 0.5**rewinds
 
 
 def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:

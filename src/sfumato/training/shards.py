@@ -6,23 +6,25 @@ and let go after it; gradients are averaged into the parts. (Zhao et al. 2023, "
 fully sharded data parallel".)
 """
 
+from collections.abc import Sequence
 from typing import Any, TypeGuard
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from sfumato.networks.unet import Block
 
+def shard(network: nn.Module, units: Sequence[nn.Module], device: torch.device) -> None:
+    """Keep this process's shard of ``network``, which is the same on all processes, on ``device``.
 
-def shard(network: nn.Module, device: torch.device) -> None:
-    """Leave of ``network``, the same on all processes, this process's part on ``device``, a block at a time."""
+    ``units`` of the network are gathered one at a time; what is in none of them is gathered as one more unit.
+    """
     from torch.distributed.device_mesh import init_device_mesh
     from torch.distributed.fsdp import fully_shard
 
     mesh = init_device_mesh(device.type, (dist.get_world_size(),))
-    for module in (*(part for part in network.modules() if isinstance(part, Block)), network):
-        # Told to, as the outermost module otherwise keeps gathered what the next step is to change.
+    for module in (*units, network):
+        # Asked for, as the outermost module otherwise keeps gathered what the next step changes.
         fully_shard(module, mesh=mesh, reshard_after_forward=True)
 
 

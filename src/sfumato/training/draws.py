@@ -1,0 +1,75 @@
+"""The samples of a batch with everything that is drawn for them."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from jaxtyping import Int64
+from torch import Tensor
+
+from sfumato.data import AUGMENTATION_NUMBERS, Order, Samples, SampleSource, augment
+from sfumato.denoisers import Condition
+from sfumato.numerics import random
+from sfumato.objectives import Batch, Loss, noise_of
+from sfumato.objectives.times import stratify
+
+Conditioning = Callable[[Samples], Condition | None]
+"""The condition of samples, one row per sample; None for an unconditional model."""
+
+
+def unconditional(samples: Samples) -> None:
+    """The conditioning of an unconditional model."""
+
+
+@dataclass(frozen=True, eq=False)
+class Draws:
+    """Everything random of a run, as a function of (seed, number of the image): no generator, no state.
+
+    Arguments:
+        data: the training samples.
+        order: the endless shuffled sequence of their indices.
+        loss: decides how noise is paired with samples.
+        seed: of the run.
+        augmented: the fraction of images that each augmentation falls on.
+        conditioning: what the network is told of each sample.
+    """
+
+    data: SampleSource
+    order: Order
+    loss: Loss[Any]
+    seed: int
+    augmented: float
+    conditioning: Conditioning = unconditional
+
+    def batch(self, seen: int, size: int, rows: tuple[int, int]) -> Batch:
+        """Rows ``rows`` (first, last + 1) of the batch of ``size`` images after the first ``seen``.
+
+        A loss that pairs noise with samples does so over the whole batch, whichever rows a process has.
+        """
+        index = torch.arange(size, device=self.data.device)
+        keys = random.keys(random.derive(self.seed, "training"), seen + index)
+        kept = slice(*rows)
+        order = self.order.indices(seen, size)
+        if self.loss.pairing is None:
+            own = self.data.take(order[kept])
+            noise = noise_of(own.values, keys[kept], own.noise)
+        else:
+            whole = self.data.take(order)
+            noise = noise_of(whole.values, keys, whole.noise, self.loss.pairing).rows(kept)
+            own = whole.rows(*rows)
+        x_0, cond = self._augment(own.values, self.conditioning(own), seen + index[kept])
+        uniform = stratify(random.uniform(keys[kept], 0, 1)[:, 0], index[kept], size)
+        return Batch(x_0, uniform, noise, cond)
+
+    def samples(self, seen: int, size: int, rows: tuple[int, int]) -> Int64[Tensor, "b"]:
+        """The indices of the samples of ``batch``, among the training samples."""
+        return self.order.indices(seen, size)[slice(*rows)]
+
+    def _augment(self, x_0: Tensor, cond: Condition | None, numbers: Tensor) -> tuple[Tensor, Condition | None]:
+        """Move the images ``numbers`` at random, and add to the condition how each was moved."""
+        if not self.augmented:
+            return x_0, cond
+        keys = random.keys(random.derive(self.seed, "augmentation"), numbers)
+        moved, how = augment(x_0, random.uniform(keys, 0, AUGMENTATION_NUMBERS), self.augmented)
+        return moved, Condition(augmentation=how) if cond is None else replace(cond, augmentation=how)

@@ -1,0 +1,130 @@
+"""A model in training and the folder of its run: all that is done with them besides making steps."""
+
+from collections.abc import Callable
+from typing import Any
+
+from sfumato.data import SampleSource, Subset, split
+from sfumato.model import Model, save_weights
+from sfumato.runs.folder import RunFolder
+from sfumato.world import ALONE, World
+
+from . import closing
+from .closing import Choice
+from .draws import Conditioning, unconditional
+from .engine import Engine
+from .held_out import HeldOut
+from .optimizer import learning_rate
+from .options import DEFAULTS, Options
+from .saving import Saver
+
+
+class TrainingRun:
+    """A model in training, as one process of a ``world``: its engine, its measurements, its checkpoints.
+
+    Arguments:
+        model: the model; its module is trained in place, on the device of the data.
+        data: all samples, in model units; some of them are held out.
+        run: the folder.
+        options: settings of the run that are not part of the recipe.
+        world: the processes that train together.
+        conditioning: what the network is told of each sample.
+
+    Raises:
+        InputError: data that cannot be split, a batch smaller than the number of processes, or an option that the
+            network cannot meet.
+    """
+
+    def __init__(
+        self,
+        model: Model,
+        data: SampleSource,
+        run: RunFolder,
+        options: Options = DEFAULTS,
+        world: World = ALONE,
+        conditioning: Conditioning = unconditional,
+    ) -> None:
+        self.model = model
+        self.run = run
+        self.options = options
+        self.world = world
+        self.seconds = 0.0  # of training, over all sessions
+        self.measured_at = -1  # images seen at the last measurement
+        self.last_measured: float | None = None  # the held-out loss
+        self.last_measured_training: float | None = None  # the same on training samples
+        self.choice: Choice | None = None  # among the averages, at the end
+        settings = model.recipe.training
+        training, held_out = split(len(data), settings.held_out, settings.seed)
+        trained_on, rest = Subset(data, training), Subset(data, held_out)
+        self.engine = Engine(model, trained_on, training, options.compute, world, conditioning)
+        bound = model.recipe.build_bound(model.spec).to(data.device)
+        self.held_out, self._bound = (
+            HeldOut.of(loss, rest, trained_on, settings.seed, world, conditioning) for loss in (self.engine.loss, bound)
+        )
+        self._saver = Saver(self.engine, run, options.keep, world)
+
+    @property
+    def averaged(self) -> Model:
+        """The model with averaged weights: those chosen at the end; before that, those of the longest horizon."""
+        if self.choice is not None:
+            return self.choice.model
+        return Model(self.engine.state.ema.modules[-1], self.model.spec, self.model.recipe)
+
+    @property
+    def images(self) -> int:
+        """Images seen so far."""
+        return self.engine.images
+
+    @property
+    def steps(self) -> int:
+        """Steps made so far."""
+        return self.engine.steps
+
+    def learning_rate(self) -> float:
+        """The learning rate of the last step."""
+        return learning_rate(self.model.recipe.training, self.images, self.engine.state.rewinds)
+
+    def save(self) -> None:
+        """Write a checkpoint, and the averaged weights as the run's model, while training goes on.
+
+        Raises:
+            NonFiniteError: on all processes, instead of writing weights that are not finite.
+        """
+        self._saver.save(self.seconds, self.last_measured)
+
+    def wait(self) -> None:
+        """Wait until everything that was saved is on the disk. Raises what went wrong, once."""
+        self._saver.wait()
+
+    def keep_averages(self) -> None:
+        """Keep the averages as they are now, so that others can be rebuilt from them."""
+        self._saver.keep_averages()
+
+    def resume(self, warn: Callable[[str], None]) -> None:
+        """Continue from the newest whole checkpoint of ``run``.
+
+        Arguments:
+            warn: called with a line for each damaged checkpoint, and for what will change the last bits.
+
+        Raises:
+            InputError: there is none, it belongs to another recipe, or it does not fit.
+        """
+        resumed = self._saver.restore(warn)
+        self.seconds, self.last_measured = resumed.seconds, resumed.score
+
+    def measure(self) -> dict[str, Any]:
+        """Measure the averaged model on held-out and on training samples. Returns a row of the record."""
+        measured = self.held_out.measure(self.averaged.module)
+        self.measured_at = self.images
+        self.last_measured, self.last_measured_training = measured["loss"], measured["train_loss"]
+        return measured
+
+    def choose_average(self) -> Choice:
+        """Choose the average with the best held-out bound; ``averaged`` is then that model."""
+        self.choice = closing.choose_average(self.engine, self._saver, self._bound)
+        return self.choice
+
+    def write_model(self) -> None:
+        """Wait for the last checkpoint, then write the chosen average as the run's model."""
+        self.wait()
+        if self.choice is not None and self.world.is_main:
+            save_weights(self.choice.model.module.state_dict(), self.run.weights)

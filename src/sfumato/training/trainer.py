@@ -1,0 +1,62 @@
+"""The training of a model into the folder of a run."""
+
+from collections.abc import Callable
+from contextlib import ExitStack
+
+from sfumato.errors import InputError
+
+from . import checkpoint
+from .lock import Lock
+from .metrics import Record
+from .run import TrainingRun
+from .session import Session, TrainingProgress
+
+
+class Trainer(TrainingRun):
+    """Trains ``model`` on ``data`` into the folder ``run``, alone or as one process of a ``world``.
+
+    The ``engine`` makes the steps; a ``Session`` decides when to stop, to measure and to save. The constructor's
+    arguments are those of ``TrainingRun``.
+    """
+
+    def train(
+        self,
+        steps: int | None = None,
+        seconds: float | None = None,
+        watch: Callable[[TrainingProgress], None] = lambda progress: None,
+    ) -> str:
+        """Train, and leave a whole checkpoint, the averaged weights and the last measurement on disk.
+
+        They are written within the budget if there is one, unless it is shorter than they take.
+
+        Arguments:
+            steps: train until this many steps in all; None is the recipe's number, unless there is a budget.
+            seconds: train for this long from now on.
+            watch: called with the progress after each step on a CPU, and every few steps on a GPU.
+
+        Returns:
+            Why it ended: "steps", "budget", or "interrupted", "terminated" or "asked" after a signal.
+
+        Raises:
+            InputError: another process trains this run, or the disk is full or refuses.
+            NonFiniteError: a loss or a gradient that is not finite, unless the options ask for a rewind.
+        """
+        if steps is None and seconds is None:
+            steps = self.model.recipe.training.steps
+        with ExitStack() as stack:
+            record = None
+            with self.world.raise_together():
+                if self.world.is_main:
+                    stack.enter_context(Lock(self.run))
+                    record = self._open_record()
+                    stack.callback(record.close)
+            return Session(self, steps, seconds, watch, record).run()
+
+    def _open_record(self) -> Record:
+        saved = checkpoint.checkpoints(self.run.checkpoints)
+        if saved and int(saved[-1].name) > self.images:
+            raise InputError(
+                f"{self.run}: already has {int(saved[-1].name):,} images; continue from there with: sfumato train "
+                f"--resume {self.run}"
+            )
+        return Record(self.run, self.images)
