@@ -1,4 +1,4 @@
-"""Equations as MathML, at build time: $...$ within a line, $$...$$ as a block. The pages need no script and no server."""
+"""Equations as MathML, at build time: $...$ within a line, $$...$$ as a block. The pages need no script."""
 
 import re
 import xml.etree.ElementTree as etree
@@ -16,7 +16,7 @@ INLINE = r"(?<![\\$\w])\$(?![\s$])([^$]+?)(?<![\s\\])\$(?![\w$])"
 class Inline(InlineProcessor):
     """``$x_t$`` within a line."""
 
-    def handleMatch(self, m: re.Match[str], data: str) -> tuple[str, int, int]:  # noqa: N802
+    def handleMatch(self, m: re.Match[str], data: str) -> tuple[str, int, int]:
         """The equation, hidden from the other patterns."""
         return self.md.htmlStash.store(convert(m[1])), m.start(0), m.end(0)
 
@@ -40,7 +40,7 @@ class Display(BlockProcessor):
 class Equations(Extension):
     """Both forms, for Python-Markdown."""
 
-    def extendMarkdown(self, md: Markdown) -> None:  # noqa: N802
+    def extendMarkdown(self, md: Markdown) -> None:
         """Register them: before escapes are read, and before a paragraph is."""
         md.inlinePatterns.register(Inline(INLINE, md), "equation", 185)
         md.parser.blockprocessors.register(Display(md.parser), "equation", 95)

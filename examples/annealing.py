@@ -1,6 +1,7 @@
-"""Langevin dynamics on ten modes, annealed and not. Run: ``python examples/annealing.py annealing.png``.
+"""Langevin dynamics on ten modes, with annealing and without. Run: ``python examples/annealing.py annealing.png``.
 
-The score is exact, so that only the sampling is at fault. Both begin from the same wide start and make as many moves.
+The score is exact, so all errors come from sampling. Both start from the same wide distribution and make the same
+number of moves.
 """
 
 import math
@@ -13,8 +14,8 @@ from sfumato.core import VE, Process, SeededNoise, geometric, geometric_ratio
 from sfumato.denoisers import ExactDenoiser, GaussianMixture
 from sfumato.sampling import annealed_langevin, grids, langevin, run
 
-CHAINS, MOVES, STEP = 20_000, 200, 0.5  # moves at each level, of that relative size
-SIGMA_MIN, SIGMA_MAX = 0.05, 8.0  # a quarter of a mode's width, the distance of the farthest two
+CHAINS, MOVES, STEP = 20_000, 200, 0.5  # STEP is the relative size of the MOVES per level
+SIGMA_MIN, SIGMA_MAX = 0.05, 8.0  # a quarter of the width of a mode; the distance of the farthest two
 
 
 def main(path: str) -> None:
@@ -34,17 +35,17 @@ def main(path: str) -> None:
         "at the lowest sigma alone": langevin(process, 1e-12, levels * MOVES, STEP),
     }
     figure, axes = plt.subplots(figsize=(7.2, 3.0), dpi=130, layout="constrained")
-    place = torch.arange(1, 11)
-    axes.bar(place - 0.3, weights, 0.3, color="#999999", label="truth")
+    mode = torch.arange(1, 11)
+    axes.bar(mode - 0.3, weights, 0.3, color="#999999", label="truth")
     for k, (name, table) in enumerate(tables.items()):
         x = run(denoiser, table, start, noise=noise)
-        shares = torch.bincount(torch.cdist(x.double(), means).argmin(1), minlength=10) / CHAINS
-        worst = float((shares / weights - 1).abs().max())
-        print(f"{name}: shares {[round(s, 4) for s in shares.tolist()]}, worst relative error {worst:.1%}")
+        fractions = torch.bincount(torch.cdist(x.double(), means).argmin(1), minlength=10) / CHAINS
+        worst = float((fractions / weights - 1).abs().max())
+        print(f"{name}: weights {[round(s, 4) for s in fractions.tolist()]}, worst relative error {worst:.1%}")
         axes.bar(
-            place + 0.3 * k, shares, 0.3, color=("#2b6cb0", "#dd6b20")[k], label=f"{name}: worst off by {worst:.0%}"
+            mode + 0.3 * k, fractions, 0.3, color=("#2b6cb0", "#dd6b20")[k], label=f"{name}: worst off by {worst:.0%}"
         )
-    axes.set(xlabel="mode", ylabel="weight", xticks=place)
+    axes.set(xlabel="mode", ylabel="weight", xticks=mode)
     axes.legend(frameon=False)
     axes.spines[["top", "right"]].set_visible(False)
     figure.savefig(path)

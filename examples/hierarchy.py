@@ -2,8 +2,8 @@
 
     python examples/hierarchy.py [--quick]
 
-Trains seven models on one thread, prints the tables of docs/hierarchy.md and draws its figures into docs/images.
-With --quick it trains for a moment only and draws into a temporary folder.
+This trains seven models on one thread, prints the tables of docs/hierarchy.md and draws its figures into docs/images.
+With --quick it trains for a few steps and draws into a temporary folder.
 """
 
 import argparse
@@ -34,7 +34,7 @@ from sfumato.hierarchical import (
     reciprocal_betas,
 )
 from sfumato.networks import MLP
-from sfumato.objectives import ChainTimes, DenoisingLoss, simple
+from sfumato.objectives import Batch, ChainTimes, DenoisingLoss
 
 ROLL = TOYS["swiss-roll"]
 SCALE = 0.7  # the roll's standard deviation: model units are x / SCALE
@@ -46,7 +46,7 @@ LENGTHS = (8, 16, 32, 64, 128, 256, 512)
 def even_betas(steps: int) -> Tensor:
     """A chain whose log-SNR falls evenly from 7 to -7: noise of 0.03 at its first level, less than half the roll's own.
 
-    Cosine betas take strides in the log-SNR near data that cost 0.8 nats, however many steps there are up to 100.
+    Cosine betas take large steps in the log-SNR near data, which cost 0.8 nats for any number of steps up to 100.
     """
     kept = torch.cat((torch.ones(1), torch.sigmoid(torch.linspace(7, -7, steps)))).double()
     return 1 - kept[1:] / kept[:-1]
@@ -64,7 +64,7 @@ class Measured:
 
 
 def mean_of(values: Tensor) -> Measured:
-    """Of independent values."""
+    """The mean of independent values."""
     return Measured(float(values.mean()), float(values.std()) / math.sqrt(len(values)))
 
 
@@ -74,7 +74,7 @@ def roll(count: int, seed: int) -> Tensor:
 
 
 def entropy() -> float:
-    """Of the roll in nats, by the midpoint rule on a square that holds it: to 1e-9."""
+    """The entropy of the roll in nats, by the midpoint rule on a square that contains it: to 1e-9."""
     side, cell = 1.8, 0.02
     line = torch.arange(-side, side, cell, dtype=torch.float64) + cell / 2
     log_prob = ROLL.log_prob(torch.cartesian_prod(line, line))
@@ -82,7 +82,7 @@ def entropy() -> float:
 
 
 def fit(parameters: Any, loss: Callable[[int], Tensor], steps: int, rate: float = 2e-3) -> None:
-    """Adam with a rate that falls to nothing along a cosine."""
+    """Train with Adam and a learning rate that falls to zero along a cosine."""
     optimiser = torch.optim.Adam(parameters, lr=rate)
     falling = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, steps)
     for step in range(steps):
@@ -93,7 +93,7 @@ def fit(parameters: Any, loss: Callable[[int], Tensor], steps: int, rate: float 
 
 
 def hierarchies(steps: int) -> dict[str, MarkovianHVAE]:
-    """The models with networks of their own at each level, trained on their bounds."""
+    """Train the models with one network per level, by their bounds."""
     betas = even_betas(4)
     free, same, linear = Restrictions(), Restrictions(True), Restrictions(True, True)
     settings: dict[str, dict[str, Any]] = {
@@ -115,32 +115,32 @@ def hierarchies(steps: int) -> dict[str, MarkovianHVAE]:
 
 
 def diffusion(network: nn.Module, length: int) -> MarkovianHVAE:
-    """All three restrictions and one network for all levels of a chain of this length."""
+    """The hierarchy with all three restrictions and one network for all levels of a chain of this length."""
     return chained(NetworkDenoiser(network, Process(VP(), Tabulated(even_betas(length))), V()))
 
 
 def chained(denoiser: Denoiser) -> MarkovianHVAE:
-    """A denoiser of the plane as a hierarchy."""
+    """A denoiser for the plane as a hierarchy."""
     generator = DenoisingGenerator(denoiser, ContinuousGaussian(), (2,))
     widths = [2] * len(generator.chain.betas)
     return MarkovianHVAE((2,), widths, restrictions=Restrictions(True, True, True), generator=generator)
 
 
 def denoising_network(steps: int) -> nn.Module:
-    """One network for every level of a chain of 1000 steps, trained on the noise's squared error.
+    """Train one network for every level of a chain of 1000 steps, by the squared error of the noise.
 
-    Unweighted, that is the bound of a long chain whose log-SNR falls evenly, up to a factor.
+    Unweighted, this is the bound of a long chain whose log-SNR falls evenly, up to a factor.
     """
     torch.manual_seed(0)
     start = time.perf_counter()
     network, chain = MLP((2,), width=128, depth=3), Tabulated(even_betas(1000))
     denoiser = NetworkDenoiser(network, Process(VP(), chain), V())
-    objective = DenoisingLoss(ChainTimes(chain.steps), simple)
+    objective = DenoisingLoss(ChainTimes(chain.steps))
 
     def loss(step: int) -> Tensor:
         x, noise = roll(512, step), SeededNoise.samples(step, 512)
         quantiles = torch.special.ndtr(noise(1, x[:, :1].double()))[:, 0]
-        return objective(denoiser, x, quantiles, noise(2, x))
+        return objective(denoiser, Batch(x, quantiles, lambda draw, like: noise(draw + 1, like)))
 
     fit(network.parameters(), loss, steps)
     print(f"# denoiser: trained in {time.perf_counter() - start:.0f} s", flush=True)
@@ -149,15 +149,15 @@ def denoising_network(steps: int) -> nn.Module:
 
 @torch.no_grad()
 def bound(model: MarkovianHVAE, count: int) -> tuple[list[Measured], Tensor]:
-    """(prior, steps, decoder, total) in nats of the data's own units, and the totals, on fresh samples."""
+    """Measure (prior, steps, decoder, total) in nats in the units of the data, and the totals, on new samples."""
     terms = model.terms(roll(count, 10**6), SeededNoise.samples(10**6, count))
-    units = 2 * math.log(SCALE)  # a density of x from one of x / SCALE
+    units = 2 * math.log(SCALE)  # turns a density of x / SCALE into one of x
     parts = (terms.prior, terms.steps.sum(1), terms.decoder + units, terms.nats + units)
     return [mean_of(part) for part in parts], parts[3]
 
 
 def table(models: dict[str, MarkovianHVAE], exact: float, count: int) -> dict[str, Measured]:
-    """Print the bounds term by term; hand back the totals."""
+    """Print the bounds by term, and return the totals."""
     print(f"\n| model | prior | steps | decoder | bound | over the entropy, {exact:.4f} | spread | of the log-ratio |")
     print("|---|---|---|---|---|---|---|---|")
     totals = {}
@@ -173,7 +173,7 @@ def table(models: dict[str, MarkovianHVAE], exact: float, count: int) -> dict[st
 
 
 def lengths(network: nn.Module, exact: float, count: int) -> dict[int, Measured]:
-    """Print the bound of one network by the length of the chain."""
+    """Print the bound of one network for several lengths of the chain."""
     totals = {length: bound(diffusion(network, length), count)[0][3] for length in LENGTHS}
     print("\n| T | " + " | ".join(map(str, totals)) + " |")
     print("|---|" + "---|" * len(totals))
@@ -195,7 +195,7 @@ def exact_denoiser(entropy: float, count: int) -> None:
 
 
 def binomial(steps: int, count: int) -> dict[str, dict[int, Measured]]:
-    """Bounds in bits a sequence on heartbeats: of the exact belief by the length of the chain, and of a network."""
+    """Bounds on heartbeats in bits per sequence: exact probabilities by the length of the chain, and a network."""
     sequences = heartbeats()
     phases = torch.arange(count) % len(sequences)
     x, noise = sequences[phases], SeededNoise.samples(1, count)
@@ -221,8 +221,8 @@ def binomial(steps: int, count: int) -> dict[str, dict[int, Measured]]:
     hits = (drawn[:, None] == sequences).all(2).any(1).double()
     print("\n| T | " + " | ".join(map(str, oracle)) + " |")
     print("|---|" + "---|" * len(oracle))
-    print("| exact belief, bits a sequence | " + " | ".join(map(str, oracle.values())) + " |")
-    print(f"# entropy {math.log2(5):.3f}; network at T = 80 after {taken:.0f} s: {learned} bits a sequence, ", end="")
+    print("| exact probabilities, bits per sequence | " + " | ".join(map(str, oracle.values())) + " |")
+    print(f"# entropy {math.log2(5):.3f}; network at T = 80 after {taken:.0f} s: {learned} bits per sequence, ", end="")
     print(f"{100 * float(hits.mean()):.1f} % of 2,000 samples are heartbeats", flush=True)
     return {"oracle": oracle, "network": {80: learned}}
 
@@ -239,7 +239,7 @@ def new_figure(width: float, height: float, rows: int, columns: int) -> tuple[An
 
 
 def cloud(axes: Any, points: Tensor, colours: Any, reach: float, title: str = "") -> None:
-    """Points in the plane, or a row of them at random heights where they are numbers."""
+    """Draw points in the plane, or numbers as a row of points at random heights."""
     if points.shape[1] == 1:
         heights = reach * torch.linspace(-0.5, 0.5, len(points))[torch.randperm(len(points))]
         points = torch.stack((points[:, 0], heights), dim=1)
@@ -252,7 +252,7 @@ def cloud(axes: Any, points: Tensor, colours: Any, reach: float, title: str = ""
 
 
 def draw_samples(models: dict[str, MarkovianHVAE], folder: Path) -> None:
-    """Data, and samples of each model."""
+    """Draw data, and samples of each model."""
     figure, grid = new_figure(9.6, 5.1, 2, 4)
     places = iter(grid.flat)
     cloud(next(places), roll(2000, 1), ORANGE, 2.6, "data")
@@ -262,11 +262,11 @@ def draw_samples(models: dict[str, MarkovianHVAE], folder: Path) -> None:
 
 
 def draw_latents(models: dict[str, MarkovianHVAE], folder: Path) -> None:
-    """z_1 .. z_4 of data, coloured by the place along the roll."""
-    chosen = ["T = 4", "same dimension", "linear encoder"]  # the last has the same encoder as what follows
+    """Draw z_1 .. z_4 of data, coloured by the position along the roll."""
+    chosen = ["T = 4", "same dimension", "linear encoder"]  # the last has the same encoder as the models after it
     figure, grid = new_figure(9.6, 6.0, len(chosen), 5)
     x = roll(2000, 1)
-    # The roll is r = angle / 10, so that a point's own radius says how far along it lies.
+    # The roll is r = angle / 10, so the radius of a point is its position along the roll.
     along = (x * SCALE).norm(dim=1)
     for k, (row, name) in enumerate(zip(grid, chosen, strict=True)):
         with torch.no_grad():
@@ -279,7 +279,7 @@ def draw_latents(models: dict[str, MarkovianHVAE], folder: Path) -> None:
 
 
 def plain(axes: Any, xlabel: str, ylabel: str) -> None:
-    """Axes without a box."""
+    """Remove the box."""
     axes.spines[["top", "right"]].set_visible(False)
     axes.set_xlabel(xlabel, color=INK)
     axes.set_ylabel(ylabel, color=INK)
@@ -290,7 +290,7 @@ def draw_bounds(
     totals: dict[str, Measured], by_length: dict[int, Measured], bits: dict[str, dict[int, Measured]], exact: float,
     folder: Path,
 ) -> None:  # fmt: skip
-    """The bounds of all models; over the entropy by the length of the chain; and those of binary sequences."""
+    """Draw the bounds of all models, over the entropy, by the length of the chain, and those of binary sequences."""
     figure, grid = new_figure(11.5, 3.8, 1, 3)
     left, middle, right = grid[0]
     names = list(totals)[::-1]
@@ -326,12 +326,12 @@ def draw_bounds(
 
 
 def main() -> None:
-    """Train, print, draw."""
+    """Train the models, print the tables, draw the figures."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="a moment of training, figures into a temporary folder")
+    parser.add_argument("--quick", action="store_true", help="a few steps of training, figures into a temporary folder")
     quick = parser.parse_args().quick
     torch.set_num_threads(1)
-    steps, count = (20, 200) if quick else (2500, 20_000)
+    steps, count = (2, 40) if quick else (2500, 20_000)
     folder = Path(tempfile.mkdtemp()) if quick else IMAGES
     truth = entropy()
     models = hierarchies(steps)
@@ -341,7 +341,7 @@ def main() -> None:
     totals = table(models, truth, count)
     by_length = lengths(network, truth, count // 4)
     exact_denoiser(truth, count // 10)
-    bits = binomial(20 if quick else 400, 2000)
+    bits = binomial(2 if quick else 400, 20 if quick else 2000)
     draw_samples(models, folder)
     draw_latents(models, folder)
     draw_bounds(totals, by_length, bits, truth, folder)

@@ -1,9 +1,9 @@
-"""The score-matching ladder on densities in the plane: what each rung learns, where it fails, and what noise does.
+"""The score-matching ladder on densities in the plane: what each rung learns, where it fails, how noise helps.
 
     python examples/score_ladder.py [--quick]
 
-Trains eight small networks on one thread, prints the numbers of docs/score_matching.md and draws its figures into
-docs/images. With --quick it trains for a moment only and draws into a temporary folder.
+This trains eight small networks on one thread, prints the numbers of docs/score_matching.md and draws its figures into
+docs/images. With --quick it trains for a few steps and draws into a temporary folder.
 """
 
 import argparse
@@ -21,17 +21,17 @@ from sfumato.core import EDM, VE, Process, Score, SeededNoise, geometric
 from sfumato.denoisers import Denoiser, GaussianMixture, NetworkDenoiser
 from sfumato.networks import MLP
 from sfumato.numerics import random
-from sfumato.objectives import DenoisingLoss, Objective, OneTime, UniformTimes
+from sfumato.objectives import Batch, DenoisingLoss, Objective, OneTime, UniformTimes
 from sfumato.objectives.score_matching import ExplicitScoreMatching, ImplicitScoreMatching, SlicedScoreMatching
 from sfumato.objectives.times import stratify
 from sfumato.report.style import to_pixels
 from sfumato.sampling import annealed_langevin, run
 
-NONE, MOST = 0.001, 8.0  # sigmas; the least is next to no noise at all
+NONE, MOST = 0.001, 8.0  # sigmas; the smallest is practically no noise
 PROCESS = Process(VE(), geometric(NONE, MOST))
 LOW, HIGH = 0.1, 2.0
 BATCH = 512
-REACH = 6.0  # half the side of the square that is looked at
+REACH = 6.0  # half the side of the square that is shown
 IMAGES = Path(__file__).resolve().parents[1] / "docs" / "images"
 BLUE, ORANGE, INK = "#3a86c8", "#d97706", "#444444"
 
@@ -59,14 +59,17 @@ def on_the_arc(count: int, seed: int) -> Tensor:
 
 
 def at(sigma: float) -> float:
-    """The time at which the process has this much noise."""
+    """The time at which the noise has this standard deviation."""
     return math.log(sigma / NONE) / math.log(MOST / NONE)
 
 
 def fit(objective: Objective, draw: Draw, steps: int, unit: float = 1.0) -> tuple[Denoiser, list[float]]:
-    """(the denoiser, its losses in units of 1 / unit^2) after Adam with a rate that falls to nothing along a cosine.
+    """Train with Adam and a learning rate that falls to zero along a cosine.
 
-    A network for one level answers with the score; one for all levels with EDM's target, of unit size at each.
+    A network for one level predicts the score; one for all levels predicts EDM's target, of unit size at each.
+
+    Returns:
+        The denoiser, and its losses in units of 1 / unit^2.
     """
     torch.manual_seed(0)
     one = isinstance(objective.times, OneTime)
@@ -79,7 +82,8 @@ def fit(objective: Objective, draw: Draw, steps: int, unit: float = 1.0) -> tupl
         keys = random.keys(random.derive(0, step), index)
         quantiles = stratify(random.uniform(keys, 0, 1)[:, 0], index, BATCH)
         optimiser.zero_grad()
-        loss = objective(denoiser, draw(BATCH, step), quantiles, SeededNoise(keys)).mean() / unit**2
+        batch = Batch(draw(BATCH, step), quantiles, SeededNoise(keys))
+        loss = objective(denoiser, batch).mean() / unit**2
         loss.backward()
         optimiser.step()
         falling.step()
@@ -128,21 +132,21 @@ def true_score(truth: GaussianMixture, x: Tensor, sigma: float) -> Tensor:
 
 
 def noisy(truth: GaussianMixture, sigma: float, count: int = 10_000) -> Tensor:
-    """Fresh samples of the data with this much noise."""
+    """New samples of the data with noise of this standard deviation."""
     generator = torch.Generator().manual_seed(10**6)
     x_0 = truth.sample(count, generator)
     return x_0 + sigma * torch.randn(x_0.shape, generator=generator, dtype=torch.float64)
 
 
 def errors(denoiser: Denoiser, truth: GaussianMixture, sigma: float, x: Tensor) -> Tensor:
-    """|s_hat - s| / (|s| + its root mean square over the data): small numbers do not count where s passes through 0."""
+    """|s_hat - s| / (|s| + its root mean square over the data), so that errors count less where s is near 0."""
     s = true_score(truth, x, sigma)
     usual = true_score(truth, noisy(truth, sigma), sigma).square().sum(1).mean().sqrt()
     return (score(denoiser, x, sigma) - s).norm(dim=1) / (s.norm(dim=1) + usual)
 
 
 def report(name: str, denoiser: Denoiser, truth: GaussianMixture, sigma: float) -> None:
-    """Print the relative error where the data is, and in how much of the square the field is right to 20 %."""
+    """Print the relative error over the data, and the fraction of the square where the field is right to 20 %."""
     x = noisy(truth, sigma)
     s = true_score(truth, x, sigma)
     among = 100 * float(((score(denoiser, x, sigma) - s).square().sum() / s.square().sum()).sqrt())
@@ -160,7 +164,7 @@ def square(count: int) -> Tensor:
 
 
 def shares(truth: GaussianMixture, x: Tensor) -> list[float]:
-    """In percent, how many of the points are nearest to each mode."""
+    """The percentage of the points that is nearest to each mode."""
     nearest = (x.double()[:, None] - truth.means).norm(dim=2).argmin(1)
     return [100 * float((nearest == k).double().mean()) for k in range(len(truth.means))]
 
@@ -175,7 +179,7 @@ def walk(denoiser: Denoiser, x: Tensor, steps: int, size: float = 0.05) -> Tenso
 
 @torch.no_grad()
 def anneal(denoiser: Denoiser, x: Tensor, repeats: int) -> Tensor:
-    """Langevin dynamics from the noisiest of twelve geometric sigmas down to the lowest, and a last denoising."""
+    """Langevin dynamics from the largest of twelve geometric sigmas to the smallest, and a final denoising."""
     levels = torch.linspace(1, at(LOW), 12, dtype=torch.float64)
     times = torch.cat((levels, torch.zeros(1, dtype=torch.float64)))
     return run(denoiser, annealed_langevin(PROCESS, times, repeats), x, noise=SeededNoise.samples(1, len(x)))
@@ -193,12 +197,12 @@ def new_figure(width: float, height: float, rows: int, columns: int, **more: Any
 
 
 def save(figure: Any, path: Path) -> None:
-    """In 128 colours, which is all that there are."""
+    """Save the figure with 128 colours, enough for its content."""
     to_pixels(figure, pixels_per_unit=100 / 72).quantize(128).save(path, optimize=True)
 
 
 def panel(axes: Any, title: str) -> None:
-    """A square without numbers."""
+    """Draw a square without tick labels."""
     axes.set(xlim=(-REACH, REACH), ylim=(-REACH, REACH), xticks=[], yticks=[], aspect="equal")
     axes.set_title(title, fontsize=11, color=INK, loc="left")
     for spine in axes.spines.values():
@@ -206,17 +210,17 @@ def panel(axes: Any, title: str) -> None:
 
 
 def arrows(axes: Any, field: Callable[[Tensor], Tensor]) -> None:
-    """A field, its lengths as square roots, which a plot can hold."""
+    """Draw a field; arrows have the square roots of its lengths."""
     x = square(17) * 0.94
     s = field(x)
     s = s / s.norm(dim=1, keepdim=True).clamp(min=1e-9).sqrt()
-    # Each panel in its own unit: fields of different noise differ in length a hundredfold.
+    # Each panel has its own unit: the fields of different noise levels differ in length by a factor of a hundred.
     s = s / s.norm(dim=1).quantile(0.9)
     axes.quiver(*x.T, *s.T, angles="xy", scale_units="xy", scale=1.7, width=0.0045, color=INK, headwidth=4, pivot="mid")
 
 
 def shade(axes: Any, values: Tensor) -> Any:
-    """Relative errors from a twentieth to one, on white where there are none."""
+    """Draw relative errors from 1/20 to 1; white is less."""
     from matplotlib.colors import ListedColormap
 
     count = math.isqrt(len(values))
@@ -227,7 +231,7 @@ def shade(axes: Any, values: Tensor) -> Any:
 
 
 def contours(axes: Any, truth: GaussianMixture, sigma: float) -> None:
-    """Where nine tenths and half of the noisy data are."""
+    """Draw the lines that enclose 95 % and half of the noisy data."""
     level = PROCESS.level(at(sigma))
     line = torch.linspace(-REACH, REACH, 150)
     density = truth.log_prob(square(150), level).reshape(150, 150).T
@@ -236,7 +240,7 @@ def contours(axes: Any, truth: GaussianMixture, sigma: float) -> None:
 
 
 def compared(axes: Any, title: str, denoiser: Denoiser, truth: GaussianMixture, sigma: float) -> Any:
-    """A learned field over the relative error of it."""
+    """Draw a learned field over its relative error."""
     shading = shade(axes, errors(denoiser, truth, sigma, square(150)))
     contours(axes, truth, sigma)
     arrows(axes, lambda x: score(denoiser, x, sigma))
@@ -245,7 +249,7 @@ def compared(axes: Any, title: str, denoiser: Denoiser, truth: GaussianMixture, 
 
 
 def legend(figure: Any, grid: Any, shading: Any) -> None:
-    """What the shades mean."""
+    """Add the colour bar."""
     bar = figure.colorbar(shading, ax=grid, orientation="horizontal", shrink=0.6, aspect=40, pad=0.02)
     bar.ax.set_xticks([0, 0.05, 0.1, 0.2, 0.5, 51], ["0", "5 %", "10 %", "20 %", "50 %", "more"])
     bar.ax.tick_params(labelsize=10, colors=INK)
@@ -254,7 +258,7 @@ def legend(figure: Any, grid: Any, shading: Any) -> None:
 
 
 def draw_rungs(models: dict[str, Any], folder: Path) -> None:
-    """The true score and four learned ones, with next to no noise."""
+    """Draw the true score and the learned ones."""
     truth = modes()
     figure, grid = new_figure(9.6, 7.3, 2, 3)
     first, *places = grid.flat
@@ -273,7 +277,7 @@ def draw_rungs(models: dict[str, Any], folder: Path) -> None:
 
 
 def draw_levels(models: dict[str, Any], folder: Path) -> None:
-    """One network at four of its levels."""
+    """Draw one network at four of its levels."""
     figure, grid = new_figure(9.6, 3.4, 1, 4)
     for axes, sigma in zip(grid[0], (0.1, 0.5, 2.0, 8.0), strict=True):
         shading = compared(axes, f"sigma = {sigma:g}", models["denoising, all"][0], modes(), sigma)
@@ -282,7 +286,7 @@ def draw_levels(models: dict[str, Any], folder: Path) -> None:
 
 
 def draw_curve(models: dict[str, Any], folder: Path) -> None:
-    """Data on a curve: the implicit objective without noise and with it."""
+    """Draw data on a curve: the implicit objective without noise and with it."""
     truth = arc()
     figure, grid = new_figure(9.6, 3.3, 1, 3, width_ratios=(1.25, 1, 1))
     left, middle, right = grid[0]
@@ -315,11 +319,13 @@ def draw_curve(models: dict[str, Any], folder: Path) -> None:
     for name, sigma, bound in (("curve, no noise", NONE, -math.inf), ("curve, noise", 0.3, least)):
         denoiser, losses = models[name]
         norm = float(score(denoiser, x, sigma).norm(dim=1).mean())
-        print(f"# {name}: the objective ends at {sum(losses[-50:]) / 50:.4g}, least {bound:.4g}; |s| on it {norm:.3g}")
+        print(
+            f"# {name}: the objective ends at {sum(losses[-50:]) / 50:.4g}, minimum {bound:.4g}; |s| on it {norm:.3g}"
+        )
 
 
 def draw_samples(models: dict[str, Any], folder: Path, count: int, steps: int) -> None:
-    """The data, Langevin dynamics on the clean score, and annealed from noise."""
+    """Draw the data, Langevin dynamics on the clean score, and annealed Langevin dynamics."""
     truth = modes()
     start = MOST * SeededNoise.samples(0, count)(0, torch.zeros(count, 2))
     clouds = {
@@ -342,13 +348,13 @@ def draw_samples(models: dict[str, Any], folder: Path, count: int, steps: int) -
 
 
 def main() -> None:
-    """Train, print, draw."""
+    """Train the models, print the numbers, draw the figures."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="a moment of training, figures into a temporary folder")
+    parser.add_argument("--quick", action="store_true", help="a few steps of training, figures into a temporary folder")
     quick = parser.parse_args().quick
     torch.set_num_threads(1)
     folder = Path(tempfile.mkdtemp()) if quick else IMAGES
-    models = train(30 if quick else 1500)
+    models = train(3 if quick else 1500)
     truth = modes()
     print("\n| model | sigma | error where the data is, % | of the square right to 20 %, % |\n|---|---|---|---|")
     for name in ("explicit", "implicit", "sliced"):
@@ -360,7 +366,7 @@ def main() -> None:
     draw_rungs(models, folder)
     draw_levels(models, folder)
     draw_curve(models, folder)
-    draw_samples(models, folder, 200 if quick else 2000, 24 if quick else 600)
+    draw_samples(models, folder, 50 if quick else 2000, 24 if quick else 600)
     print(f"# figures in {folder}")
 
 

@@ -1,6 +1,6 @@
-"""Every weight of the field relative to the bound, as one picture. Run: ``python examples/weights.py weights.png``.
+"""Common weights relative to the bound, as one figure. Run: ``python examples/weights.py weights.png``.
 
-The weight on the error of the noise, times the density with which log-SNRs are drawn, over that of the ELBO.
+A curve is the weight on the error of the noise, times the density of the drawn log-SNRs, over that of the ELBO.
 """
 
 import sys
@@ -29,7 +29,7 @@ ROWS: list[tuple[str, Process, TimeSampler, Weight]] = [
 
 
 def main(path: str) -> None:
-    """Draw them into ``path``."""
+    """Draw the figure into ``path``."""
     logsnr = torch.linspace(-8, 9, 400, dtype=torch.float64)
     colours = ["#888888", "#2b6cb0", "#dd6b20", "#2e9e6b", "#a35fc4", "#c2527e", "#b7950b", "#117a8b"]
     figure, axes = plt.subplots(figsize=(7.2, 4.0), dpi=130, layout="constrained")
@@ -38,7 +38,7 @@ def main(path: str) -> None:
         rate = times.rate(process, t)
         relative = 2 * weight(process.level(t), rate) / rate
         axes.plot(logsnr, relative / relative.max(), label=name, color=colour)
-    axes.set(xlabel="log-SNR  (← noise, data →)", ylabel="weight relative to the ELBO, greatest 1", ylim=(0, 1.05))
+    axes.set(xlabel="log-SNR  (← noise, data →)", ylabel="weight relative to the ELBO, maximum 1", ylim=(0, 1.05))
     axes.legend(frameon=False, fontsize=9, loc="upper left", bbox_to_anchor=(1, 1))
     axes.spines[["top", "right"]].set_visible(False)
     figure.savefig(path)
