@@ -26,7 +26,7 @@ ROOT = Path(__file__).parents[2]
 PAGES = sorted([ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").rglob("*.md")])
 LANGUAGES = {"python", "sh", "bash", "yaml", "text", "bibtex"}
 TINY = ["--steps", "2", "training.batch=16", "--device", "cpu"]
-SMALL_NETWORK = ["network.width=16"]
+SMALL_NETWORK = ["network.width=16", "sampling.steps=4"]
 RUNS = {  # the runs that the pages speak of: source and settings
     "demo": ["digits", "--recipe", "digits", *SMALL_NETWORK],
     "photos-ddpm": ["photos", "--recipe", "ddpm", *SMALL_NETWORK],
