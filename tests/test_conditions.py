@@ -252,7 +252,7 @@ def test_wrappers_and_the_flow_pass_it_on():
         torch.testing.assert_close(wrapped(X, t, TOLD).x_0, VECTOR, rtol=1e-12, atol=1e-12)
     flow = ProbabilityFlow(Told(), X.shape[1:], F64, TOLD)
     angle = torch.full((COUNT,), 0.7, dtype=F64)
-    torch.testing.assert_close(flow.believe(angle, X).x_0, VECTOR, rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(flow.predict(angle, X).x_0, VECTOR, rtol=1e-12, atol=1e-12)
 
 
 def test_a_network_gets_the_numbers_of_each_sample():

@@ -154,7 +154,7 @@ def test_a_finite_end_is_the_end_whatever_the_tolerance():
 
 @pytest.mark.parametrize("tolerance", [0.0, -1e-5, 1e-13, 1.0, math.nan, math.inf])
 def test_tolerances_that_are_none(tolerance):
-    with pytest.raises(InputError, match=f"tolerance: {tolerance} is not one for an ODE"):
+    with pytest.raises(InputError, match=f"tolerance: {tolerance} does not suit an ODE"):
         check_tolerance(tolerance)
 
 

@@ -89,3 +89,16 @@ def test_within_moves_only_what_lies_beyond_and_keeps_x_t():
     assert torch.equal(found.eps[1], plain.eps[1])
     with pytest.raises(InputError, match=r"^radius: 0"):
         NormBounded(Believes(), 0.0)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_bounds_of_each_feature_keep_the_type_and_move_with_the_module(dtype):
+    denoiser, t = wide(PROCESSES[0]), torch.tensor(0.3, dtype=torch.float64)
+    low = torch.tensor([-1.0, -0.1, 0.0, -4.0], dtype=torch.float64)
+    x_t = sample(PROCESSES[0], 0.3).flatten(1).to(dtype)
+    got = Clamped(denoiser, low, 0.8)(x_t, t)
+    assert got.x_0.dtype == got.eps.dtype == dtype
+    expected = [Clamped(denoiser, end, 0.8)(x_t, t).x_0[:, i] for i, end in enumerate(low.tolist())]
+    torch.testing.assert_close(got.x_0, torch.stack(expected, 1), rtol=0, atol=1e-7)
+    assert Clamped(denoiser, low, 0.8).to("meta").low.device.type == "meta"
+    assert Clamped(denoiser, low, 0.8).state_dict() == {}

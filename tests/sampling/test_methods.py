@@ -100,7 +100,7 @@ def test_names_that_are_not_tables_are_refused():
     assert NAMES[:2] == ("auto", "adaptive")
     with pytest.raises(InputError, match=r"^sampler: 'dimd' is not known; choose one of auto, adaptive, "):
         tableau(PROCESSES["cosine"], "dimd", 10)
-    with pytest.raises(InputError, match=r"^sampler: adaptive takes the steps it needs"):
+    with pytest.raises(InputError, match=r"^sampler: adaptive chooses its own steps"):
         tableau(PROCESSES["cosine"], "adaptive", 10)
     with pytest.raises(InputError, match=r"1001 on a chain of 1000 levels"):
         tableau(PROCESSES["chain"], "ddim", 1001)

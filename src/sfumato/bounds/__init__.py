@@ -1,4 +1,4 @@
-"""The terms of a variational bound and its decoders."""
+"""The terms of a variational bound, and its decoders."""
 
 from .decoders import ContinuousGaussian as ContinuousGaussian
 from .decoders import Decoder as Decoder

@@ -1,12 +1,12 @@
 """Decoders: p(x_0 | x_t) at the finest level, the last term of a bound.
 
-With ``r = sigma / alpha`` of that level and x_0-hat the network's estimate,
+With ``r = sigma / alpha`` of that level and the estimate x_0-hat,
 
     DiscretisedGaussian    P(x_0 = v) = integral over v's cell of N(x; x_0-hat, s^2)    Ho et al. 2020, eq. 13
     Factorised             P(x_0 = v) ~ exp(-(x_t / alpha - v)^2 / (2 r^2))             Kingma et al. 2021, eq. 8
     ContinuousGaussian     p(x_0)     = N(x_0; x_0-hat, s^2)                            a density
 
-each a product over the numbers of a sample. The first two are probabilities of data with a finite number of values.
+each a product over the numbers of a sample. The first two are probabilities of discrete data.
 """
 
 import math
@@ -27,9 +27,9 @@ class Decoder(ABC):
     """log p(x_0 | x_t) at a bound's finest level."""
 
     needs_prediction: bool
-    """Whether it needs the network's prediction at that level, which costs an evaluation."""
+    """Whether it needs the prediction at that level, which costs an evaluation."""
     grid: ValueGrid | None
-    """The values of whose probabilities it speaks; None where it is a density."""
+    """The values that it gives probabilities of; None where it is a density."""
 
     @abstractmethod
     def log_prob(
@@ -40,29 +40,33 @@ class Decoder(ABC):
         following: Level | None = None,
         prediction: Prediction | None = None,
     ) -> Float[Tensor, "b"]:
-        """Nats per sample, float64, for x_t at the level ``finest``, of shape () or (B,).
+        """log p(x_0 | x_t) in nats per sample, float64.
 
-        ``following`` is the next level of the chain, where there is one: DDPM's variances are defined by both.
-        ``prediction`` is needed where ``needs_prediction``.
+        Arguments:
+            x_0: samples (B, *) in model units.
+            x_t: the noisy samples.
+            finest: the level of ``x_t``, of shape () or (B,).
+            following: the next level of the chain, where there is one: DDPM's variances are defined by both.
+            prediction: the prediction at ``x_t``, where ``needs_prediction``.
         """
 
 
 def _spread(finest: Level, following: Level | None) -> tuple[Tensor, Tensor]:
-    """(small, large) variance of the step to data, as DDPM's released code has them: beta-tilde_2 and beta_1.
+    """(small, large) variance of the step to data in DDPM's released code: beta-tilde_2 and beta_1.
 
-    The posterior variance of that step itself is zero, so the next step's stands in.
+    The posterior variance of that step itself is zero, so that of the next step is used.
     """
     large = finest.sigma**2
     return (large if following is None else posterior_coefficients(following, finest)[2]), large
 
 
-def _between(share: Tensor, small: Tensor, large: Tensor) -> Tensor:
-    return torch.exp(share * large.log() + (1 - share) * small.log())
+def _between(position: Tensor, small: Tensor, large: Tensor) -> Tensor:
+    return torch.exp(position * large.log() + (1 - position) * small.log())
 
 
 def _given(prediction: Prediction | None) -> Prediction:
     if prediction is None:
-        raise InputError("decoder: this one needs the prediction at the finest level")
+        raise InputError("decoder: needs the prediction at the finest level; give it")
     return prediction
 
 
@@ -70,8 +74,14 @@ def _given(prediction: Prediction | None) -> Prediction:
 class DiscretisedGaussian(Decoder):
     """DDPM's decoder: a Gaussian's mass in the cell around each value; the two outer cells are open.
 
-    Mean x_0-hat; the variance is that of the step to data, ``beta-tilde_2`` as in DDPM's released code, or, where the
-    prediction has a learned share, between it and ``beta_1`` on a log scale (Nichol & Dhariwal 2021).
+    Its mean is x_0-hat. Its variance is that of the step to data: ``beta-tilde_2`` as in DDPM's released code, or where
+    the prediction has a learned variance, between it and ``beta_1`` on a log scale.
+
+    Arguments:
+        grid: the values of the data.
+
+    References:
+        Ho et al. 2020, eq. 13; Nichol & Dhariwal 2021.
     """
 
     grid: ValueGrid
@@ -85,10 +95,10 @@ class DiscretisedGaussian(Decoder):
         following: Level | None = None,
         prediction: Prediction | None = None,
     ) -> Float[Tensor, "b"]:
-        belief = _given(prediction)
+        found = _given(prediction)
         small, large = (expand(v, x_0.double()) for v in _spread(finest, following))
-        variance = small if belief.variance_share is None else _between(belief.variance_share.double(), small, large)
-        return discretised_gaussian(x_0, self.grid, belief.x_0, variance)
+        variance = small if found.variance_share is None else _between(found.variance_share.double(), small, large)
+        return discretised_gaussian(x_0, self.grid, found.x_0, variance)
 
 
 def discretised_gaussian(
@@ -116,9 +126,15 @@ def _log_mass(below: Tensor, above: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class Factorised(Decoder):
-    """VDM's decoder: each value's probability given the noisy number alone, no network asked.
+    """VDM's decoder: the probability of each value given the noisy number alone, without a network.
 
-    Exact where the noise is small beside the step between values, which VDM's learned ends see to.
+    It is exact where the noise is small compared to the step between values; VDM's learned ends ensure that.
+
+    Arguments:
+        grid: the values of the data.
+
+    References:
+        Kingma et al. 2021, eq. 8.
     """
 
     grid: ValueGrid
@@ -144,11 +160,13 @@ class Factorised(Decoder):
 
 @dataclass(frozen=True)
 class ContinuousGaussian(Decoder):
-    """A density for data without levels: ``N(x_0; x_0-hat, r^2)``, r = sigma / alpha of the finest level.
+    """A density for continuous data: ``N(x_0; x_0-hat, r^2)``, r = sigma / alpha of the finest level.
 
-    r^2 is what is not known of x_0 where the data's density is smooth at that scale. Where the prediction has a learned
-    share, the variance lies between beta-tilde_2 and beta_1 as in ``DiscretisedGaussian``. With ``needs_prediction``
-    false the mean is ``x_t / alpha``, which needs no network and is as good where r is small.
+    r^2 is the posterior variance of x_0 where the data's density is smooth at that scale. Where the prediction has a
+    learned variance, it lies between beta-tilde_2 and beta_1 as in ``DiscretisedGaussian``.
+
+    Arguments:
+        needs_prediction: False for the mean ``x_t / alpha``, which needs no network and is as good where r is small.
     """
 
     needs_prediction: bool = True
@@ -165,13 +183,13 @@ class ContinuousGaussian(Decoder):
         x = x_0.double()
         if not self.needs_prediction:
             return Gaussian(x_t.double() / expand(finest.alpha, x), expand(finest.ratio, x) ** 2).log_prob(x)
-        belief = _given(prediction)
-        if belief.variance_share is None:
+        found = _given(prediction)
+        if found.variance_share is None:
             variance = expand(finest.ratio, x) ** 2
         else:
             small, large = (expand(v, x) for v in _spread(finest, following))
-            variance = _between(belief.variance_share.double(), small, large)
-        return Gaussian(belief.x_0.double(), variance).log_prob(x)
+            variance = _between(found.variance_share.double(), small, large)
+        return Gaussian(found.x_0.double(), variance).log_prob(x)
 
 
 def standard_decoder(process: Process, grid: ValueGrid | None) -> Decoder:

@@ -1,14 +1,14 @@
-"""The terms of the bound: what each level costs, in nats.
+"""The terms of the bound: the cost of each level in nats.
 
     -ELBO =  KL(q(x_T | x_0) || p(x_T))                                      prior
            + sum over pairs s < t of KL(q(x_s | x_t, x_0) || p(x_s | x_t))    steps
            - log p(x_0 | x_first)                                            decoder
 
-The step p(x_s | x_t) is the posterior with x_0-hat in the place of x_0. With the posterior's own variance its term is
+The step p(x_s | x_t) is the posterior with x_0-hat instead of x_0. With the posterior's own variance its term is
 
     (SNR_s - SNR_t) / 2 |x_0 - x_0-hat|^2  =  (SNR_s / SNR_t - 1) / 2 |eps - eps-hat|^2
 
-and, as levels move together, ``-d logsnr / 2 |eps - eps-hat|^2`` (Kingma et al. 2021, eq. 13-15).
+and in the limit of close levels ``-d logsnr / 2 |eps - eps-hat|^2`` (Kingma et al. 2021, eq. 13-15).
 """
 
 import math
@@ -41,10 +41,18 @@ def noise_errors(
     level: Level,
     form: Form | None = None,
 ) -> Float[Tensor, "b *s"]:
-    """``(eps - eps-hat)^2`` of each number, read off eps-hat, x_0-hat or the score; one value for a consistent belief.
+    """``(eps - eps-hat)^2`` of each number, computed from eps-hat, x_0-hat or the score.
 
-    ``x_0``: ``SNR (x_0 - x_0-hat)^2``. ``score``: ``sigma^2 (s - s-hat)^2`` with ``s = -eps / sigma``. Without a
-    ``form``, from x_0-hat where noise outweighs the signal and from eps-hat elsewhere, as each is exact there.
+    For a consistent prediction all forms are equal.
+
+    Arguments:
+        prediction: the prediction at ``alpha x_0 + sigma noise``.
+        x_0: samples (B, *) in model units.
+        noise: their noise.
+        level: the level, of shape () or (B,).
+        form: "noise"; "x_0" for ``SNR (x_0 - x_0-hat)^2``; "score" for ``sigma^2 (s - s-hat)^2`` with
+            ``s = -eps / sigma``; None for x_0-hat where noise outweighs the signal and eps-hat elsewhere, as each is
+            exact there.
     """
     if form == "score":
         sigma = expand(level.sigma, x_0.double())
@@ -66,16 +74,28 @@ def step_term(
     variance_share: float = 0.0,
     form: Form | None = None,
 ) -> Float[Tensor, "b"]:
-    """``KL(q(x_s | x_t, x_0) || p(x_s | x_t))`` in nats per sample, float64, for x_t made of ``x_0`` and ``noise``.
+    """``KL(q(x_s | x_t, x_0) || p(x_s | x_t))`` in nats per sample, float64.
 
-    ``variance_share`` places the log-variance of p between the posterior's (0, exact for data that is one point) and
-    that of data of unit variance (1, beta_t for neighbours of a chain in VP). One that the prediction has learned takes
-    precedence (Nichol & Dhariwal 2021, eq. 15). With r the posterior's variance over p's, each number costs
+    With r the posterior's variance over p's, each number costs
 
         (r - 1 - ln r + r (SNR_s / SNR_t - 1) (eps - eps-hat)^2) / 2
+
+    Arguments:
+        prediction: the prediction at ``x_t = alpha_t x_0 + sigma_t noise``.
+        x_0: samples (B, *) in model units.
+        noise: their noise.
+        at_t: the noisier level.
+        at_s: the finer level.
+        variance_share: the position of p's log-variance between the posterior's (0, exact for data that is one point)
+            and that for data of unit variance (1, beta_t for neighbours of a chain in VP). One that the prediction has
+            learned takes precedence.
+        form: as for ``noise_errors``.
+
+    References:
+        Kingma et al. 2021, eq. 13; Nichol & Dhariwal 2021, eq. 15.
     """
     x = x_0.double()
-    if bool((at_t.logsnr == -torch.inf).any()):  # SNR_s / SNR_t is infinite, and only the difference has a meaning
+    if bool((at_t.logsnr == -torch.inf).any()):  # SNR_s / SNR_t is infinite; only the difference is finite
         snr = expand(at_s.logsnr.exp() * -torch.expm1(at_t.logsnr - at_s.logsnr), x)
         errors = snr * (x - prediction.x_0.double()).square()
     else:
@@ -91,10 +111,11 @@ def step_term(
 
 
 def finest_time(process: Process, grid: ValueGrid | None = None) -> float:
-    """The time of a bound's finest level: a chain's first; 0 where the clock begins at a finite level.
+    """The time of a bound's finest level.
 
-    A clock that begins at data itself is entered where the noise is too small to confuse the values of ``grid``, six
-    standard deviations from one to the middle of the next; without a grid at sigma / alpha = 0.002.
+    That is a chain's first level, and 0 for a clock that begins at a finite log-SNR. A clock that begins at data itself
+    is entered where the noise is too small to confuse the values of ``grid``: the middle between two values is six
+    standard deviations away. Without a grid it is entered at sigma / alpha = 0.002.
     """
     if isinstance(process.schedule, Chain):
         return 1 / process.schedule.steps

@@ -1,4 +1,4 @@
-"""Isotropic Gaussians N(mean, variance I), as the kernels of a diffusion are."""
+"""Isotropic Gaussians N(mean, variance I): the kernels of a diffusion."""
 
 import math
 from dataclasses import dataclass
@@ -8,7 +8,12 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Gaussian:
-    """N(mean, variance I): ``mean`` of shape (B, *), ``variance`` broadcasts against it."""
+    """N(mean, variance I).
+
+    Arguments:
+        mean: the means (B, *).
+        variance: the variances; they broadcast against the mean.
+    """
 
     mean: Tensor
     variance: Tensor

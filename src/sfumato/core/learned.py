@@ -1,7 +1,7 @@
-"""Schedules that are learned: modules with a few numbers of their own.
+"""Schedules that are learned: modules with a few parameters.
 
-What they may learn from is a bound. An unweighted loss would move the levels to where denoising is easy, and collapse
-them; so a learned schedule hands gradients to a bound alone (see ``objectives.bound``).
+They learn from a bound only. An unweighted loss would move the levels to where denoising is easy, and collapse them
+(see ``objectives.bound``).
 """
 
 import torch
@@ -13,19 +13,30 @@ from sfumato.numerics.density import Density
 
 from .schedules import Chain, Schedule, Tabulated
 
-REACH = 6.0  # how far, in log-SNR, an end may move from where it began
+REACH = 6.0  # how far, in log-SNR, an end may move from its initial value
 
 
 class LearnedLogSNR(nn.Module, Schedule):
-    """A log-SNR from ``logsnr_max`` to ``logsnr_min`` along a monotone function that is learned (Kingma et al. 2021).
+    """A log-SNR from ``logsnr_max`` to ``logsnr_min`` along a learned monotone function.
 
     ``logsnr(t) = max + (min - max) quantile(t)``: a uniform t falls on log-SNRs of a learned ``density`` over the
-    range, piecewise constant on ``cells``. So the inverse is exact, and learning the inside is learning where to
-    look.
+    range, piecewise constant on equal cells. The inverse is exact, and learning the inside means learning where to
+    evaluate.
 
-    The ends learn by whatever gradient reaches ``logsnr`` (VDM's section 5: the bound's), within ``REACH`` or a third
-    of the range of where they began; the inside by the density alone, ``log_density`` (the variance of the bound's
-    estimate). Raises InputError unless both ends are finite and in order.
+    The ends learn from the gradient that reaches ``logsnr``, the bound's, and stay within ``REACH``, or a third of the
+    range, of their initial values. The inside learns only through ``log_density``, from the variance of the bound's
+    estimate.
+
+    Arguments:
+        logsnr_min: the initial log-SNR at t = 1.
+        logsnr_max: the initial log-SNR at t = 0.
+        cells: number of cells of the density.
+
+    Raises:
+        InputError: ends that are not finite or not in order, or no cell.
+
+    References:
+        Kingma et al. 2021, section 5.
     """
 
     def __init__(self, logsnr_min: float = -5.0, logsnr_max: float = 13.3, cells: int = 64) -> None:
@@ -54,7 +65,7 @@ class LearnedLogSNR(nn.Module, Schedule):
         return self.density.cdf((ends[0] - logsnr) / (ends[0] - ends[1]))
 
     def log_density(self, logsnr: Float[Tensor, "*b"]) -> Float[Tensor, "*b"]:
-        """The log-density with which a uniform t falls on these log-SNRs, in units of the range."""
+        """The log-density, in units of the range, with which a uniform t falls on these log-SNRs."""
         ends = self.ends().detach().to(logsnr.device)
         return self.density.log_prob(((ends[0] - logsnr.detach()) / (ends[0] - ends[1])).clamp(0, 1))
 
@@ -64,9 +75,18 @@ class LearnedLogSNR(nn.Module, Schedule):
 
 
 class LearnedBetas(nn.Module, Chain):
-    """A chain whose betas are learned, each the sigmoid of a number: in (0, 1), and alpha-bar falling, whatever it is.
+    """A chain whose betas are learned.
 
-    ``betas`` (T,) are where they begin (Sohl-Dickstein et al. 2015, section 2.4.1). Raises InputError as ``Tabulated``.
+    Each beta is the sigmoid of a parameter, so it is in (0, 1) and alpha-bar falls for all values of the parameters.
+
+    Arguments:
+        betas: the initial betas (T,).
+
+    Raises:
+        InputError: as for ``Tabulated``.
+
+    References:
+        Sohl-Dickstein et al. 2015, section 2.4.1.
     """
 
     def __init__(self, betas: Float[Tensor, "t"]) -> None:
@@ -79,11 +99,12 @@ class LearnedBetas(nn.Module, Chain):
 
     @property
     def betas(self) -> Tensor:
-        """As they are now, float64."""
+        """The current betas (T,), float64."""
         return torch.sigmoid(self._logits())
 
     def _logits(self) -> Tensor:
-        # At the pace of a weight: ten times faster, they ran ahead of the network and settled where it was still poor.
+        # At the learning rate of a weight. Ten times faster, they ran ahead of the network and settled where it was
+        # still poor.
         return self.start.double() + self.change.double()
 
     @property

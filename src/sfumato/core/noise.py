@@ -1,4 +1,4 @@
-"""Where a sampler's randomness comes from: sample i depends on its own seed, never on its neighbours."""
+"""The randomness of a sampler: the noise of sample i depends on its own key, never on other samples."""
 
 import math
 from collections.abc import Callable
@@ -12,19 +12,23 @@ from sfumato.errors import InputError
 from sfumato.numerics import random
 
 NoiseSource = Callable[[int, Tensor], Tensor]
-"""``(draw, like) -> z``: standard normal noise of the shape, type and device of ``like`` (B, *), for draw number
-``draw``. Draw 0 is the state a sampler starts from; row r of a tableau takes draw r + 1."""
+"""``(draw, like) -> z``: draw number ``draw`` of standard normal noise, with the shape (B, *), type and device of
+``like``. Draw 0 is the state that a sampler starts from; row r of a tableau takes draw r + 1."""
 
 
 @dataclass(frozen=True)
 class SeededNoise:
-    """Noise as a pure function of (key of the sample, draw): the same in any batch, in any order, on any device."""
+    """Noise as a pure function of (key of the sample, draw): the same in every batch, order and device.
+
+    Arguments:
+        keys: one key per sample (B,).
+    """
 
     keys: Int64[Tensor, "b"]
 
     @classmethod
     def samples(cls, seed: int, count: int, first: int = 0) -> "SeededNoise":
-        """The noise of samples number first .. first + count - 1 under ``seed``."""
+        """The noise of samples ``first`` to ``first + count - 1`` under ``seed``."""
         return cls(random.keys(random.derive(seed, "samples"), torch.arange(first, first + count)))
 
     def rows(self, index: slice) -> "SeededNoise":
@@ -33,16 +37,19 @@ class SeededNoise:
 
     def __call__(self, draw: int, like: Tensor) -> Tensor:
         if len(like) != len(self.keys):
-            raise InputError(
-                f"noise: {len(self.keys)} samples have keys, and the state has {len(like)}; give one a sample"
-            )
+            raise InputError(f"noise: has {len(self.keys)} keys for {len(like)} samples; give one key per sample")
         keys = self.keys.to(like.device)
         return random.normal(keys, draw, math.prod(like.shape[1:]), like.dtype).reshape(like.shape)
 
 
 @dataclass(frozen=True, eq=False)
 class PairedNoise:
-    """Draw 1 is ``z`` (B, *), for samples that are paired with their noise; other draws are those of ``source``."""
+    """Noise of samples that are paired with their noise.
+
+    Arguments:
+        z: draw 1 (B, *).
+        source: the source of all other draws.
+    """
 
     z: Tensor
     source: SeededNoise

@@ -1,12 +1,12 @@
-"""A Gaussian diffusion process: a scaling (units) and a schedule (clock), and all that follows from the two.
+"""A Gaussian diffusion process: a scaling (units) and a schedule (clock), and what follows from the two.
 
     q(x_t | x_0)      = N(alpha_t x_0, sigma_t^2)
     q(x_t | x_s)      = N((alpha_t / alpha_s) x_s, sigma_t^2 c)                                          s < t
     q(x_s | x_t, x_0) = N((alpha_t sigma_s^2) / (alpha_s sigma_t^2) x_t + alpha_s c x_0, sigma_s^2 c)
     c = 1 - exp(logsnr_t - logsnr_s)
 
-``c`` is the share of the variance at t that was added since s. Neither end needs a case of its own: from data
-(logsnr_s = +inf) c is 1, and at pure noise (alpha_t = 0) the posterior forgets x_t.
+``c`` is the fraction of the variance at t that was added since s. Neither end is a special case: from data (logsnr_s =
++inf) c is 1, and at pure noise (alpha_t = 0) the posterior does not depend on x_t.
 """
 
 import math
@@ -28,17 +28,18 @@ _GAP_WORTH_A_WARNING = 0.01  # bits/dim; DDPM's own chain has 1e-5, VDM's about 
 
 
 def added_noise_fraction(at_t: Level, at_s: Level) -> Tensor:
-    """``c = 1 - exp(logsnr_t - logsnr_s)``, the share of the variance at t that was added since s, in (0, 1]."""
+    """``c = 1 - exp(logsnr_t - logsnr_s)``, the fraction of the variance at t that was added since s, in (0, 1]."""
     return -torch.expm1(at_t.logsnr - at_s.logsnr)
 
 
 @dataclass(frozen=True)
 class PriorCheck:
-    """How far the end of a process is from the prior that sampling starts at.
+    """The gap between the end of a process and the prior that sampling starts from.
 
-    ``signal`` is ``alpha / sqrt(alpha^2 + sigma^2)`` at t = 1, the signal left in units of x_t's own scale;
-    ``bits_per_dim`` is L_T, the prior term of the bound; ``warning`` is one sentence with the mend, or None when the
-    gap does not matter.
+    Arguments:
+        signal: ``alpha / sqrt(alpha^2 + sigma^2)`` at t = 1, the signal that is left in units of x_t's scale.
+        bits_per_dim: L_T, the prior term of the bound.
+        warning: one sentence that says how to fix it, or None when the gap does not matter.
     """
 
     signal: float
@@ -48,10 +49,15 @@ class PriorCheck:
 
 @dataclass(frozen=True)
 class Process:
-    """Scaling x Schedule.
+    """A diffusion process: a scaling and a schedule.
 
-    Raises InputError when the schedule's log-SNR is not strictly decreasing on [0, 1], and when the scaling has no
-    finite level at its end (VE with a log-SNR of -inf).
+    Arguments:
+        scaling: the units of x_t.
+        schedule: the log-SNR as a function of time.
+
+    Raises:
+        InputError: the log-SNR does not fall strictly on [0, 1], or the scaling has no finite level at its end (VE with
+            a log-SNR of -inf).
     """
 
     scaling: Scaling
@@ -74,15 +80,15 @@ class Process:
             )
 
     def level(self, t: Tensor | float, like: Tensor | None = None) -> Level:
-        """The noise level at ``t`` in [0, 1], of shape () or (B,), float64; shaped against ``like`` if given."""
+        """The noise level at ``t`` in [0, 1], of shape () or (B,), float64; shaped to broadcast against ``like``."""
         level = self.scaling.at(self.schedule.logsnr(torch.as_tensor(t, dtype=torch.float64)))
         return level if like is None else level.like(like)
 
     def grid(self, times: Float[Tensor, "n"]) -> Level:
-        """The levels that a sampler visits. A time of exactly 0 is data itself (sigma = 0), whatever the clock's end.
+        """The levels that a sampler visits. A time of exactly 0 is data itself (sigma = 0) for every clock.
 
-        Clocks such as the geometric one stop at a finite log-SNR; the last move of a sampler, or the first of an
-        encoder, goes all the way, which costs no evaluation (NCSNv2's final denoising, Song & Ermon 2020).
+        Clocks such as the geometric one stop at a finite log-SNR. The last step of a sampler, or the first of an
+        encoder, covers the rest, which costs no evaluation (NCSNv2's final denoising, Song & Ermon 2020).
         """
         logsnr = self.schedule.logsnr(times.double())
         return self.scaling.at(torch.where(times == 0, torch.full_like(logsnr, math.inf), logsnr))
@@ -111,7 +117,7 @@ class Process:
         )
 
     def rate(self, t: Tensor | float) -> Tensor:
-        """``-d logsnr / dt`` at t in (0, 1), of t's shape: how fast log-SNR is spent. By differentiation."""
+        """``-d logsnr / dt`` at t in (0, 1), of t's shape, by differentiation."""
         t = torch.as_tensor(t, dtype=torch.float64)
         with forward_ad.dual_level():
             dual = forward_ad.make_dual(t, torch.ones_like(t))  # type: ignore[no-untyped-call]
@@ -135,17 +141,18 @@ class Process:
         return f, -(self.level(t).sigma ** 2) * logsnr_rate
 
     def prior(self, t: Tensor | float = 1.0) -> Gaussian:
-        """Where sampling starts: N(0, alpha^2 + sigma^2), the marginal at ``t`` of data with unit second moment.
+        """The distribution that sampling starts from: N(0, alpha^2 + sigma^2).
 
-        That is N(0, 1) in VP at any t, sqrt(1 + sigma_max^2) wide in VE, and N(0, 1) at the end of a straight path.
+        Its variance is that of x_t for data of unit second moment. In VP it is N(0, 1) at every t, in VE its deviation
+        is sqrt(1 + sigma_max^2), and at the end of a straight path it is N(0, 1).
         """
         level = self.level(t)
         return Gaussian(torch.zeros_like(level.alpha), level.alpha**2 + level.sigma**2)
 
     def check_prior(self, second_moment: float = 1.0) -> PriorCheck:
-        """What the signal that is left at t = 1 costs: L_T = KL(q(x_T | x_0) || prior), averaged over data.
+        """The cost of the signal that is left at t = 1: L_T = KL(q(x_T | x_0) || prior), averaged over data.
 
-        With ``E[x_0^2] = second_moment`` a dimension and the prior variance p, in bits/dim,
+        With ``E[x_0^2] = second_moment`` per dimension and the prior variance p, in bits/dim,
         ``L_T = (sigma^2 / p + alpha^2 E[x_0^2] / p - 1 - ln(sigma^2 / p)) / (2 ln 2)`` (Ho et al. 2020, section 4).
         """
         with torch.no_grad():
@@ -164,7 +171,7 @@ class Process:
 
 
 def posterior_coefficients(at_t: Level, at_s: Level) -> tuple[Tensor, Tensor, Tensor]:
-    """(weight of x_t, weight of x_0, variance) of q(x_s | x_t, x_0): this module's third line, on levels alone."""
-    share = added_noise_fraction(at_t, at_s)
+    """(weight of x_t, weight of x_0, variance) of q(x_s | x_t, x_0), from the levels: the module's third formula."""
+    fraction = added_noise_fraction(at_t, at_s)
     from_x_t = at_t.alpha * at_s.sigma**2 / (at_s.alpha * at_t.sigma**2)
-    return from_x_t, at_s.alpha * share, at_s.sigma**2 * share
+    return from_x_t, at_s.alpha * fraction, at_s.sigma**2 * fraction

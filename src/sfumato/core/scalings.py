@@ -1,13 +1,13 @@
-"""The units of x_t: what alpha and sigma are at a given log-SNR.
+"""The units of x_t: alpha and sigma as functions of the log-SNR.
 
-With ``L = logsnr = log(alpha^2 / sigma^2)`` fixed, one freedom is left, the overall scale of x_t:
+With ``L = logsnr = log(alpha^2 / sigma^2)`` fixed, only the overall scale of x_t is free:
 
     VP        alpha^2 + sigma^2 = 1      alpha^2 = sigmoid(L),     sigma^2 = sigmoid(-L)
     VE        alpha = 1                                            sigma = exp(-L / 2)
     straight  alpha + sigma = 1          alpha = sigmoid(L / 2),   sigma = sigmoid(-L / 2)
     sub-VP    alpha^2 + sigma = 1        alpha = exp(-asinh(exp(-L / 2) / 2))
 
-Each path also has its own direction of travel: with the coordinate ``tau`` of ``coordinate``, the clock drops out and
+Each path has its own velocity: along the coordinate ``tau`` of ``coordinate`` the clock drops out, and
 ``dx_t / dtau = a x_0 + b eps`` with the row (a, b) of ``tangent``.
 """
 
@@ -22,7 +22,7 @@ from .levels import Level
 
 
 class Scaling(ABC):
-    """How alpha and sigma follow from the log-SNR. Values hold in (-inf, inf], and at -inf where the path has it."""
+    """alpha and sigma as functions of the log-SNR, valid in (-inf, inf], and at -inf where the path reaches it."""
 
     @abstractmethod
     def log_alpha(self, logsnr: Tensor) -> Tensor:
@@ -30,11 +30,11 @@ class Scaling(ABC):
 
     @abstractmethod
     def log_sigma(self, logsnr: Tensor) -> Tensor:
-        """log sigma at a log-SNR; -inf at data. Kept apart from log_alpha - logsnr / 2, which is nan at the ends."""
+        """log sigma at a log-SNR; -inf at data. Not computed as log_alpha - logsnr / 2, which is nan at the ends."""
 
     @abstractmethod
     def coordinate(self, level: Level) -> Tensor:
-        """The path's own coordinate tau, increasing from 0 at data."""
+        """The coordinate tau of the path, increasing from 0 at data."""
 
     @abstractmethod
     def tangent(self, level: Level) -> tuple[Tensor, Tensor]:
@@ -98,7 +98,7 @@ class Straight(Scaling):
 
 @dataclass(frozen=True)
 class SubVP(Scaling):
-    """The sub-VP SDE's, sigma = 1 - alpha^2, below VP's at every level; tau is 1 - alpha (Song et al. 2021, eq. 29)."""
+    """Sub-VP, sigma = 1 - alpha^2; tau is 1 - alpha (Song et al. 2021, eq. 29)."""
 
     def log_alpha(self, logsnr: Tensor) -> Tensor:
         return -torch.asinh(0.5 * torch.exp(-0.5 * logsnr))

@@ -1,4 +1,4 @@
-"""Schedules: the clock of a process. A strictly decreasing log-SNR over t in [0, 1], data at 0, and its inverse.
+"""Schedules, the clocks of a process: a strictly decreasing log-SNR over t in [0, 1], with data at 0, and its inverse.
 
     Tabulated        a chain of T variances beta_k; level k sits at t = k / T
     LinearBeta       beta(t) linear in t                                   (score SDE's VP)
@@ -6,11 +6,11 @@
     Cosine           the angle atan(sigma / alpha) linear in t             (Nichol & Dhariwal 2021, continuous)
     LinearLogSNR     the log-SNR linear in t; `geometric` writes it in sigmas (VDM, NCSN)
     Logistic         sigma / (alpha + sigma) linear in t                   (flow matching)
-    Cut              a part of any of them
+    Cut              a section of any of them
 
 The first two are clocks of a rate beta(t): with ``decay = -log alpha-bar = integral of beta``, the log-SNR is
-``-log(exp(decay) - 1)``, and a chain is the process whose rate is constant between its levels. This covers the
-interval from data to the first level, and both ends, with one formula.
+``-log(exp(decay) - 1)``, and a chain is the process whose rate is constant between its levels. One formula covers the
+interval from data to the first level, and both ends.
 """
 
 import math
@@ -39,7 +39,7 @@ class Schedule(ABC):
     @property
     @abstractmethod
     def remedy(self) -> str:
-        """What to change when too much signal is left at t = 1, as an imperative for a message."""
+        """An imperative for a message: what to change when too much signal is left at t = 1."""
 
 
 def _logsnr_of_decay(decay: Tensor) -> Tensor:
@@ -53,20 +53,20 @@ def _decay_of_logsnr(logsnr: Tensor) -> Tensor:
 
 
 class Chain(Schedule):
-    """A discrete chain of T steps: level k = 1..T sits at t = k / T, ``decay_k = -log alpha-bar_k``; t = 0 is data.
+    """A discrete chain of T steps: level k = 1..T is at t = k / T, with ``decay_k = -log alpha-bar_k``; t = 0 is data.
 
-    Between the levels the rate is constant, so that log alpha-bar is linear in t.
+    Between the levels the rate is constant, so log alpha-bar is linear in t.
     """
 
     @property
     @abstractmethod
     def steps(self) -> int:
-        """T, the length of the chain."""
+        """T, the number of levels."""
 
     @property
     @abstractmethod
     def decay(self) -> Tensor:
-        """``-log alpha-bar`` at data and at the levels, float64, shape (T + 1,), from 0."""
+        """``-log alpha-bar`` (T + 1,) at data and at the levels, float64, from 0."""
 
     def logsnr(self, t: Tensor) -> Tensor:
         decay = self.decay.to(t.device)
@@ -87,10 +87,16 @@ class Chain(Schedule):
 
 @dataclass(frozen=True, eq=False)
 class Tabulated(Chain):
-    """A chain with variances ``betas``, shape (T,), each in (0, 1) (Ho et al. 2020, section 2).
+    """A chain with given variances: ``alpha-bar_k = prod_{i <= k} (1 - beta_i)``.
 
-    ``alpha-bar_k = prod_{i <= k} (1 - beta_i)``. Raises InputError when ``betas`` is not a vector, is empty, or leaves
-    (0, 1), naming the first that does.
+    Arguments:
+        betas: the variances (T,), each in (0, 1).
+
+    Raises:
+        InputError: ``betas`` is not a vector, is empty, or leaves (0, 1); names the first beta that does.
+
+    References:
+        Ho et al. 2020, section 2.
     """
 
     betas: Tensor
@@ -137,8 +143,8 @@ def sigmoid_betas(steps: int, first: float = 1e-4, last: float = 0.02) -> Tensor
 def cosine_betas(steps: int, offset: float = 0.008, clip: float = 0.999) -> Tensor:
     """Betas of ``alpha-bar_k ~ cos^2((k/T + offset) / (1 + offset) pi/2)``, at most ``clip``.
 
-    Without the clip the last beta is 1: no signal at all, a noise target without a solution there
-    (Nichol & Dhariwal 2021, eq. 17).
+    Without the clip the last beta is 1: no signal is left, and a noise target has no solution there (Nichol & Dhariwal
+    2021, eq. 17).
     """
     u = torch.arange(_length(steps) + 1, dtype=torch.float64) / steps
     alpha_bar = torch.cos((u + offset) / (1 + offset) * math.pi / 2) ** 2
@@ -150,20 +156,29 @@ def geometric_betas(steps: int, sigma_min: float = 0.01, sigma_max: float = 50.0
 
     A single level is at ``sigma_max`` (Song & Ermon 2019, section 4.2).
     """
-    share = torch.ones(1) if _length(steps) == 1 else torch.arange(steps, dtype=torch.float64) / (steps - 1)
-    return betas_at(geometric(sigma_min, sigma_max).logsnr(share.double()))
+    t = torch.ones(1) if _length(steps) == 1 else torch.arange(steps, dtype=torch.float64) / (steps - 1)
+    return betas_at(geometric(sigma_min, sigma_max).logsnr(t.double()))
 
 
 def geometric_ratio(dimensions: int, most: float = 5 / 3) -> float:
     """The ratio of neighbouring sigmas at which the noise of one level reaches the next: NCSNv2's technique 2.
 
     In many dimensions |x - x_0| at sigma is N(sqrt(D) sigma, sigma^2 / 2); the ratio r solves ``Phi(sqrt(2D) (r - 1)
-    + 3 r) - Phi(sqrt(2D) (r - 1) - 3 r) = 1/2`` (Song & Ermon 2020, proposition 2). Few dimensions allow any ratio,
-    and get ``most``, NCSN's own (ten levels from 1 to 0.01). Raises InputError for less than one dimension.
+    + 3 r) - Phi(sqrt(2D) (r - 1) - 3 r) = 1/2``. In few dimensions every ratio works.
+
+    Arguments:
+        dimensions: D, at least 1.
+        most: the largest ratio; the default is NCSN's (ten levels from 1 to 0.01).
+
+    Raises:
+        InputError: less than one dimension.
+
+    References:
+        Song & Ermon 2020, proposition 2.
     """
     if dimensions < 1:
         raise InputError(f"dimensions: {dimensions}; give at least 1")
-    # Phi of the first argument is 1 to six digits and more, so the second is zero.
+    # Phi of the first argument is 1 to at least six digits, so the second argument is zero.
     root = math.sqrt(2 * dimensions)
     return most if root <= 3 else min(most, root / (root - 3))
 
@@ -171,8 +186,8 @@ def geometric_ratio(dimensions: int, most: float = 5 / 3) -> float:
 def betas_at(logsnr: Float[Tensor, "t"]) -> Float[Tensor, "t"]:
     """The betas of the chain whose levels 1..T have these log-SNRs, falling: ``1 - alpha-bar_k / alpha-bar_(k-1)``.
 
-    A clock in continuous time read as a chain is ``Tabulated(betas_at(schedule.logsnr(k / T)))``; a chain is read in
-    continuous time as it stands.
+    ``Tabulated(betas_at(schedule.logsnr(k / T)))`` turns a clock in continuous time into a chain. A chain can be used
+    in continuous time as it is.
     """
     decay = _decay_of_logsnr(logsnr.double())
     return -torch.expm1(-torch.diff(decay, prepend=decay.new_zeros(1)))
@@ -186,7 +201,12 @@ def _length(steps: int) -> int:
 
 @dataclass(frozen=True)
 class LinearBeta(Schedule):
-    """The continuous rate ``beta(t) = beta_min + t (beta_max - beta_min)`` (Song et al. 2021, appendix C)."""
+    """The continuous rate ``beta(t) = beta_min + t (beta_max - beta_min)`` (Song et al. 2021, appendix C).
+
+    Arguments:
+        beta_min: the rate at t = 0, above 0.
+        beta_max: the rate at t = 1.
+    """
 
     beta_min: float = 0.1
     beta_max: float = 20.0
@@ -218,9 +238,15 @@ class LinearBeta(Schedule):
 
 @dataclass(frozen=True)
 class SubVPBeta(Schedule):
-    """The clock of the sub-VP SDE: its alpha is that of a linear ``rate``, its sigma 1 - alpha^2.
+    """The clock of the sub-VP SDE: ``logsnr = log(alpha^2 / (1 - alpha^2)^2)``.
 
-    ``logsnr = log(alpha^2 / (1 - alpha^2)^2)``, above the VP SDE's at the same t (Song et al. 2021, appendix C).
+    Its alpha is that of a linear rate, its sigma 1 - alpha^2. The log-SNR is above the VP SDE's at the same t.
+
+    Arguments:
+        rate: the linear rate.
+
+    References:
+        Song et al. 2021, appendix C.
     """
 
     rate: LinearBeta = LinearBeta()
@@ -241,8 +267,11 @@ class SubVPBeta(Schedule):
 class Cosine(Schedule):
     """``logsnr = -2 log tan(angle)``, the angle linear in t (Nichol & Dhariwal 2021; Hoogeboom et al. 2023, eq. 2).
 
-    Its ends are ``logsnr_max`` at t = 0 and ``logsnr_min`` at t = 1, finite by default: at an angle of exactly pi/2
-    no signal is left and a noise target has no solution.
+    The default ends are finite: at an angle of exactly pi/2 no signal is left and a noise target has no solution.
+
+    Arguments:
+        logsnr_min: the log-SNR at t = 1.
+        logsnr_max: the log-SNR at t = 0.
     """
 
     logsnr_min: float = -15.0
@@ -273,7 +302,12 @@ def _angle(logsnr: float) -> float:
 
 @dataclass(frozen=True)
 class LinearLogSNR(Schedule):
-    """The log-SNR linear in t from ``logsnr_max`` to ``logsnr_min`` (Kingma et al. 2021, VDM's fixed schedule)."""
+    """The log-SNR linear in t (Kingma et al. 2021, VDM's fixed schedule).
+
+    Arguments:
+        logsnr_min: the log-SNR at t = 1, finite.
+        logsnr_max: the log-SNR at t = 0, finite.
+    """
 
     logsnr_min: float = -5.0
     logsnr_max: float = 13.3
@@ -308,8 +342,11 @@ def geometric(sigma_min: float = 0.01, sigma_max: float = 50.0) -> LinearLogSNR:
 class Logistic(Schedule):
     """``u = sigma / (alpha + sigma)`` linear in t: on the straight path, sigma = t (Lipman et al. 2023, eq. 20).
 
-    ``logsnr = 2 log((1 - u) / u)``. By default u goes from exactly 0 to exactly 1, data to pure noise; finite ends cut
-    it there.
+    ``logsnr = 2 log((1 - u) / u)``. By default u goes from exactly 0 to exactly 1, from data to pure noise.
+
+    Arguments:
+        logsnr_min: the log-SNR at t = 1.
+        logsnr_max: the log-SNR at t = 0.
     """
 
     logsnr_min: float = -math.inf
@@ -335,9 +372,15 @@ class Logistic(Schedule):
 
 @dataclass(frozen=True)
 class Cut(Schedule):
-    """The part of a ``schedule`` from ``logsnr_max`` at t = 0 to ``logsnr_min`` at t = 1, at the pace that it had.
+    """A section of a schedule, stretched over [0, 1].
 
-    Raises InputError when the ends are out of order or outside the schedule's own.
+    Arguments:
+        schedule: the whole schedule.
+        logsnr_min: the log-SNR at t = 1.
+        logsnr_max: the log-SNR at t = 0.
+
+    Raises:
+        InputError: ends that are out of order or outside the schedule's.
     """
 
     schedule: Schedule

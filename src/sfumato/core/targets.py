@@ -1,15 +1,15 @@
-"""What a network predicts, as a row.
+"""Targets: the output of a network as a row of a linear system.
 
-A noisy sample is one row of a linear system in (x_0, eps), and what the network outputs is another:
+A noisy sample is one row of a linear system in (x_0, eps), and the output of the network is another:
 
     x_t = alpha x_0 + sigma eps
     y   =     a x_0 +     b eps
 
-Solving the two gives every conversion there is:
+Solving the two gives every conversion:
 
     det = alpha b - sigma a,    x_0 = (b x_t - sigma y) / det,    eps = (alpha y - a x_t) / det
 
-``det`` tells where a target is ill-posed: the noise where alpha = 0, x_0 where sigma = 0, v and EDM's output nowhere.
+A target is ill-posed where ``det`` is 0: the noise where alpha = 0, x_0 where sigma = 0, v and EDM's output nowhere.
 """
 
 from abc import ABC, abstractmethod
@@ -25,11 +25,15 @@ from .scalings import Scaling
 
 @dataclass(frozen=True)
 class Prediction:
-    """What is believed about a noisy sample: E[x_0 | x_t] and E[eps | x_t], both of x_t's shape.
+    """The estimates E[x_0 | x_t] and E[eps | x_t] for a noisy sample.
 
-    Both are kept, so that nobody divides by a small sigma or alpha again. ``variance_share``, where a model has learned
-    it, is the share v in [0, 1] by which the log-variance of a reverse step lies between its smallest and its largest
-    (Nichol & Dhariwal 2021, eq. 15).
+    Both are kept, so that no caller divides by a small sigma or alpha.
+
+    Arguments:
+        x_0: the estimate of x_0, of x_t's shape.
+        eps: the estimate of eps, of x_t's shape.
+        variance_share: where a model has learned it, the position v in [0, 1] of the log-variance of a reverse step
+            between its smallest and its largest value (Nichol & Dhariwal 2021, eq. 15).
     """
 
     x_0: Tensor
@@ -107,7 +111,11 @@ class V(Target):
 
 @dataclass(frozen=True)
 class Velocity(Target):
-    """The path's own direction of travel: eps in VE, v in VP, eps - x_0 on straight paths (Lipman et al. 2023)."""
+    """The velocity of the path: eps in VE, v in VP, eps - x_0 on straight paths (Lipman et al. 2023).
+
+    Arguments:
+        scaling: the path.
+    """
 
     scaling: Scaling
 
@@ -121,6 +129,9 @@ class EDM(Target):
 
     ``y = (sigma / (s n)) x_0 - (alpha s / n) eps`` with ``s = sigma_data`` and ``n^2 = alpha^2 s^2 + sigma^2``: for
     data of standard deviation s it has unit variance at every level. For s = 1 it is -v.
+
+    Arguments:
+        sigma_data: the standard deviation s of the data.
     """
 
     sigma_data: float = 0.5

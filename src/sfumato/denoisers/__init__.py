@@ -1,4 +1,4 @@
-"""Beliefs about clean data: ``(x_t, t, cond) -> Prediction``, from a network or in closed form."""
+"""Estimates of clean data: ``(x_t, t, cond) -> Prediction``, from a network or in closed form."""
 
 from .base import Denoiser as Denoiser
 from .condition import NOT_GIVEN as NOT_GIVEN

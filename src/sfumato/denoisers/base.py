@@ -1,4 +1,4 @@
-"""The contract of a denoiser."""
+"""The interface of a denoiser."""
 
 from abc import ABC, abstractmethod
 
@@ -10,15 +10,20 @@ from .condition import Condition
 
 
 class Denoiser(nn.Module, ABC):
-    """``denoiser(x_t, t, cond) -> Prediction``: what is believed about x_0 and eps given x_t, under its ``process``.
+    """``denoiser(x_t, t, cond) -> Prediction``: the estimates of x_0 and eps given x_t, under its ``process``.
 
-    ``x_t`` has shape (B, *), ``t`` in (0, 1] shape () or (B,); ``cond`` is one opaque value that only the denoiser
-    interprets, None for none. Sample i of the prediction depends on sample i of the input alone. What changes a
-    belief (clamping, guidance, conditioning on a measurement) is a denoiser around a denoiser.
+    Sample i of the prediction depends only on sample i of the input. Clamping, guidance and conditioning on a
+    measurement are denoisers around a denoiser.
     """
 
     process: Process
 
     @abstractmethod
     def forward(self, x_t: Tensor, t: Tensor, cond: Condition | None = None) -> Prediction:
-        """The prediction at ``x_t``, both members of its shape and type."""
+        """The prediction at ``x_t``; its estimates have the shape and type of ``x_t``.
+
+        Arguments:
+            x_t: noisy samples (B, *).
+            t: their times in (0, 1], of shape () or (B,).
+            cond: the condition of each sample, or None.
+        """

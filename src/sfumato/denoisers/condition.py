@@ -1,4 +1,4 @@
-"""What a conditional network is given beside x_t and t, one row per sample.
+"""The condition that a network gets besides x_t and t, one row per sample.
 
 "Not given" is a state of its own: a class index of ``NOT_GIVEN``, or a presence flag that is False. A vector of zeros
 is a value like any other.
@@ -17,7 +17,7 @@ NOT_GIVEN = -1
 
 @dataclass(frozen=True, eq=False)
 class Condition:
-    """The condition of B samples; a part that is None does not exist for this model.
+    """The condition of B samples. A part that is None does not exist for this model.
 
     Arguments:
         classes: class indices (B,); ``NOT_GIVEN`` for a sample without a class.
@@ -25,7 +25,7 @@ class Condition:
         vector_given: whether the vector of a sample is given (B,); None means that all are.
         image: an image (B, c, *) to concatenate with x_t along the channels.
         image_given: whether the image of a sample is given (B,); None means that all are.
-        augmentation: numbers (B, a) that say how a training image was moved; zeros for an image left as it was.
+        augmentation: numbers (B, a) that describe how a training image was transformed; zeros for an unchanged image.
 
     Raises:
         InputError: no part at all, parts of different lengths, or a flag without its part.
@@ -59,7 +59,7 @@ class Condition:
     def dropped(self, mask: Bool[Tensor, "b"]) -> "Condition":
         """The condition with class, vector and image not given where ``mask`` is True.
 
-        Augmentation numbers are kept: they say what was done to the sample.
+        Augmentation numbers are kept: they describe a transformation of the sample.
         """
         parts = self._parts()
         if self.classes is not None:
@@ -72,7 +72,7 @@ class Condition:
         return Condition(**parts)
 
     def to(self, device: torch.device | str) -> "Condition":
-        """The same on ``device``."""
+        """The condition on ``device``."""
         return Condition(**{name: part.to(device) for name, part in self._parts().items()})
 
     def _parts(self) -> dict[str, Tensor]:

@@ -1,11 +1,12 @@
-"""Exact denoisers: closed-form beliefs for Gaussians and mixtures of them.
+"""Exact denoisers: closed-form estimates for Gaussians and mixtures of Gaussians.
 
 If ``x_0 ~ sum_k w_k N(m_k, C_k)`` then at every level ``x_t ~ sum_k w_k N(alpha m_k, alpha^2 C_k + sigma^2 I)``, and
 within a component everything is linear: with ``g = (alpha^2 C_k + sigma^2 I)^-1 (x_t - alpha m_k)``,
 
     E[x_0 | x_t, k] = m_k + alpha C_k g,    E[eps | x_t, k] = sigma g,
 
-averaged over the components' posterior weights. No training, no error: tests, certification and teaching use them.
+averaged over the components' posterior weights. They need no training and have no error, so tests, certification and
+teaching use them.
 """
 
 import math
@@ -24,17 +25,22 @@ from .condition import Condition
 
 @dataclass(frozen=True, eq=False)
 class GaussianMixture:
-    """``sum_k weights_k N(means_k, covariances_k)`` over D numbers: shapes (K,), (K, D), (K, D, D), float64.
+    """``sum_k weights_k N(means_k, covariances_k)`` over D numbers, float64.
 
-    Raises InputError when shapes disagree, weights are not positive and of sum 1, or a covariance is not symmetric
-    positive semi-definite.
+    Arguments:
+        weights: positive numbers (K,) that sum to 1.
+        means: (K, D).
+        covariances: (K, D, D), symmetric and positive semi-definite.
+
+    Raises:
+        InputError: shapes that disagree, or weights or covariances that are not as above.
     """
 
     weights: Tensor
     means: Tensor
     covariances: Tensor
     _variances: Tensor = field(init=False, repr=False)  # (K, D): eigenvalues of each covariance
-    _axes: Tensor = field(init=False, repr=False)  # (K, D, D): eigenvectors, one a column
+    _axes: Tensor = field(init=False, repr=False)  # (K, D, D): eigenvectors, one per column
 
     def __post_init__(self) -> None:
         weights, means, covariances = (
@@ -46,11 +52,11 @@ class GaussianMixture:
                 f"mixture: weights {tuple(weights.shape)}, means {tuple(means.shape)}, covariances "
                 f"{tuple(covariances.shape)} disagree; give (K,), (K, D), (K, D, D)"
             )
-        if not (weights > 0).all() or abs(float(weights.sum()) - 1) > 1e-6:  # float32 weights are welcome
+        if not (weights > 0).all() or abs(float(weights.sum()) - 1) > 1e-6:  # float32 weights are accepted
             raise InputError(f"weights: {weights.tolist()} must be positive and of sum 1")
         weights = weights / weights.sum()
         variances, axes = torch.linalg.eigh(covariances)
-        # eigh reads one triangle only; a covariance computed in float32 is off by its rounding.
+        # eigh reads one triangle only; a covariance computed in float32 is asymmetric by its rounding.
         slack = 1e-6 * covariances.abs().amax(dim=(1, 2), keepdim=True)
         asymmetry = (covariances - covariances.mT).abs()
         if (asymmetry > slack).any() or (variances < -slack[:, 0]).any():
@@ -69,7 +75,7 @@ class GaussianMixture:
     def isotropic(
         cls, means: Float[Tensor, "k d"], std: float, weights: Float[Tensor, "k"] | None = None
     ) -> "GaussianMixture":
-        """Components of covariance ``std^2 I``, of equal weight unless told otherwise."""
+        """Components of covariance ``std^2 I``; without ``weights`` of equal weight."""
         K, D = means.shape
         if weights is None:
             weights = torch.full((K,), 1 / K, dtype=torch.float64)
@@ -82,7 +88,7 @@ class GaussianMixture:
         return self.means[k] + torch.einsum("nde,ne->nd", self._axes[k], self._variances[k].sqrt() * z)
 
     def log_prob(self, x_t: Float[Tensor, "b *s"], level: Level | None = None) -> Float[Tensor, "b"]:
-        """Log-density in nats of ``x_t`` at a ``level`` of shape () or (B,); of clean data without one."""
+        """The log-density of ``x_t`` in nats at a ``level`` of shape () or (B,); without one, that of clean data."""
         x = x_t.flatten(1).double()
         if level is None:
             one = torch.ones((), dtype=torch.float64)
@@ -91,7 +97,7 @@ class GaussianMixture:
         return log_weights.logsumexp(1).to(x_t.dtype)
 
     def predict(self, x_t: Float[Tensor, "b *s"], level: Level) -> Prediction:
-        """E[x_0 | x_t] and E[eps | x_t] at a ``level`` of shape () or (B,), of x_t's shape and type."""
+        """E[x_0 | x_t] and E[eps | x_t] at a ``level`` of shape () or (B,), with x_t's shape and type."""
         x = x_t.flatten(1).double()
         log_weights, shrunk, spread = self._components(x, level)
         weights = log_weights.softmax(1)
@@ -103,7 +109,7 @@ class GaussianMixture:
         return Prediction(x_0.reshape(x_t.shape).to(x_t.dtype), eps.reshape(x_t.shape).to(x_t.dtype))
 
     def _components(self, x: Tensor, level: Level) -> tuple[Tensor, Tensor, Tensor]:
-        """log w_k N(x; ...) of shape (B, K), and in each component's axes g and C g, both (B, K, D)."""
+        """log w_k N(x; ...) of shape (B, K); and g and C g in the axes of each component, both (B, K, D)."""
         alpha, sigma = level.alpha.reshape(-1, 1, 1), level.sigma.reshape(-1, 1, 1)
         centred = torch.einsum("kde,bkd->bke", self._axes, x[:, None] - alpha * self.means)
         variances = alpha**2 * self._variances + sigma**2  # (B or 1, K, D)
@@ -113,7 +119,12 @@ class GaussianMixture:
 
 
 class ExactDenoiser(Denoiser):
-    """The exact beliefs about a known ``distribution`` under a ``process``; samples of any shape with D numbers."""
+    """The exact estimates for a known distribution under a process; samples of any shape with D numbers.
+
+    Arguments:
+        process: the process.
+        distribution: the distribution of clean data.
+    """
 
     def __init__(self, process: Process, distribution: GaussianMixture) -> None:
         super().__init__()

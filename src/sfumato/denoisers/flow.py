@@ -4,7 +4,7 @@ In the angle ``theta = atan(sigma / alpha)`` and the state ``y = x_t / sqrt(alph
 
     dy / d theta = v(y, theta) = cos(theta) eps-hat - sin(theta) x_0-hat
 
-for every process: the clock and the units drop out, and v is smooth at both ends, zero at data.
+for every process. The clock and the units drop out, and v is smooth at both ends and zero at data.
 """
 
 import math
@@ -23,10 +23,19 @@ from .condition import Condition
 
 
 class ProbabilityFlow:
-    """v as a function of (theta, y), for states of one ``shape`` and ``dtype``; y is flat, (B, D), and float64.
+    """v as a function of (theta, y) for flat states y, (B, D), in float64.
 
-    ``watch(number of the evaluation, t, x_t, prediction)`` is called at each, and ``evaluations`` counts them. Raises
-    FloatingPointError at an estimate that is not finite.
+    ``evaluations`` counts the evaluations of the denoiser.
+
+    Arguments:
+        denoiser: the denoiser.
+        shape: the shape of one sample, as the denoiser sees it.
+        dtype: the type of samples, as the denoiser sees them.
+        cond: the condition of each sample, or None.
+        watch: called after each evaluation with its number, t, x_t and the prediction.
+
+    Raises:
+        FloatingPointError: an estimate is not finite; names the time.
     """
 
     def __init__(
@@ -44,7 +53,7 @@ class ProbabilityFlow:
         self.watch = watch
         self.evaluations = 0
 
-    def believe(self, theta: Float[Tensor, "b"], y: Float[Tensor, "b d"]) -> Prediction:
+    def predict(self, theta: Float[Tensor, "b"], y: Float[Tensor, "b d"]) -> Prediction:
         """The prediction at (theta, y), flat and float64."""
         process = self.denoiser.process
         logsnr = -2 * torch.log(torch.tan(theta))
@@ -62,14 +71,15 @@ class ProbabilityFlow:
 
     def velocity(self, theta: Float[Tensor, "b"], y: Float[Tensor, "b d"]) -> Float[Tensor, "b d"]:
         """dy / d theta."""
-        belief = self.believe(theta, y)
-        return torch.cos(theta)[:, None] * belief.eps - torch.sin(theta)[:, None] * belief.x_0
+        found = self.predict(theta, y)
+        return torch.cos(theta)[:, None] * found.eps - torch.sin(theta)[:, None] * found.x_0
 
 
 def angle(process: Process, t: float, tolerance: float) -> Tensor:
-    """theta at time ``t``, float64, (); where the clock has no end at data, that of the finest level worth a visit.
+    """theta at time ``t``, float64, of shape ().
 
-    That is sigma / alpha = min(0.002, sqrt(tolerance)).
+    Where ``t`` is data itself, it is that of the finest level that matters: sigma / alpha = min(0.002,
+    sqrt(tolerance)).
     """
     logsnr = process.level(t).logsnr
     if logsnr == math.inf:
@@ -80,4 +90,4 @@ def angle(process: Process, t: float, tolerance: float) -> Tensor:
 def check_tolerance(tolerance: float) -> None:
     """Raises InputError for a tolerance outside [1e-12, 1)."""
     if not 1e-12 <= tolerance < 1:
-        raise InputError(f"tolerance: {tolerance} is not one for an ODE; give 1e-12 to below 1")
+        raise InputError(f"tolerance: {tolerance} does not suit an ODE; give 1e-12 to below 1")

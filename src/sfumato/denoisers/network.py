@@ -1,4 +1,4 @@
-"""A denoiser that asks a network."""
+"""A denoiser that evaluates a network."""
 
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
@@ -15,33 +15,41 @@ from .condition import Condition
 
 LABELS: Mapping[str, Callable[[Tensor, Level], Tensor]] = MappingProxyType(
     {
-        # k - 1 on the 1000-step chain that DDPM's released networks were trained with; for any other clock, and
-        # between levels, the same map of t.
+        # k - 1 on the 1000-step chain that DDPM's released networks were trained with; the same function of t for
+        # other clocks and between levels.
         "index": lambda t, level: 1000 * t - 1,
-        # Spread over +-1000, which the sinusoids made for an index resolve; the bounds keep the label finite where a
+        # From -1000 to 1000, a range that sinusoids for an index resolve; the bounds keep the label finite where a
         # clock reaches pure noise or data.
         "logsnr": lambda t, level: 25 * level.logsnr.clamp(-40, 40),
-        # EDM's c_noise = ln(sigma / alpha) / 4, for Fourier features; bounded likewise.
+        # EDM's c_noise = ln(sigma / alpha) / 4, for Fourier features; bounded in the same way.
         "log-ratio": lambda t, level: level.logsnr.clamp(-40, 40) / -8,
     }
 )
-"""What a network may be told of the noise level: ``(t, level) -> label``, both float64, of t's shape."""
+"""The labels of a noise level that a network can get: ``(t, level) -> label``, float64, of t's shape."""
 
 
 class NetworkDenoiser(Denoiser):
-    """A network, its target and what it is told, as a denoiser.
+    """A network and its target, as a denoiser.
 
-    The network gets ``c_in x_t`` with ``c_in = 1 / sqrt(alpha^2 sigma_data^2 + sigma^2)``, unit variance for data of
-    standard deviation ``sigma_data`` (Karras et al. 2022, table 1; exactly 1 in VP with sigma_data = 1), and the label
-    ``LABELS[label](t, level)``. Its output is read as ``target`` and solved for x_0 and eps.
+    The network gets ``c_in x_t`` with ``c_in = 1 / sqrt(alpha^2 sigma_data^2 + sigma^2)``, which has unit variance for
+    data of standard deviation ``sigma_data`` (Karras et al. 2022, table 1; exactly 1 in VP with sigma_data = 1), and a
+    label of the noise level. Its output is solved for x_0 and eps.
 
-    Times and levels are float64, states float32 or float64, the network of its own type; this is where they meet, and
-    the only place where a level's index is shifted to what a network was trained with.
+    Times and levels are float64, states are float32 or float64, and the network has its own type: they are converted
+    here. This is also the only place that shifts the index of a level to what a network was trained with. A learned
+    schedule is part of the module.
 
-    With ``learned_variance`` the network has twice the outputs along its first axis: the target's, and the logits of
-    ``Prediction.variance_share`` (Nichol & Dhariwal 2021, section 3.1). A learned schedule is part of the module.
+    Arguments:
+        network: called with ``(c_in x_t, label)``, or with the numbers of the condition after them.
+        process: the process.
+        target: what the output of the network means.
+        label: a name in ``LABELS``.
+        sigma_data: the standard deviation of the data.
+        learned_variance: the network has twice the outputs along its first axis: the target's, and the logits of
+            ``Prediction.variance_share`` (Nichol & Dhariwal 2021, section 3.1).
 
-    Raises InputError for an unknown label, and where the target has no solution at t = 1 (the noise at pure noise).
+    Raises:
+        InputError: an unknown label, or a target without a solution at t = 1 (the noise at pure noise).
     """
 
     def __init__(
@@ -71,7 +79,7 @@ class NetworkDenoiser(Denoiser):
             self.schedule = process.schedule  # registered, so that it is moved, saved and learned with the network
 
     def output(self, x_t: Tensor, t: Tensor, cond: Condition | None = None) -> Tensor:
-        """The network's output at ``x_t``, in the target's units and x_t's type, shape (B, *)."""
+        """The output of the network (B, *) at ``x_t``, in the target's units and x_t's type."""
         y = self._all_outputs(x_t, t, cond)
         return y[:, : x_t.shape[1]] if self.learned_variance else y
 
@@ -80,7 +88,7 @@ class NetworkDenoiser(Denoiser):
         scale = torch.rsqrt((level.alpha * self.sigma_data) ** 2 + level.sigma**2)
         dtype = next((p.dtype for p in self.network.parameters()), x_t.dtype)
         label = LABELS[self.label](torch.as_tensor(t, dtype=torch.float64), level)
-        if label.ndim == 0 and label.device != x_t.device:  # filled in there, as a copy would wait for the device
+        if label.ndim == 0 and label.device != x_t.device:  # created there: a copy would wait for the device
             label = x_t.new_full((), float(label), dtype=torch.float32)
         label = label.to(device=x_t.device, dtype=torch.float32).expand(len(x_t))
         inputs = (expand(scale, x_t) * x_t).to(dtype)
@@ -92,8 +100,8 @@ class NetworkDenoiser(Denoiser):
         if self.learned_variance:
             y, logits = y[:, : x_t.shape[1]], y[:, x_t.shape[1] :]
             variance = torch.sigmoid(logits)
-        belief = self.target.decode(y, x_t, self.process.level(t))
-        return Prediction(belief.x_0, belief.eps, variance)
+        found = self.target.decode(y, x_t, self.process.level(t))
+        return Prediction(found.x_0, found.eps, variance)
 
 
 def _numbers(cond: Condition) -> Tensor:

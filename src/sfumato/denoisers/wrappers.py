@@ -10,15 +10,21 @@ from sfumato.errors import InputError
 from .base import Denoiser
 from .condition import Condition
 
-SLACK = 1e-6  # in log-SNR: an end that was computed, not copied
+SLACK = 1e-6  # of a log-SNR: an end that was computed can be off by rounding
 
 
 class Clamped(Denoiser):
-    """x_0 clamped to [low, high], and eps made to agree: ``eps = (x_t - alpha x_0) / sigma``.
+    """x_0 clamped to [low, high], with the eps that agrees: ``eps = (x_t - alpha x_0) / sigma``.
 
-    For data that is bounded, and only then. The bounds, numbers or tensors that broadcast against a sample, are in
-    model units. Leaving eps as it was would move a sample by two beliefs at odds with each other. Raises InputError
-    unless low < high.
+    Only for data that is bounded. With the old eps, x_0 and eps would contradict each other.
+
+    Arguments:
+        denoiser: the denoiser.
+        low: the lower bounds in model units, a number or a tensor that broadcasts against a sample.
+        high: the upper bounds.
+
+    Raises:
+        InputError: a lower bound that is not below the upper one.
     """
 
     def __init__(self, denoiser: Denoiser, low: float | Tensor = -1.0, high: float | Tensor = 1.0) -> None:
@@ -27,21 +33,40 @@ class Clamped(Denoiser):
             raise InputError(f"low {low}, high {high}: need low < high to clamp x_0 between them")
         self.denoiser = denoiser
         self.process = denoiser.process
-        # As plain numbers where possible: clamping to tensors is slower.
-        self.low, self.high = (float(end) if torch.as_tensor(end).ndim == 0 else end for end in (low, high))
+        self.numbers = _number(low), _number(high)
+        device = next((p.device for p in denoiser.parameters()), None)
+        for name, end in (("low", low), ("high", high)):
+            self.register_buffer(name, torch.as_tensor(end, device=device), persistent=False)
+
+    low: Tensor
+    high: Tensor
 
     def forward(self, x_t: Tensor, t: Tensor, cond: Condition | None = None) -> Prediction:
         prediction: Prediction = self.denoiser(x_t, t, cond)
-        x_0 = torch.clamp(prediction.x_0, self.low, self.high)  # type: ignore[arg-type]
-        return prediction.with_x_0(x_0, self.process.level(t, like=x_t))
+        x_0, (low, high) = prediction.x_0, self.numbers
+        if low is not None and high is not None:  # clamping to tensors is slower
+            clamped = x_0.clamp(low, high)
+        else:
+            clamped = x_0.clamp(self.low.to(x_0), self.high.to(x_0))
+        return prediction.with_x_0(clamped, self.process.level(t, like=x_t))
+
+
+def _number(end: float | Tensor) -> float | None:
+    return float(end) if torch.as_tensor(end).ndim == 0 else None
 
 
 class Reprocessed(Denoiser):
-    """The same beliefs under another ``process``: x / alpha at a log-SNR means the same in every one.
+    """A denoiser under another process: x / alpha at a log-SNR means the same in every process.
 
-    ``x_t`` is brought to the units and the time that ``denoiser`` has for its log-SNR; x_0-hat and eps-hat stand as
-    they are. Raises InputError where the process has noise levels that the denoiser's has not (``Cut`` leaves them
-    out).
+    ``x_t`` is converted to the units and the time that ``denoiser`` has for its log-SNR; x_0-hat and eps-hat do not
+    change.
+
+    Arguments:
+        denoiser: the denoiser under its own process.
+        process: the new process.
+
+    Raises:
+        InputError: the process has noise levels that the denoiser's does not have (``Cut`` removes them).
     """
 
     def __init__(self, denoiser: Denoiser, process: Process) -> None:
@@ -50,7 +75,7 @@ class Reprocessed(Denoiser):
         wanted = process.level(torch.tensor([1.0, 0.0])).logsnr.tolist()
         if wanted[0] < known[0] - SLACK or wanted[1] > known[1] + SLACK:
             raise InputError(
-                f"process: its log-SNRs, {wanted[0]:.4g} to {wanted[1]:.4g}, leave those of the model, "
+                f"process: its log-SNRs, {wanted[0]:.4g} to {wanted[1]:.4g}, exceed those of the model, "
                 f"{known[0]:.4g} to {known[1]:.4g}; cut the schedule to them"
             )
         self.denoiser = denoiser
@@ -66,18 +91,24 @@ class Reprocessed(Denoiser):
 
 
 class NormBounded(Denoiser):
-    """x_0 no farther than ``radius`` from the origin, and eps made to agree: for data that is not bounded.
+    """x_0 kept within a radius of the origin, with the eps that agrees: for data that is not bounded.
 
-    A posterior mean lies in the convex hull of the data. Where little signal is left, x_0 read off a predicted noise
-    is that prediction's error, magnified by sigma / alpha; a single start in the tails then leads a solver without
-    noise far away. With a radius beyond all of the data, in model units, no belief is touched that could be right.
-    Raises InputError for a radius that is not positive.
+    A posterior mean lies in the convex hull of the data. Where little signal is left, x_0 computed from a predicted
+    noise magnifies the error of that prediction by sigma / alpha; a start in the tails then leads a deterministic
+    solver far away. With a radius beyond all of the data, valid predictions are never changed.
+
+    Arguments:
+        denoiser: the denoiser.
+        radius: the largest norm of x_0, in model units.
+
+    Raises:
+        InputError: a radius that is not positive.
     """
 
     def __init__(self, denoiser: Denoiser, radius: float) -> None:
         super().__init__()
         if not radius > 0:
-            raise InputError(f"radius: {radius} leaves nothing to believe; give more than 0")
+            raise InputError(f"radius: {radius} excludes every x_0; give more than 0")
         self.denoiser = denoiser
         self.process = denoiser.process
         self.radius = radius
@@ -85,6 +116,6 @@ class NormBounded(Denoiser):
     def forward(self, x_t: Tensor, t: Tensor, cond: Condition | None = None) -> Prediction:
         prediction: Prediction = self.denoiser(x_t, t, cond)
         norm = prediction.x_0.flatten(1).norm(dim=1)
-        share = expand(torch.clamp(self.radius / norm.clamp(min=1e-30), max=1.0), x_t)
-        x_0 = torch.where(share < 1, share * prediction.x_0, prediction.x_0)
+        factor = expand(torch.clamp(self.radius / norm.clamp(min=1e-30), max=1.0), x_t)
+        x_0 = torch.where(factor < 1, factor * prediction.x_0, prediction.x_0)
         return prediction.with_x_0(x_0, self.process.level(t, like=x_t))

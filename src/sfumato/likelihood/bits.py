@@ -16,8 +16,10 @@ def bits_per_dim(nats: Tensor, dimensions: int) -> Tensor:
 class Estimate:
     """A mean over samples with two standard errors.
 
-    ``error`` is that of the mean for data of this kind: samples differ, and each value is an estimate. ``method`` is
-    the part that comes from the estimation alone, on this very data: levels visited, noise, probes. 0 where exact.
+    Arguments:
+        mean: the mean.
+        error: its standard error for data of this kind: samples differ, and each value is an estimate.
+        method: its standard error for this very data: levels, noise and probes are random. 0 where values are exact.
     """
 
     mean: float
@@ -26,7 +28,7 @@ class Estimate:
 
     @classmethod
     def of(cls, values: Float[Tensor, "b"], variance: Float[Tensor, "b"]) -> "Estimate":
-        """From values per sample, and the ``variance`` of each as an estimate. One sample has no ``error``."""
+        """From the values of samples, and the ``variance`` of each as an estimate. One sample has no ``error``."""
         n = len(values)
         return cls(
             mean=float(values.mean()),

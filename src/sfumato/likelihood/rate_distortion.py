@@ -1,8 +1,7 @@
-"""Progressive lossy coding (Ho et al. 2020, section 4.3): what has been sent by a level, how far off x_0-hat is there.
+"""Progressive lossy coding (Ho et al. 2020, section 4.3): the rate and the distortion at each level.
 
-A bound is a code: the prior term and the steps above a level have told the receiver x_t, from which x_0-hat is the
-picture so far. Their length is the rate, the error of x_0-hat the distortion; the decoder term is what is left for the
-exact data.
+A bound is a code: the prior term and the steps above a level transmit x_t, and x_0-hat is the receiver's picture. The
+length of that code is the rate, the error of x_0-hat the distortion; the decoder term is left for the exact data.
 """
 
 from dataclasses import dataclass
@@ -18,7 +17,13 @@ POINTS = 64
 
 @dataclass(frozen=True, eq=False)
 class Curve:
-    """With falling noise, (P,) each: ``logsnr``, ``rate`` in bits/dim so far, ``rmse`` of x_0-hat in model units."""
+    """A curve of P points, with falling noise.
+
+    Arguments:
+        logsnr: the log-SNRs (P,).
+        rate: the bits/dim (P,) that were sent up to there.
+        rmse: the root mean square error (P,) of x_0-hat in model units.
+    """
 
     logsnr: Tensor
     rate: Tensor
@@ -26,7 +31,7 @@ class Curve:
 
 
 def rate_distortion(bound: Bound) -> Curve:
-    """The curve of the visits that a bound was made of, at as many levels as they tell apart, 64 at most."""
+    """The curve of a bound, from its visits; it has at most 64 points, and at most one per visit of a sample."""
     logsnr, errors, costs = (x.flatten() for x in (bound.logsnr, bound.errors, bound.contributions))
     order = logsnr.argsort()
     groups = [g for g in order.tensor_split(min(POINTS, bound.logsnr.shape[1])) if len(g)]

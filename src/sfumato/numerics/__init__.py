@@ -1,1 +1,1 @@
-"""Mathematics that has never heard of diffusion."""
+"""Mathematics that does not depend on diffusion."""

@@ -1,4 +1,4 @@
-"""Who goes with whom: the assignment problem."""
+"""The assignment problem."""
 
 import torch
 from jaxtyping import Float, Int64

@@ -1,4 +1,4 @@
-"""A density on [0, 1] to be learned: constant on equal cells, with exact distribution function and quantiles."""
+"""A learned density on [0, 1]: constant on equal cells, with exact distribution function and quantiles."""
 
 import math
 from collections.abc import Callable
@@ -8,19 +8,22 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 SPEED = 10.0
-"""How much faster than a weight, under the same optimiser, a number here moves: it has farther to go."""
+"""The speed of a parameter here relative to a weight under the same optimiser: it has farther to go."""
 
 
 class Density(nn.Module):
-    """``p(x) = K softmax(SPEED change)_k`` for x in cell k of K; uniform when fresh. All in float64 out.
+    """``p(x) = K softmax(SPEED change)_k`` for x in cell k of K; uniform at first. Results are float64.
 
-    ``quantile`` and ``cdf`` carry no gradient to the cells: only ``log_prob`` does.
+    Only ``log_prob`` carries a gradient to the cells; ``quantile`` and ``cdf`` do not.
+
+    Arguments:
+        cells: K, the number of cells.
     """
 
     def __init__(self, cells: int) -> None:
         super().__init__()
         self.change = nn.Parameter(torch.zeros(cells))
-        self._squares: Tensor | None = None  # (sum, count) of those that the gradient at hand is made of
+        self._squares: Tensor | None = None  # (sum, count) of those in the current gradient
 
     def _log_masses(self) -> Tensor:
         return torch.log_softmax(SPEED * self.change.double(), 0)
@@ -52,10 +55,10 @@ class Density(nn.Module):
         return (cell + (u - knots[cell]) / (knots[cell + 1] - knots[cell])) / K
 
     def variance_surrogate(self, values: Float[Tensor, "b"], log_prob: Float[Tensor, "b"]) -> Float[Tensor, "b"]:
-        """Zero, with the gradient that lowers the variance of ``mean(values)``, drawn with density ``exp(log_prob)``.
+        """Zeros (B,) with the gradient that lowers the variance of ``mean(values)``, drawn from ``exp(log_prob)``.
 
         For an estimate ``m(x) / p(x)`` of ``integral m`` the second moment is ``integral m^2 / p``, whose gradient is
-        ``-E[value^2 grad log p]``: no gradient of m is needed. ``settle`` puts it in units that do not depend on m.
+        ``-E[value^2 grad log p]``: no gradient of m is needed. ``settle`` makes its scale independent of m.
         """
         squares = values.detach().double().square()
         if log_prob.requires_grad:
@@ -65,11 +68,11 @@ class Density(nn.Module):
         return (pull - pull.detach()).to(values)
 
     def forget(self) -> None:
-        """Begin another gradient."""
+        """Begin a new gradient."""
         self._squares = None
 
     def settle(self, total: Callable[[Tensor], Tensor]) -> None:
-        """Divide the gradient by the mean square of all values that it is made of; ``total`` sums over processes."""
+        """Divide the gradient by the mean square of its values; ``total`` sums over processes."""
         if self._squares is not None and self.change.grad is not None:
             squares, count = total(self._squares)
             self.change.grad.div_((squares / count).clamp(min=1e-30))

@@ -1,4 +1,4 @@
-"""Traces of Jacobians: exact, one number at a time, or estimated from random directions."""
+"""Traces of Jacobians: exact, one coordinate at a time, or estimated from random directions."""
 
 from collections.abc import Callable
 
@@ -14,8 +14,17 @@ def divergence(
 ) -> tuple[Float[Tensor, "b d"], Float[Tensor, "b p"]]:
     """``field(y)`` and the trace of its Jacobian, for a field whose sample i depends on sample i alone.
 
-    Exact with D passes backwards, shape (B, 1), where no ``probes`` are given; with them ``z . (J z)`` of each, an
-    estimate without bias for z of unit covariance (Hutchinson 1990).
+    Arguments:
+        field: the field.
+        y: the points (B, D).
+        probes: directions (P, B, D) of unit covariance. With them, the trace is estimated without bias by ``z . (J z)``
+            for each; without them, it is exact, at the cost of D backward passes.
+
+    Returns:
+        The field's values (B, D), and the traces (B, P), or (B, 1) where they are exact.
+
+    References:
+        Hutchinson 1990.
     """
     with torch.enable_grad():
         y = y.detach().requires_grad_()

@@ -1,4 +1,4 @@
-"""Ordinary differential equations to a tolerance, each sample with steps of its own."""
+"""Ordinary differential equations to a tolerance, with step sizes per sample."""
 
 from collections.abc import Callable
 
@@ -6,7 +6,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 MAX_STEPS = 10_000
-GROWTH = 2.5  # of a step over the one before, at most: longer leaps were often refused and made again
+GROWTH = 2.5  # largest ratio of a step to the one before: longer steps were often rejected and repeated
 
 
 def integrate(
@@ -16,11 +16,23 @@ def integrate(
     end: Float[Tensor, "b"],
     tolerance: float,
 ) -> Float[Tensor, "b d"]:
-    """``y`` carried along ``dy/dt = rate(t, y)`` from ``start`` to ``end``, up or down, by Dormand-Prince 5(4).
+    """The solution of ``dy/dt = rate(t, y)`` at ``end``, from ``y`` at ``start``, by Dormand-Prince 5(4).
 
-    ``tolerance`` is the error allowed to a step, absolute and relative, as a root mean square over a sample's numbers.
-    Steps belong to each sample, so that it depends on itself alone (torchode; Lienen & Guennemann 2022); a batch takes
-    as many evaluations as its hardest sample. Raises FloatingPointError where steps shrink to nothing.
+    Each sample has its own steps, so it does not depend on other samples; a batch takes as many evaluations as its
+    hardest sample.
+
+    Arguments:
+        rate: the right-hand side.
+        y: the initial states (B, D).
+        start: the initial times (B,).
+        end: the final times (B,), later or earlier.
+        tolerance: the error per step, absolute and relative, as a root mean square over a sample's numbers.
+
+    Raises:
+        FloatingPointError: the steps shrink to nothing.
+
+    References:
+        Lienen & Guennemann 2022 (torchode).
     """
     import torchode
 
@@ -33,7 +45,7 @@ def integrate(
     solution = solver.solve(torchode.InitialValueProblem(y0=y, t_start=start, t_end=end))
     if not bool((solution.status == torchode.Status.SUCCESS.value).all()):
         raise FloatingPointError(
-            f"adaptive: {tolerance:g} was not reached in {MAX_STEPS:,} steps; ask for a larger tolerance"
+            f"adaptive: tolerance {tolerance:g} was not reached in {MAX_STEPS:,} steps; give a larger tolerance"
         )
     final: Tensor = solution.ys[:, -1]
     return final

@@ -1,4 +1,4 @@
-"""Integrals of interpolating polynomials, the arithmetic behind every multistep method."""
+"""Integrals of interpolating polynomials, the basis of every multistep method."""
 
 from functools import cache
 
@@ -23,8 +23,15 @@ def lagrange_integrals(
 ) -> Float[Tensor, "q"]:
     """``integral from start to end of exp(rate (z - end)) L_j(z) dz`` for the Lagrange polynomials L_j on ``nodes``.
 
-    The weights with which values at the nodes enter the integral of the polynomial through them, times an exponential
-    that is 1 at ``end``. By Gauss-Legendre quadrature, to float64's rounding for rate (end - start) from -60 to 60.
+    They are the weights of the values at the nodes in the integral of the polynomial through them, times an exponential
+    that is 1 at ``end``. Gauss-Legendre quadrature gives them to float64's rounding for rate (end - start) from -60 to
+    60.
+
+    Arguments:
+        nodes: the nodes (Q,).
+        start: the lower end of the integral.
+        end: the upper end of the integral.
+        rate: the rate of the exponential.
     """
     points, weights = _gauss_legendre(_POINTS)
     half = (end - start) / 2

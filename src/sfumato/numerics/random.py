@@ -5,8 +5,8 @@ bijective mixer of 64-bit words,
 
     word(key, n) = mix(key + (n + 1) * GOLDEN),
 
-so the n-th number of the stream that belongs to ``key`` costs the same as the first. A key per sample makes sample i
-independent of the batch it is drawn in; a key per training image makes a run resumable from one integer.
+so number n of the stream of ``key`` costs the same as the first. One key per sample makes sample i independent of its
+batch; one key per training image makes a run resumable from one integer.
 """
 
 import hashlib
@@ -19,7 +19,7 @@ from torch import Tensor
 
 
 def _signed(word: int) -> int:
-    """The two's complement reading of a 64-bit word: torch's int64 wraps, but takes no constant above 2^63."""
+    """The 64-bit word in two's complement: torch's int64 wraps, but accepts no constant above 2^63."""
     return word - (1 << 64) if word >> 63 else word
 
 
@@ -29,7 +29,7 @@ _SHIFTS = (30, 27, 31)
 
 
 def _xor_shift_(words: Tensor, shift: int) -> Tensor:
-    # `>>` on int64 drags the sign along; the mask makes it the logical shift that the mixer means.
+    # `>>` on int64 copies the sign; the mask makes it the logical shift that the mixer needs.
     return words.bitwise_xor_((words >> shift).bitwise_and_((1 << (64 - shift)) - 1))
 
 
@@ -41,7 +41,7 @@ def _mix_(words: Tensor) -> Tensor:
 
 
 def derive(*parts: int | str) -> int:
-    """One seed in [0, 2^63) from any number of integers and names, different for different parts (BLAKE2b)."""
+    """One seed in [0, 2^63) from integers and names, different for different ``parts`` (BLAKE2b)."""
     return int.from_bytes(hashlib.blake2b(json.dumps(parts).encode(), digest_size=8).digest(), "big") >> 1
 
 
@@ -51,17 +51,17 @@ def keys(seed: int, indices: Int64[Tensor, "b"]) -> Int64[Tensor, "b"]:
 
 
 def _words(key: Tensor, draw: int, count: int) -> Tensor:
-    """(B, count) words: the stream of ``key`` number ``draw``, of which there are as many as there are integers."""
-    # The draw picks another stream altogether, rather than a far place in the same one: no length need be known.
+    """The first ``count`` words (B, count) of stream number ``draw`` of each key."""
+    # Each draw has its own stream instead of a distant position in a common one, so no length needs to be known.
     streams = _mix_(key + _signed(derive("draw", draw)))
     counter = torch.arange(1, count + 1, device=key.device, dtype=torch.int64).mul_(_GOLDEN)
     return _mix_(streams[:, None] + counter)
 
 
 def uniform(key: Int64[Tensor, "b"], draw: int, count: int) -> Float[Tensor, "b count"]:
-    """Uniform numbers in the open interval (0, 1), float64: the middles of 2^52 equal cells.
+    """Uniform numbers (B, count) in the open interval (0, 1), float64: the middles of 2^52 equal cells.
 
-    Of 2^53 cells float64 could not tell the last middle from 1.
+    With 2^53 cells, the last middle would round to 1 in float64.
     """
     words = _words(key, draw, count)
     return ((words >> 12) & ((1 << 52) - 1)).double().add_(0.5).mul_(2.0**-52)
@@ -70,8 +70,8 @@ def uniform(key: Int64[Tensor, "b"], draw: int, count: int) -> Float[Tensor, "b 
 def normal(key: Int64[Tensor, "b"], draw: int, count: int, dtype: torch.dtype = torch.float32) -> Tensor:
     """Standard normal numbers, shape (B, count), by Box & Muller (1958).
 
-    Each 64-bit word gives two: 32 bits of radius, 32 bits of angle, so that magnitudes end at
-    sqrt(2 ln 2^33) = 6.8, beyond which a standard normal number falls once in 10^11.
+    Each 64-bit word gives two numbers: 32 bits of radius, 32 bits of angle. The largest magnitude is
+    sqrt(2 ln 2^33) = 6.8; a standard normal number exceeds it once in 10^11 draws.
     """
     words = _words(key, draw, (count + 1) // 2)
     low = (1 << 32) - 1

@@ -1,4 +1,4 @@
-"""A sampler is a table of numbers: pure functions from levels to a ``Tableau``, and one loop that runs them all."""
+"""Samplers as tables of numbers: pure functions from levels to a ``Tableau``, and one loop that runs them all."""
 
 from . import grids as grids
 from .adaptive import solve as solve

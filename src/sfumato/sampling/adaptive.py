@@ -1,4 +1,4 @@
-"""The probability-flow ODE to a tolerance, with step sizes of each sample's own: the one method that is not a table."""
+"""The probability-flow ODE to a tolerance, with step sizes per sample: the only method that is not a table."""
 
 import torch
 from jaxtyping import Float
@@ -23,16 +23,26 @@ def solve(
     cond: Condition | None = None,
     watch: Watch | None = None,
 ) -> Float[Tensor, "b *s"]:
-    """Carry ``x`` along the probability-flow ODE from time ``start`` to ``end``, up or down, by Dormand-Prince 5(4).
+    """The solution of the probability-flow ODE at time ``end``, from ``x`` at time ``start``, by Dormand-Prince 5(4).
 
-    Solved in the angle, in float64 (``denoisers.flow``), each sample in steps of its own (``numerics.ode``).
-    ``tolerance`` is the error allowed to a step, absolute and relative.
+    The ODE is solved in the angle, in float64 (``denoisers.flow``), with step sizes per sample (``numerics.ode``), and
+    between the levels of a chain too. A time of 0 is data. Towards data it is solved to the end of the clock, or where
+    that is data itself to sigma / alpha = min(0.002, sqrt(tolerance)), and the last step returns x_0-hat. From data
+    upwards it starts at that level with x_t = alpha x_0.
 
-    A time of 0 is data. The ODE is solved to the end of the clock, or where that is data itself to sigma / alpha =
-    min(0.002, sqrt(tolerance)), between the levels of a chain too and below its first; from there x_0-hat leads to
-    data. Upwards, from data, that level is entered with x_t = alpha x_0. ``watch`` counts evaluations as rows; its t
-    has shape (B,). Raises InputError for a tolerance outside [1e-12, 1) and times outside [0, 1] or equal;
-    FloatingPointError where an estimate is not finite and where steps shrink to nothing.
+    Arguments:
+        denoiser: the denoiser to follow.
+        x: the states (B, *) at ``start``.
+        start: the time of ``x``.
+        end: the time to solve to, later or earlier.
+        tolerance: the error per step, absolute and relative.
+        cond: the condition of each sample, or None.
+        watch: called after each evaluation; its t has shape (B,).
+
+    Raises:
+        InputError: a tolerance outside [1e-12, 1), times outside [0, 1] or equal, or a condition with another number of
+            rows.
+        FloatingPointError: an estimate is not finite, or the steps shrink to nothing.
     """
     check_tolerance(tolerance)
     check_rows(cond, len(x))
@@ -47,12 +57,12 @@ def solve(
     if bool((first != last).any()):
         y = integrate(flow.velocity, y, first, last, tolerance)
     if end == 0:
-        y = flow.believe(last, y).x_0
+        y = flow.predict(last, y).x_0
     return (y * _unit(process, end).to(x.device)).reshape(x.shape).to(x.dtype)
 
 
 def _unit(process: Process, t: float) -> Tensor:
-    """hypot(alpha, sigma) where the state is: data itself is in units of one."""
+    """hypot(alpha, sigma) at ``t``; 1 at data itself."""
     if t == 0:
         return torch.ones((), dtype=torch.float64)
     level = process.level(t)

@@ -1,4 +1,4 @@
-"""Ancestral sampling: the reverse chain (Ho, Jain & Abbeel 2020, algorithm 2), and which variance its steps have."""
+"""Ancestral sampling: the reverse chain (Ho, Jain & Abbeel 2020, algorithm 2), and the variance of its steps."""
 
 from typing import Literal
 
@@ -24,15 +24,24 @@ def ancestral(
 ) -> Tableau:
     """``x_s = E[x_s | x_t, x_0-hat] + std z`` on any decreasing ``times``, no noise on a step that ends at data.
 
-    ``posterior``: the variance of q(x_s | x_t, x_0), exact when all data is one point; for neighbours of a chain
-    beta-tilde (Ho et al. 2020, section 3.2). ``beta``: the variance of x_s given x_t for data of unit variance,
-    ``p_s sigma_t^2 c / p_t`` with ``p = alpha^2 + sigma^2``; in VP and for neighbours of a chain that is beta_t. For
-    data of at most unit variance they are the lower and the upper end of what the reverse chain's can be. ``learned``:
-    between the two on a log scale, as the denoiser says (Nichol & Dhariwal 2021, eq. 15).
+    For data of at most unit variance, "posterior" and "beta" are the lower and the upper bound of the reverse chain's
+    variance.
 
-    A tensor (N,) is ``posterior_spread``, what is not known of x_0 at ``times[:-1]``: the optimal variance is then the
-    posterior's plus ``w^2 spread`` with w the weight of x_0 in the mean (Bao et al. 2022, Analytic-DPM, eq. 7). Raises
-    InputError for any other ``variance`` and for a bad grid.
+    Arguments:
+        process: the process.
+        times: N + 1 decreasing times.
+        variance: "posterior" for the variance of q(x_s | x_t, x_0), exact when all data is one point; for neighbours of
+            a chain it is beta-tilde. "beta" for the variance of x_s given x_t for data of unit variance,
+            ``p_s sigma_t^2 c / p_t`` with ``p = alpha^2 + sigma^2``; in VP and for neighbours of a chain it is beta_t.
+            "learned" for the denoiser's own, between the two on a log scale. A tensor (N,) for the ``posterior_spread``
+            at ``times[:-1]``: the optimal variance is then the posterior's plus ``w^2 spread``, with w the weight of
+            x_0 in the mean.
+
+    Raises:
+        InputError: another ``variance``, or a bad grid.
+
+    References:
+        Ho et al. 2020, section 3.2; Nichol & Dhariwal 2021, eq. 15; Bao et al. 2022 (Analytic-DPM), eq. 7.
     """
     at_t, at_s = adjacent(process, times)
     from_x_t, from_x_0, posterior = posterior_coefficients(at_t, at_s)
@@ -64,11 +73,23 @@ def posterior_spread(
     noise: NoiseSource,
     cond: Condition | None = None,
 ) -> Float[Tensor, "steps"]:
-    """``E |x_0 - x_0-hat|^2 / D`` at each of ``times``, over the samples ``x_0``: what ``ancestral`` takes as variance.
+    """``E |x_0 - x_0-hat|^2 / D`` at each of ``times``, over samples: a ``variance`` for ``ancestral``.
 
-    Estimated as ``(sigma / alpha)^2 (1 - E |eps-hat|^2 / D)``, which needs no clean sample but to make noisy ones and
-    is exact for exact beliefs; kept in [0, (sigma / alpha)^2] (Bao et al. 2022, eq. 8-9). Draw i of ``noise`` is used
-    at ``times[i]``.
+    It is estimated as ``(sigma / alpha)^2 (1 - E |eps-hat|^2 / D)``, which is exact for an exact denoiser, and kept in
+    [0, (sigma / alpha)^2].
+
+    Arguments:
+        denoiser: the denoiser.
+        x_0: samples (B, *) in model units.
+        times: the times (N,).
+        noise: draw i is used at ``times[i]``.
+        cond: the condition of each sample, or None.
+
+    Raises:
+        InputError: a condition with another number of rows.
+
+    References:
+        Bao et al. 2022, eq. 8-9.
     """
     check_rows(cond, len(x_0))
     spread = []

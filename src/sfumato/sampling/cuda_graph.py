@@ -1,4 +1,4 @@
-"""Runs of a sampler as CUDA graphs: a GPU that is told all of a run at once never waits for Python between kernels."""
+"""Runs of a sampler as CUDA graphs: the GPU gets a whole run at once and never waits for Python between kernels."""
 
 from collections.abc import Callable
 from typing import Any
@@ -8,7 +8,7 @@ from torch import Tensor
 
 Function = Callable[..., Tensor]
 Recorder = Callable[[Function, tuple[Tensor, ...]], tuple[Callable[[], Any], Tensor]]
-"""``(function, inputs) -> (replay, output)``: replaying computes the output anew from what is in the inputs by then."""
+"""``(function, inputs) -> (replay, output)``: ``replay`` computes the output again from the current inputs."""
 
 
 def cuda_graph(function: Function, inputs: tuple[Tensor, ...]) -> tuple[Callable[[], Any], Tensor]:
@@ -18,16 +18,20 @@ def cuda_graph(function: Function, inputs: tuple[Tensor, ...]) -> tuple[Callable
         with torch.cuda.graph(graph):
             output = function(*inputs)
     finally:
-        torch.cuda.set_stream(stream)  # which a recording that fails does not give back
+        torch.cuda.set_stream(stream)  # a recording that fails does not restore it
     return graph.replay, output
 
 
 class Recorded:
-    """``function`` of tensors, without side effects, on a GPU; computed as it is, or by a recording of it.
+    """A function of tensors on a GPU, computed directly or by replaying a recording of it.
 
-    The first call is computed, which also warms up what the GPU's libraries choose once. The second call with inputs
-    of the same shapes records, and takes the recording only if it gives the first call's answer to the first call's
-    inputs: what came from the host, and is now fixed in it, would show. What cannot be recorded is computed.
+    The first call computes, which also warms up the GPU's libraries. The second call with inputs of the same shapes
+    records. The recording is used only if it gives the result of the first call for the inputs of the first call:
+    values from the host, which are fixed in a recording, would differ. A function that cannot be recorded is computed.
+
+    Arguments:
+        function: a function of tensors without side effects.
+        record: makes the recording.
     """
 
     def __init__(self, function: Function, record: Recorder = cuda_graph) -> None:
@@ -49,7 +53,7 @@ class Recorded:
         if self._replay is None:
             self._make(*self._first)
         answer = self._again(inputs)
-        # What is not finite is computed once more, as that tells where it began.
+        # A result that is not finite is computed again directly: that names the first row that is not finite.
         return self._function(*inputs) if answer is None or not answer.isfinite().all() else answer
 
     def _make(self, inputs: tuple[Tensor, ...], expected: Tensor) -> None:
@@ -57,7 +61,7 @@ class Recorded:
         try:
             self._replay, self._output = self._record(self._function, self._inputs)
             found = self._again(inputs)
-        except RuntimeError:  # of CUDA: something that waits for the GPU, or moves data to it
+        except RuntimeError:  # CUDA's, for an operation that waits for the GPU or moves data to it
             found = None
         if found is None or not torch.allclose(found, expected, rtol=1e-3, atol=1e-4):
             self._refused, self._replay, self._output = True, None, None

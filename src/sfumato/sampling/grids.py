@@ -1,4 +1,4 @@
-"""Which levels to visit: N + 1 decreasing times, the first where sampling starts, the last where it ends.
+"""The levels that a sampler visits: N + 1 decreasing times, from the start of sampling to its end.
 
 A time of exactly 0 is data (see ``Process.grid``): the last step goes from the least noisy level that is evaluated to
 data itself. N steps of a one-step or multistep method cost N evaluations of the denoiser.
@@ -20,13 +20,16 @@ from sfumato.core.levels import DATA
 from sfumato.errors import InputError
 
 NOISE = -14.0
-"""The log-SNR that is called noise where a process has no finite end: sigma / alpha = 1,100."""
+"""The log-SNR that counts as noise where a process has no finite end: sigma / alpha = 1,100."""
 
 Spacing = Literal["trailing", "leading", "linspace"]
 
 
 def uniform(steps: int, start: float = 1.0) -> Float[Tensor, "n"]:
-    """``steps + 1`` times evenly from ``start`` in (0, 1] down to 0. Raises InputError for less than one step."""
+    """``steps + 1`` times evenly from ``start`` in (0, 1] down to 0.
+
+    Raises InputError for less than one step, and for another start.
+    """
     _check_steps(steps)
     if not 0 < start <= 1:
         raise InputError(f"start: {start} is not a time to start from; give one in (0, 1]")
@@ -41,17 +44,27 @@ def quadratic(steps: int, start: float = 1.0) -> Float[Tensor, "n"]:
 def chain(steps: int, length: int, spacing: Spacing = "trailing") -> Float[Tensor, "n"]:
     """``steps + 1`` of the times k / length of a discrete chain, down to 0.
 
-    ``trailing``: evenly from the last level, k = length, to data. ``leading``: k = 1 + i floor(length / steps), which
-    ends at level 1 and starts below the last level (DDIM's own). ``linspace``: evenly from k = length to k = 1. The
-    names are those of Lin et al. 2024, table 2, who show what leaving out the last level costs. With ``steps =
-    length`` all three visit every level. Raises InputError when there are more steps than levels, and for another
-    spacing.
+    With ``steps = length`` every spacing visits every level. Lin et al. 2024 measure the cost of leaving out the last
+    level.
+
+    Arguments:
+        steps: number of steps, 1 to ``length``.
+        length: number of levels of the chain.
+        spacing: "trailing" for even steps from the last level, k = length, to data; "leading" for
+            k = 1 + i floor(length / steps), which ends at level 1 and starts below the last level (DDIM's own);
+            "linspace" for even steps from k = length to k = 1.
+
+    Raises:
+        InputError: more steps than levels, or another spacing.
+
+    References:
+        Lin et al. 2024, table 2.
     """
     if not 1 <= steps <= length:
         raise InputError(f"steps: {steps} on a chain of {length} levels; give 1 to {length}")
     i = torch.arange(steps, -1, -1)
     if spacing == "trailing":
-        # In integers: a level half-way between two is rounded up, and no level can come twice.
+        # In integers: a level half-way between two is rounded up, and no level can appear twice.
         k = (2 * length * i + steps) // (2 * steps)
     elif spacing == "leading":
         k = torch.where(i > 0, 1 + (i - 1) * (length // steps), 0)
@@ -67,36 +80,60 @@ def chain(steps: int, length: int, spacing: Spacing = "trailing") -> Float[Tenso
 def uniform_logsnr(
     process: Process, steps: int, noise: float | None = None, data: float | None = None
 ) -> Float[Tensor, "n"]:
-    """``steps`` levels evenly in the log-SNR from ``noise`` to ``data``, then data itself (Lu et al. 2022a)."""
+    """``steps`` levels evenly in the log-SNR from ``noise`` to ``data``, then data itself (Lu et al. 2022a).
+
+    Arguments:
+        process: the process.
+        steps: number of steps.
+        noise: the first log-SNR; None for the choice of ``ends``.
+        data: the last log-SNR before data; None for the choice of ``ends``.
+    """
     noise, data = ends(process, noise, data)
-    return at_logsnr(process, noise + _shares(steps) * (data - noise))
+    return at_logsnr(process, noise + _fractions(steps) * (data - noise))
 
 
 def rho(
     process: Process, steps: int, rho: float = 7.0, noise: float | None = None, data: float | None = None
 ) -> Float[Tensor, "n"]:
-    """``steps`` levels evenly in (sigma / alpha)^(1 / rho), then data itself (Karras et al. 2022, eq. 5)."""
+    """``steps`` levels evenly in (sigma / alpha)^(1 / rho), then data itself (Karras et al. 2022, eq. 5).
+
+    Arguments:
+        process: the process.
+        steps: number of steps.
+        rho: the exponent, above 0.
+        noise: the first log-SNR; None for the choice of ``ends``.
+        data: the last log-SNR before data; None for the choice of ``ends``.
+    """
     noise, data = ends(process, noise, data)
     first, last = math.exp(-noise / 2 / _check_power("rho", rho)), math.exp(-data / 2 / rho)
-    return at_logsnr(process, -2 * rho * torch.log(first + _shares(steps) * (last - first)))
+    return at_logsnr(process, -2 * rho * torch.log(first + _fractions(steps) * (last - first)))
 
 
 def angle(
     process: Process, steps: int, power: float = 2.5, noise: float | None = None, data: float | None = None
 ) -> Float[Tensor, "n"]:
-    """``steps`` levels evenly in atan(sigma / alpha)^(1 / power), then data itself: even steps of v's own coordinate,
-    made finer towards data.
+    """``steps`` levels evenly in atan(sigma / alpha)^(1 / power), then data itself.
+
+    The angle is the coordinate of v; a power above 1 makes the steps finer towards data.
+
+    Arguments:
+        process: the process.
+        steps: number of steps.
+        power: the exponent, above 0.
+        noise: the first log-SNR; None for the choice of ``ends``.
+        data: the last log-SNR before data; None for the choice of ``ends``.
     """
     noise, data = ends(process, noise, data)
     _check_power("power", power)
     # At the noisy end the complement is the small one: tan(angle) = exp(-logsnr / 2).
     first, last = (math.atan2(1.0, math.exp(end / 2)) ** (1 / power) for end in (noise, data))
-    return at_logsnr(process, -2 * torch.log(torch.tan((first + _shares(steps) * (last - first)) ** power)))
+    return at_logsnr(process, -2 * torch.log(torch.tan((first + _fractions(steps) * (last - first)) ** power)))
 
 
 def at_logsnr(process: Process, logsnr: Float[Tensor, "steps"]) -> Float[Tensor, "n"]:
-    """The times of increasing log-SNRs of any choice, then 0. Raises InputError, in log-SNRs, when they repeat, fall,
-    or leave the process's range.
+    """The times of given log-SNRs, then 0.
+
+    Raises InputError for log-SNRs that do not increase, or leave the range of the process.
     """
     logsnr = logsnr.double()
     if len(logsnr) == 0:
@@ -108,7 +145,7 @@ def at_logsnr(process: Process, logsnr: Float[Tensor, "steps"]) -> Float[Tensor,
         raise InputError(
             f"logsnr: {float(logsnr[i + 1]):.6g} comes after {float(logsnr[i]):.6g}; from noise to data it must rise"
         )
-    slack = 1e-9  # an end that was computed, not copied
+    slack = 1e-9  # an end that was computed can be off by rounding
     outside = ~((logsnr >= lowest - slack) & (logsnr <= highest + slack))
     if outside.any():
         i = int(outside.int().argmax())
@@ -116,40 +153,39 @@ def at_logsnr(process: Process, logsnr: Float[Tensor, "steps"]) -> Float[Tensor,
             f"logsnr: {float(logsnr[i]):.6g} is outside the process's {lowest:.6g} (noise) to {highest:.6g} (data)"
         )
     times = process.schedule.time(logsnr).clamp(max=1.0)
-    if times[-1] <= 0:  # the clock's own end is a level like any other; only data itself is at 0
+    if times[-1] <= 0:  # the end of the clock is a level like others; only data itself is at 0
         times[-1] = min(float(times[-2]) / 2 if len(times) > 1 else 1.0, 1e-12)
     return torch.cat((times, times.new_zeros(1)))
 
 
 def ends(process: Process, noise: float | None = None, data: float | None = None) -> tuple[float, float]:
-    """The log-SNRs called noise and data: as given, or the process's own where finite, else ``NOISE`` and ``DATA``.
+    """The log-SNRs that count as noise and as data, finite for every process.
 
-    Data is never finer than ``finest_logsnr``, the least noisy level that a model of this process was trained on.
+    Without ``noise`` and ``data``, they are those of the process where they are finite, else ``NOISE`` and ``DATA``.
+    Data is then never finer than ``finest_logsnr``, the least noisy level that a model of this process was trained on.
 
-    Raises
-    ------
-    InputError when noise is not below data.
+    Raises InputError when noise is not below data.
     """
     if noise is None:
         noise = noisiest_logsnr(process)
     if data is None:
-        data = min(DATA, finest_logsnr(process))
-        data = (
-            data if data > noise else finest_logsnr(process)
-        )  # a process whose noise is all below what is called data
+        finest = finest_logsnr(process)
+        data = min(DATA, finest)
+        if not data > noise:  # all levels of the process are finer than ``DATA``
+            data = finest
     if not noise < data:
-        raise InputError(f"noise {noise:.6g}, data {data:.6g}: log-SNRs, of which noise must be the lower")
+        raise InputError(f"noise {noise:.6g}, data {data:.6g}: give log-SNRs with noise below data")
     return noise, data
 
 
 def noisiest_logsnr(process: Process) -> float:
-    """The log-SNR of the process's own end where that is finite, else ``NOISE``."""
+    """The log-SNR at the end of the process where it is finite, else ``NOISE``."""
     lowest = float(process.level(1.0).logsnr)
     return lowest if math.isfinite(lowest) else NOISE
 
 
 def finest_logsnr(process: Process) -> float:
-    """The highest log-SNR with a level of its own: that of a chain's first level, or of a clock's end (+inf: none)."""
+    """The highest log-SNR of a level: that of a chain's first level, or of the end of a clock, which can be +inf."""
     schedule = process.schedule
     first = 1 / schedule.steps if isinstance(schedule, Chain) else 0.0
     return float(process.level(first).logsnr)
@@ -162,18 +198,18 @@ def check(times: Float[Tensor, "n"]) -> None:
     outside = ~((times >= 0) & (times <= 1))
     if outside.any():
         i = int(outside.int().argmax())
-        raise InputError(f"times: entry {i} is {float(times[i]):.6g}; a process lives in [0, 1]")
+        raise InputError(f"times: entry {i} is {float(times[i]):.6g}; give times in [0, 1]")
     rising = ~(times[1:] < times[:-1])
     if rising.any():
         i = int(rising.int().argmax())
         raise InputError(
-            f"times: entry {i + 1} ({float(times[i + 1]):.6g}) does not come below entry {i} ({float(times[i]):.6g}); "
+            f"times: entry {i + 1} ({float(times[i + 1]):.6g}) is not below entry {i} ({float(times[i]):.6g}); "
             "sampling goes strictly from noise to data"
         )
 
 
 def adjacent(process: Process, times: Float[Tensor, "n"]) -> tuple[Level, Level]:
-    """The levels (t, s) that each step of a grid leads between, each of shape (N,)."""
+    """The levels (t, s) at the start and the end of each step of a grid, each of shape (N,)."""
     check(times)
     level = process.grid(times)
     return (
@@ -189,11 +225,11 @@ def _check_steps(steps: int) -> None:
 
 def _check_power(name: str, power: float) -> float:
     if not 0 < power < math.inf:
-        raise InputError(f"{name}: {power} is not a warp of the grid; give a number above 0")
+        raise InputError(f"{name}: {power} is not an exponent of a grid; give a number above 0")
     return power
 
 
-def _shares(steps: int) -> Tensor:
-    """0 to 1 in ``steps`` values; a single one is at the start."""
+def _fractions(steps: int) -> Tensor:
+    """``steps`` numbers from 0 to 1; a single one is 0."""
     _check_steps(steps)
     return torch.arange(steps, dtype=torch.float64) / max(steps - 1, 1)

@@ -21,15 +21,27 @@ def heun(
     churn_to: float = 0.0,
     churn_noise: float = 1.0,
 ) -> Tableau:
-    """The trapezoid of ``d(x / alpha) = eps d(rho)``, rho = sigma / alpha, order 2; two evaluations a step, one to
-    data.
+    """The trapezoidal rule for ``d(x / alpha) = eps d(rho)``, rho = sigma / alpha, of order 2.
 
-    With ``churn`` (S_churn) each of the N steps whose rho lies in [``churn_to``, ``churn_from``] (S_tmin, S_tmax) first
-    raises it by ``gamma = min(churn / N, sqrt(2) - 1)``, adding noise of ``churn_noise`` (S_noise) times what the level
-    asks for (Karras et al. 2022, algorithm 2). The noisiest level cannot be raised above the process's own end. Raises
-    InputError for negative settings, a bad grid, and a start at pure noise.
+    It takes two evaluations per step, one for the step to data. With churn, each of the N steps first raises rho by a
+    factor ``1 + gamma``, ``gamma = min(churn / N, sqrt(2) - 1)``, and adds noise. The noisiest level cannot be raised
+    above the end of the process.
+
+    Arguments:
+        process: the process.
+        times: N + 1 decreasing times.
+        churn: S_churn.
+        churn_from: S_tmax, the largest rho that is raised.
+        churn_to: S_tmin, the smallest rho that is raised.
+        churn_noise: S_noise, the noise that is added relative to that of the level.
+
+    Raises:
+        InputError: negative settings, a bad grid, or a start at pure noise.
+
+    References:
+        Karras et al. 2022, algorithms 1 and 2.
     """
-    if not (churn >= 0 and churn_noise >= 0):  # nan, too, is refused
+    if not (churn >= 0 and churn_noise >= 0):  # refuses nan too
         raise InputError(f"churn {churn}, churn_noise {churn_noise}: give at least 0")
     check(times)
     level = process.grid(times)

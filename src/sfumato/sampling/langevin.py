@@ -1,8 +1,8 @@
-"""Langevin dynamics within a level: by itself, annealed over levels, and as the corrector of any predictor.
+"""Langevin dynamics within a level: alone, annealed over levels, and as the corrector of any predictor.
 
 A move of relative size ``step`` = d at a level is ``x <- x + (d sigma^2 / 2) score(x) + sqrt(d) sigma z``. With score
-= -eps / sigma it reads ``x <- x - (d sigma / 2) eps + sqrt(d) sigma z``, the same in all units of x. It leaves the
-level's marginal in place up to O(d): where data is one point the variance settles at ``sigma^2 / (1 - d / 4)``.
+= -eps / sigma it is ``x <- x - (d sigma / 2) eps + sqrt(d) sigma z``, the same in all units of x. It preserves the
+level's marginal up to O(d): where data is one point the variance converges to ``sigma^2 / (1 - d / 4)``.
 """
 
 from collections.abc import Callable
@@ -23,7 +23,17 @@ OneStep = Callable[[Process, Tensor], Tableau]
 
 
 def langevin(process: Process, t: float, repeats: int, step: float) -> Tableau:
-    """``repeats`` moves of relative size ``step`` at time ``t``; InputError unless repeats >= 1 and 0 < step < 4."""
+    """Moves within one level.
+
+    Arguments:
+        process: the process.
+        t: the time of the level.
+        repeats: number of moves, at least 1.
+        step: their relative size, above 0 and below 4.
+
+    Raises:
+        InputError: other values.
+    """
     _check(repeats, step)
     rows = Rows()
     _moves(rows, process.level(t), t, repeats, step)
@@ -36,10 +46,20 @@ def annealed_langevin(
     """``repeats`` moves at each level of ``times``, from the noisiest down (Song & Ermon 2019, algorithm 1).
 
     Their step at level i, ``alpha_i = epsilon sigma_i^2 / sigma_L^2``, is ``step = epsilon / sigma_L^2`` relative to
-    the level; with epsilon = 2e-5 and sigma_L = 0.01, step = 0.2. Without one it is ``best_step`` for the largest ratio
-    of neighbouring levels. x / alpha is kept between levels. A last time of 0 is the final denoising step, x_0-hat at
-    the lowest level (Song & Ermon 2020, NCSNv2); end the grid above 0 to do without. Raises InputError for a bad grid,
-    for less than one move, and for steps that blow up (4 and more).
+    the level; with epsilon = 2e-5 and sigma_L = 0.01, step = 0.2. x / alpha is kept between levels. A last time of 0 is
+    the final denoising step, x_0-hat at the lowest level; end the grid above 0 to leave it out.
+
+    Arguments:
+        process: the process.
+        times: decreasing times.
+        repeats: moves per level.
+        step: relative size of a move; None for ``best_step`` at the largest ratio of neighbouring levels.
+
+    Raises:
+        InputError: a bad grid, less than one move, or steps that diverge (4 and more).
+
+    References:
+        Song & Ermon 2019, algorithm 1; Song & Ermon 2020 (NCSNv2).
     """
     check(times)
     level = process.grid(times)
@@ -60,11 +80,18 @@ def annealed_langevin(
 
 
 def best_step(ratio: float, repeats: int) -> float:
-    """The relative step at which ``repeats`` moves best forget that they began ``ratio`` times too wide.
+    """The relative step with which ``repeats`` moves best correct a start that is ``ratio`` times too wide.
 
     With all data in one point, and r = step / 2, the variance after the moves, in units of the level's own, is
-    ``(1 - r)^(2 repeats) (ratio^2 - v) + v`` with ``v = 1 / (1 - r / 2)``; the best r brings it nearest to 1, which is
-    its least (Song & Ermon 2020, technique 4; their epsilon is r sigma_L^2). From 1e-4 to 1.
+    ``(1 - r)^(2 repeats) (ratio^2 - v) + v`` with ``v = 1 / (1 - r / 2)``. The best r brings it closest to 1. The
+    result is between 1e-4 and 1.
+
+    Arguments:
+        ratio: the ratio of neighbouring sigmas.
+        repeats: moves per level.
+
+    References:
+        Song & Ermon 2020, technique 4; their epsilon is r sigma_L^2.
     """
     r = torch.linspace(5e-5, 0.5, 10_000, dtype=torch.float64)
     settled = 1 / (1 - r / 2)
@@ -77,10 +104,23 @@ def corrected(
 ) -> Tableau:
     """Predictor-corrector: each step of ``predictor``, then ``repeats`` Langevin moves at the level it reached.
 
-    Song et al. 2021, algorithm 1, take steps ``epsilon = 2 (snr |z| / |score|)^2`` with the norms of a whole batch;
-    here |score| is what it is on average, |z| / sigma, so that samples do not depend on each other: ``step = 4
-    snr^2``. No move is made at data. The predictor starts each step anew, so a multistep one is of order 1 here.
-    Raises InputError for a bad grid, for less than one move, and for an snr of 0 or of 1 and more.
+    Song et al. 2021, algorithm 1, take steps ``epsilon = 2 (snr |z| / |score|)^2`` with the norms of a whole batch.
+    Here |score| is replaced by its average |z| / sigma, so that samples do not depend on each other:
+    ``step = 4 snr^2``. There is no move at data. The predictor starts again at each step, so a multistep method has
+    order 1 here.
+
+    Arguments:
+        process: the process.
+        times: N + 1 decreasing times.
+        predictor: a method for one step.
+        repeats: moves per level.
+        snr: signal-to-noise ratio of a move, between 0 and 1.
+
+    Raises:
+        InputError: a bad grid, less than one move, or an snr outside (0, 1).
+
+    References:
+        Song et al. 2021, algorithms 1 and 2.
     """
     step = 4 * snr**2
     _check(repeats, step)

@@ -1,7 +1,7 @@
-"""Every sampler by name, each with the grid it is published with, and the one to use when nobody says which.
+"""Every sampler by name, each with the grid that it was published with, and the default, ``auto``.
 
-A name and a number of evaluations make a table: ``tableau(process, "dpm++2m", 20)``. ``auto`` picks by the budget; the
-measurements behind its choice are in docs/samplers.md, and ``sfumato certify`` repeats them on any model.
+A name and a number of evaluations make a table: ``tableau(process, "dpm++2m", 20)``. ``auto`` chooses by the number of
+evaluations; docs/samplers.md has the measurements behind the choice, and ``sfumato certify`` repeats them on any model.
 """
 
 import math
@@ -29,9 +29,13 @@ from .tableau import Tableau
 
 @dataclass(frozen=True)
 class Method:
-    """A sampler with its settings: ``table(process, times)`` on the grid ``times(process, steps)``.
+    """A sampler with its settings.
 
-    ``order`` is that of its convergence on the probability-flow ODE, None for samplers that add noise.
+    Arguments:
+        table: ``(process, times) -> Tableau``.
+        times: ``(process, steps) -> times``, its grid.
+        order: its order of convergence on the probability-flow ODE; None for a sampler that adds noise.
+        source: the publication.
     """
 
     table: Callable[[Process, Tensor], Tableau]
@@ -41,7 +45,7 @@ class Method:
 
 
 def in_time(process: Process, steps: int) -> Float[Tensor, "n"]:
-    """Evenly in t from where the log-SNR is finite; on a chain its own levels, as evenly as they come."""
+    """Times evenly from the first finite log-SNR; on a chain its own levels, as evenly as possible."""
     if isinstance(process.schedule, Chain):
         return grids.chain(steps, process.schedule.steps)
     start = process.schedule.time(torch.tensor(grids.noisiest_logsnr(process), dtype=torch.float64))
@@ -85,22 +89,24 @@ METHODS: dict[str, Method] = {
 ADAPTIVE = "adaptive"
 
 NAMES = ("auto", ADAPTIVE, *METHODS)
-"""All that a sampler may be called: the choice by budget, the ODE to a tolerance (``adaptive``), and the tables."""
+"""The names of all samplers: the choice by budget, the ODE to a tolerance (``adaptive``), and the tables."""
 
 
 def auto(process: Process, evaluations: int) -> Tableau:
-    """The best fixed table at a budget, of those measured in docs/samplers.md: Adams on v in the angle.
+    """The best fixed table with ``evaluations`` evaluations: Adams on v in the angle.
 
-    The grid is ``grids.angle``. Its last level shrinks with the budget, ``sigma / alpha = 0.5 n^(-3/2)``, but is never
-    finer than the process's own finest. Up to 6 evaluations order 2 without a corrector, then
-    order 3 and from 41 order 4, both with one: a high order needs levels that are close, and a model that is smooth.
+    It is the best of those measured in docs/samplers.md. The grid is ``grids.angle``. Its last level falls with the
+    number n of evaluations, ``sigma / alpha = 0.5 n^(-3/2)``, but is never finer than the finest of the process. Up to
+    6 evaluations it has order 2 without a corrector, then order 3, and from 41 order 4, both with one: a high order
+    needs levels that are close, and a model that is smooth.
+
     Raises InputError for less than one evaluation, and for more than one on a chain that has a single level.
     """
     lowest, highest = grids.noisiest_logsnr(process), grids.finest_logsnr(process)
     if evaluations > 1 and highest <= lowest:
         raise InputError(f"steps: {evaluations} evaluations of a process with a single level; give 1")
     data = min(-2 * math.log(0.5 * max(evaluations, 1) ** -1.5), highest)
-    if data <= lowest:  # a process that hardly makes noise, or all of it finer than this
+    if data <= lowest:  # a process with little noise, or with all of its levels finer than this
         data = min(lowest + 1.0, highest) if evaluations > 1 else lowest + 1.0
     times = grids.angle(process, evaluations, noise=lowest, data=data)
     if evaluations <= 6:
@@ -109,32 +115,32 @@ def auto(process: Process, evaluations: int) -> Tableau:
 
 
 def tableau(process: Process, name: str, evaluations: int) -> Tableau:
-    """The table of a method on its own grid, with as many steps as ``evaluations`` of the denoiser pay for.
+    """The table of a method on its own grid, with as many steps as ``evaluations`` allow.
 
-    Raises InputError for an unknown name, and when not even one step fits.
+    Raises InputError for an unknown name, and where not even one step is possible.
     """
     if name == "auto":
         return auto(process, evaluations)
     if name == ADAPTIVE:
-        raise InputError(f"sampler: {name} takes the steps it needs and is not a table; choose another")
+        raise InputError(f"sampler: {name} chooses its own steps and is not a table; choose another")
     if name not in METHODS:
         raise InputError(f"sampler: '{name}' is not known; choose one of {', '.join(NAMES)}")
     method = METHODS[name]
-    levels = evaluations  # steps that there are levels for: a grid in time has those of a chain alone
+    most = evaluations  # steps that there are levels for: a grid in time only has those of a chain
     if method.times is in_time and isinstance(process.schedule, Chain):
-        levels = process.schedule.steps
-    steps = min(evaluations, levels)
+        most = process.schedule.steps
+    steps = min(evaluations, most)
     table = method.table(process, method.times(process, steps))
-    if table.evaluations == steps:  # one a step: a chain may have too few
+    if table.evaluations == steps:  # one per step: a chain may have too few levels
         return method.table(process, method.times(process, evaluations))
-    if table.evaluations > evaluations:  # several a step: as many steps as fit
+    if table.evaluations > evaluations:  # several per step: as many steps as possible
         steps = max(1, steps * evaluations // table.evaluations)
         table = method.table(process, method.times(process, steps))
-        while steps < levels:
+        while steps < most:
             more = method.table(process, method.times(process, steps + 1))
             if more.evaluations > evaluations:
                 break
             steps, table = steps + 1, more
     if table.evaluations > evaluations:
-        raise InputError(f"steps: {name} takes more than {evaluations} evaluations; give it more")
+        raise InputError(f"steps: {name} takes more than {evaluations} evaluations; give more")
     return table

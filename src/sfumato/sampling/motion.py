@@ -1,7 +1,7 @@
-"""The probability-flow ODE as a velocity along a coordinate: what every deterministic method integrates.
+"""The probability-flow ODE as a velocity along a coordinate, which every deterministic method integrates.
 
-Along the flow a multiple of x_t moves with a velocity ``u = a x_0-hat + b eps-hat``. Which multiple, and in which
-variable the velocity is interpolated, is a choice that gives a method its name:
+Along the flow a multiple of x_t moves with a velocity ``u = a x_0-hat + b eps-hat``. The choice of the multiple, and of
+the variable in which the velocity is interpolated, distinguishes the methods:
 
     along       what moves              velocity u              polynomial in            known as
     "x_0"       x / sigma               x_0                     log-SNR                  DPM-Solver++
@@ -10,7 +10,7 @@ variable the velocity is interpolated, is a choice that gives a method its name:
     "straight"  x / (alpha + sigma)     eps - x_0               sigma / (alpha + sigma)  flow matching
     "angle"     x / hypot(alpha, sigma) cos eps - sin x_0 (v)   atan(sigma / alpha)
 
-The last three are the paths of ``core.scalings``, whatever units the process itself has.
+The last three are the paths of ``core.scalings``, for every scaling of the process itself.
 """
 
 from collections.abc import Callable, Sequence
@@ -31,11 +31,13 @@ _PATHS: dict[str, Scaling] = {"sigma": VE(), "straight": Straight(), "angle": VP
 
 @dataclass(frozen=True)
 class Motion:
-    """``x_s = keep(t, s) x_t + sum_j push(t, s, nodes)_j u_j`` between levels of a sequence, named by their places in
-    it.
+    """``x_s = keep(t, s) x_t + sum_j push(t, s, nodes)_j u_j`` between levels of a sequence, given by their indices.
 
-    The weights ``push`` (q,) integrate the polynomial through the velocities at ``nodes`` exactly. ``row`` is (a, b) of
-    ``u = a x_0 + b eps`` at each level.
+    Arguments:
+        level: the levels (N,) of the sequence.
+        row: (a, b) of ``u = a x_0 + b eps`` at each level.
+        keep: the factor of x_t.
+        push: the weights (Q,) that integrate the polynomial through the velocities at ``nodes`` exactly.
     """
 
     level: Level
@@ -50,10 +52,18 @@ class Motion:
 
 
 def motion(level: Level, along: str, eta: float = 0.0) -> Motion:
-    """The motion over the levels (N,) of a sequence; raises InputError for an unknown ``along``.
+    """The motion over a sequence of levels.
 
-    ``eta`` > 0, for "x_0" only, is the drift of the reverse SDE whose noise has eta times the usual variance. The two
-    that interpolate in the log-SNR go to data, where it is infinite, at order 1: the polynomial has no integral there.
+    The two that interpolate in the log-SNR have order 1 on a step to data: the log-SNR is infinite there, and the
+    polynomial has no integral.
+
+    Arguments:
+        level: the levels (N,).
+        along: a row of the table above.
+        eta: above 0, for "x_0" only: the drift of the reverse SDE whose noise has eta times the usual variance.
+
+    Raises:
+        InputError: an unknown ``along``.
     """
     if along == "x_0":
         return _data(level, eta)

@@ -1,16 +1,15 @@
 """Linear multistep methods: each step reuses the estimates of the steps before it, one evaluation a step.
 
 The velocity of a ``Motion`` is extrapolated by a polynomial through its last values (Adams-Bashforth). A corrector
-redoes the step just taken with the velocity found at its end (Adams-Moulton), at no extra evaluation: it changes the
-state by a combination of estimates, so it is only another set of numbers in the same row.
+repeats the last step with the velocity found at its end (Adams-Moulton). It takes no extra evaluation: it changes the
+state by a combination of estimates, so it only changes the numbers of the row.
 
-The first steps use the values there are, at a lower order. From a start in steps of the log-SNR at the noisy end,
-where the velocity hardly changes, it does not show. It does from steps that are even in the angle or on the straight
-path from pure noise, whose velocities change from the start on: measured there, order 2 for every order above it, 3
-when corrected.
+The first steps have fewer values and a lower order. For even steps in the log-SNR this does not matter, because the
+velocity hardly changes at the noisy end. For even steps in the angle, or on the straight path from pure noise, the
+velocity changes from the start, and every order above 2 is measured as 2, or as 3 with a corrector.
 
-The last step to data is of order 1 "along" x_0 and eps, which on levels even in sigma makes order 2 of any higher one
-(measured); along "sigma", "straight" and "angle" the orders hold up to data.
+The last step to data has order 1 along "x_0" and "eps"; on levels even in sigma, every higher order is measured as 2.
+Along "sigma", "straight" and "angle" the order holds up to data.
 """
 
 from collections.abc import Callable, Sequence
@@ -30,46 +29,76 @@ from .tableau import Tableau, constant
 def adams(
     process: Process, times: Float[Tensor, "n"], order: int = 2, along: Along = "angle", corrector: bool = True
 ) -> Tableau:
-    """Adams-Bashforth of ``order`` 1 to 4 on the velocity ``along`` a path, with an Adams-Moulton corrector of one
-    more.
+    """Adams-Bashforth on the velocity along a path, with an Adams-Moulton corrector.
 
-    Along "x_0" it is the exponential integrator of DPM-Solver++ (Lu et al. 2022b, eq. 9), along "eps" DPM-Solver's
-    (Lu et al. 2022a, eq. 4) and DEIS in log rho (Zhang & Chen 2023, section 3.4), along "sigma" LMS and DEIS rho-AB.
-    Without the corrector the order is ``order``, with it one more. Raises InputError for another order or path, for a
-    bad grid, and at pure noise along "x_0", "eps" and "sigma", which have no step from there.
+    Along "x_0" it is the exponential integrator of DPM-Solver++, along "eps" that of DPM-Solver and DEIS in log rho,
+    along "sigma" LMS and DEIS rho-AB.
+
+    Arguments:
+        process: the process.
+        times: N + 1 decreasing times.
+        order: the order of the predictor, 1 to 4.
+        along: the path; see ``motion``.
+        corrector: correct each step, which raises the order by one.
+
+    Raises:
+        InputError: another order or path, a bad grid, or a start at pure noise along "x_0", "eps" or "sigma".
+
+    References:
+        Lu et al. 2022b, eq. 9; Lu et al. 2022a, eq. 4; Zhang & Chen 2023, section 3.4.
     """
     if not 1 <= order <= 4:
-        raise InputError(f"order: {order} is not one of Adams' here; give 1 to 4")
+        raise InputError(f"order: {order} is not available; give 1 to 4")
     name = f"adams(order={order}, along={along}, corrector={corrector})"
     return _multistep(process, times, name, along, order, order + 1 if corrector else 0)
 
 
 def dpm_solver_pp(process: Process, times: Float[Tensor, "n"], order: int = 2, eta: float = 0.0) -> Tableau:
-    """DPM-Solver++ multistep of ``order`` 1 to 3; with ``eta`` = 1 its SDE form (2M-SDE, 3M-SDE).
+    """DPM-Solver++ multistep, and its SDE form (2M-SDE, 3M-SDE).
 
-    Polynomials of x_0-hat in the log-SNR: order 2 in the paper's form, ``(1 - exp(-h)) ((1 + w) x_0 - w x_0')`` with
-    ``w = h / 2 h'`` (Lu et al. 2022b, algorithm 2; SDE: eq. 17), order 3 with its exact weights. The noise of the SDE
-    form is ``sigma_s sqrt(1 - exp(-2 eta h)) z``, h the step in half the log-SNR. To data it steps at order 1. Raises
-    InputError for another order, eta outside [0, 1], a bad grid, and a start at pure noise.
+    It uses polynomials of x_0-hat in the log-SNR: order 2 in the paper's form, ``(1 - exp(-h)) ((1 + w) x_0 - w x_0')``
+    with ``w = h / 2 h'``, order 3 with its exact weights. The noise of the SDE form is ``sigma_s sqrt(1 - exp(-2 eta
+    h)) z``, with h the step in half the log-SNR. The step to data has order 1.
+
+    Arguments:
+        process: the process.
+        times: N + 1 decreasing times.
+        order: the order, 1 to 3.
+        eta: stochasticity in [0, 1]: 0 for the ODE, 1 for the reverse SDE.
+
+    Raises:
+        InputError: another order, eta outside [0, 1], a bad grid, or a start at pure noise.
+
+    References:
+        Lu et al. 2022b, algorithm 2 and eq. 17.
     """
     if not 1 <= order <= 3:
-        raise InputError(f"order: {order} is not one of DPM-Solver++; give 1 to 3")
+        raise InputError(f"order: {order} is not available; give 1 to 3")
     if not 0 <= eta <= 1:
-        raise InputError(f"eta: {eta} is not a share of noise; give 0 (deterministic) to 1 (the reverse SDE)")
+        raise InputError(f"eta: {eta} is outside [0, 1]; give 0 (deterministic) to 1 (the reverse SDE)")
     name = f"dpm_solver_pp(order={order}, eta={eta:g})"
     return _multistep(process, times, name, "x_0", order, 0, predictor=_halved if order == 2 else _exact, eta=eta)
 
 
 def unipc(process: Process, times: Float[Tensor, "n"], order: int = 3) -> Tableau:
-    """UniPC of ``order`` 2 or 3 in x_0 with B(h) = exp(h) - 1: UniP predicts, UniC corrects (Zhao et al. 2023, alg.
-    5-6).
+    """UniPC in x_0 with B(h) = exp(h) - 1: UniP predicts, UniC corrects.
 
-    The weights solve their eq. 9 and so are those of the polynomial, except that with a single other node they take
-    1/2. As printed, a predictor of p nodes is corrected with p + 1. To data it steps at order 1. Raises InputError
-    for another order and for a bad grid.
+    The weights solve the paper's eq. 9, so they are those of the polynomial, except that with a single other node the
+    paper takes 1/2. As printed there, a predictor of p nodes is corrected with p + 1. The step to data has order 1.
+
+    Arguments:
+        process: the process.
+        times: N + 1 decreasing times.
+        order: 2 or 3.
+
+    Raises:
+        InputError: another order, or a bad grid.
+
+    References:
+        Zhao et al. 2023, algorithms 5 and 6.
     """
     if order not in (2, 3):
-        raise InputError(f"order: {order} is not one of UniPC here; give 2 or 3")
+        raise InputError(f"order: {order} is not available; give 2 or 3")
     return _multistep(
         process, times, f"unipc(order={order})", "x_0", order, order + 1, predictor=_unip, corrector=_unic
     )
@@ -104,11 +133,11 @@ def _unic(move: Motion, t: int, s: int, nodes: Sequence[int]) -> Tensor:
     )
 
 
-def _apart(angle: Tensor, r: int, most: int) -> list[int]:
+def _spaced_nodes(angle: Tensor, r: int, most: int) -> list[int]:
     """Up to ``most`` nodes for the step r to data, each at least a quarter of that step from the next.
 
-    A grid ends at the finest level of its process, and from there to data the step may be many times those before it: a
-    polynomial through the last velocities would be extrapolated that far, and multiply their rounding.
+    A grid ends at the finest level of its process, and the step from there to data may be many times longer than those
+    before it: extrapolating a polynomial through the last velocities that far would multiply their rounding.
     """
     nodes = [r]
     for j in range(r - 1, -1, -1):
@@ -128,7 +157,7 @@ def _multistep(
     corrector: _Weights = _exact,
     eta: float = 0.0,
 ) -> Tableau:
-    """A method that predicts with up to ``predict`` velocities and corrects with up to ``correct`` (0: does not)."""
+    """A method that predicts with up to ``predict`` velocities and corrects with up to ``correct``; 0 for none."""
     check(times)
     level = process.grid(times)
     move = motion(level, along, eta)
@@ -144,7 +173,7 @@ def _multistep(
             weights[list(nodes)] = corrector(move, r - 1, r, nodes)
             weights -= predicted
         to_data = bool(level.sigma[r + 1] == 0)
-        past = _apart(angle, r, predict) if to_data else list(range(r, max(r - predict, -1), -1))
+        past = _spaced_nodes(angle, r, predict) if to_data else list(range(r, max(r - predict, -1), -1))
         predicted = torch.zeros(N, dtype=torch.float64)
         predicted[past] = predictor(move, r, r + 1, past)
         keep = move.keep(r, r + 1)

@@ -1,4 +1,4 @@
-"""RePaint's jumps back: going up some levels and coming down again, so that a sample may agree with itself."""
+"""RePaint's jumps: going up some levels and down again, so that the parts of a sample become consistent."""
 
 from jaxtyping import Float
 from torch import Tensor
@@ -15,19 +15,30 @@ from .tableau import Rows, Tableau, join
 def repaint(
     process: Process, times: Float[Tensor, "n"], predictor: OneStep = ancestral, jump: int = 10, repeats: int = 10
 ) -> Tableau:
-    """``predictor`` down the grid; at every ``jump``-th level from below, ``repeats - 1`` times up ``jump`` levels
-    again.
+    """A predictor down the grid that jumps back up at every ``jump``-th level from below.
 
-    Going up is a draw of q(x_t | x_s) = N((alpha_t / alpha_s) x_s, sigma_t^2 c), all the levels in one row; the
-    levels of the jumps are those of Lugmayr et al. 2022, appendix B (their step 0 is the last level above data).
-    Raises InputError for a bad grid and for a jump or a number of repeats below 1.
+    A jump is one row: a draw of q(x_t | x_s) = N((alpha_t / alpha_s) x_s, sigma_t^2 c). The levels of the jumps are
+    those of the paper, whose step 0 is the last level above data.
+
+    Arguments:
+        process: the process.
+        times: N + 1 decreasing times.
+        predictor: a method for any grid.
+        jump: levels per jump.
+        repeats: passes over the levels of a jump: ``repeats - 1`` jumps.
+
+    Raises:
+        InputError: a bad grid, or a jump or a number of repeats below 1.
+
+    References:
+        Lugmayr et al. 2022, appendix B.
     """
     if jump < 1 or repeats < 1:
         raise InputError(f"jump {jump}, repeats {repeats}: give at least 1 level and 1 time")
     check(times)
     level = process.grid(times)
     N = len(times) - 1
-    # ValueGrid entry N is data, N - 1 the lowest level; a jump from entry i goes up to entry i - jump.
+    # Time N is data, N - 1 the lowest level; a jump from time i goes up to time i - jump.
     left = {N - 1 - k: repeats - 1 for k in range(0, N - jump, jump)}
     parts, top, i = [], 0, 0
     while i < N:
@@ -37,8 +48,8 @@ def repaint(
             parts.append(predictor(process, times[top : i + 1]))
             top = i - jump
             up = Rows()
-            share = 1 - (level.logsnr[top] - level.logsnr[i]).exp()
-            up.add(None, {0: level.alpha[top] / level.alpha[i]}, std=level.sigma[top] * share.sqrt())
+            fraction = 1 - (level.logsnr[top] - level.logsnr[i]).exp()
+            up.add(None, {0: level.alpha[top] / level.alpha[i]}, std=level.sigma[top] * fraction.sqrt())
             parts.append(up.table("jump"))
             i = top
     parts.append(predictor(process, times[top:]))

@@ -1,4 +1,4 @@
-"""Single-step exponential integrators: two or three evaluations inside each step and no memory between steps."""
+"""Single-step exponential integrators: two or three evaluations inside each step, and no memory between steps."""
 
 from typing import Literal
 
@@ -13,30 +13,40 @@ from .grids import check
 from .motion import motion
 from .tableau import Rows, Tableau
 
-_INSIDE = {2: (1 / 2,), 3: (1 / 3, 2 / 3)}  # where a step evaluates besides its start, in half the log-SNR
+_INSIDE = {2: (1 / 2,), 3: (1 / 3, 2 / 3)}  # positions of the evaluations inside a step, in half the log-SNR
 
 
 def dpm_solver_singlestep(
     process: Process, times: Float[Tensor, "n"], order: int = 2, along: Literal["x_0", "eps"] = "x_0"
 ) -> Tableau:
-    """DPM-Solver-2 and -3, in x_0 (DPM-Solver++ 2S, 3S) or in eps, with ``order`` evaluations a step, one to data.
+    """DPM-Solver-2 and -3, in x_0 (DPM-Solver++ 2S, 3S) or in eps.
 
-    Order 2 takes the mid-point's estimate for the whole step (Lu et al. 2022b, algorithm 1; 2022a, algorithm 1).
-    Order 3 goes through 1/3 and 2/3, each stage with the line through the first estimate and the one before it (Lu et
-    al. 2022a, algorithm 2). Raises InputError for another order or motion, for a bad grid, and for "eps" at pure
-    noise.
+    Order 2 uses the estimate at the mid-point for the whole step. Order 3 has stages at 1/3 and 2/3, each with the line
+    through the estimate at the start and that of the stage before.
+
+    Arguments:
+        process: the process.
+        times: N + 1 decreasing times.
+        order: 2 or 3, the order and the evaluations per step; the step to data takes one.
+        along: "x_0" or "eps".
+
+    Raises:
+        InputError: another order or path, a bad grid, or "eps" at pure noise.
+
+    References:
+        Lu et al. 2022b, algorithm 1; Lu et al. 2022a, algorithms 1 and 2.
     """
     if order not in _INSIDE:
-        raise InputError(f"order: {order} is not one of the single-step methods; give 2 or 3")
+        raise InputError(f"order: {order} is not available; give 2 or 3")
     if along not in ("x_0", "eps"):
-        raise InputError(f"along: '{along}' is not known here; choose x_0 or eps")
+        raise InputError(f"along: '{along}' is not available; choose x_0 or eps")
     check(times)
     rows = Rows()
     logsnr = process.grid(times).logsnr
     for i in range(len(times) - 1):
         t, s = logsnr[i], logsnr[i + 1]
         inside = () if s.isinf() else _INSIDE[order]
-        stages = torch.stack([t, *(t + share * (s - t) for share in inside), s])
+        stages = torch.stack([t, *(t + position * (s - t) for position in inside), s])
         level = process.scaling.at(stages)
         move = motion(level, along)
         start = len(rows)

@@ -33,16 +33,24 @@ class CompiledRow(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Tableau:
-    """R rows of coefficients, float64: ``times`` (R,), nan where a row evaluates nothing; ``states`` and ``estimates``
-    (R, R), lower triangular; ``noise`` (R, 2), standard deviations.
+    """R rows of coefficients, float64.
 
-    The two columns of ``noise`` are equal, except where a model has learned the variance: then they are the ends
-    ``small`` and ``large`` between which its share v interpolates, ``std = small^(1 - v) large^v`` (Nichol & Dhariwal
-    2021, eq. 15), with v the ``variance`` of the row's prediction. ``name`` is the method, for messages. ``start`` is
-    the time of the state that a run starts from: that of the first evaluation, unless it is told.
+    The two columns of ``noise`` are equal, except for a learned variance: then they are the ends ``small`` and
+    ``large`` of ``std = small^(1 - v) large^v``, with v the ``variance_share`` of the row's prediction (Nichol &
+    Dhariwal 2021, eq. 15).
 
-    Raises InputError when shapes disagree, a coefficient is not finite, a row looks ahead or uses an estimate that
-    was never made, a row has no term at all, or a row that evaluates nothing wants a learned variance.
+    Arguments:
+        times: the times (R,) of the evaluations; nan for a row that evaluates nothing.
+        states: the coefficients (R, R) of states, lower triangular.
+        estimates: the coefficients (R, R) of estimates of x_0, lower triangular.
+        noise: standard deviations (R, 2).
+        name: the method, for messages.
+        start: the time of the state that a run starts from; nan for that of the first evaluation.
+
+    Raises:
+        InputError: shapes that disagree, a coefficient that is not finite, a negative deviation, a row that uses values
+            of later rows or an estimate that was never made, a row without terms, or a row that evaluates nothing and
+            has a learned variance.
     """
 
     times: Tensor
@@ -78,7 +86,7 @@ class Tableau:
 
     @property
     def evaluations(self) -> int:
-        """How many times a run calls the denoiser."""
+        """The number of evaluations of the denoiser in a run."""
         return int((~self.times.isnan()).sum())
 
     @property
@@ -87,14 +95,14 @@ class Tableau:
         return bool((self.noise != 0).any())
 
     def to_dict(self) -> dict[str, Any]:
-        """The table as plain data, every number to the last digit; a time where nothing is evaluated is None."""
+        """The table as plain data without loss; None is the time of a row that evaluates nothing."""
         times = [None if t != t else t for t in self.times.tolist()]
         parts = {name: getattr(self, name).tolist() for name in ("states", "estimates", "noise")}
         return {"name": self.name, "start": self.start, "times": times, **parts}
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> "Tableau":
-        """The table that ``to_dict`` wrote down. Raises InputError for anything else."""
+        """The table that ``to_dict`` wrote. Raises InputError for anything else."""
         try:
             times = torch.tensor([math.nan if t is None else t for t in data["times"]], dtype=torch.float64)
             states, estimates, noise = (
@@ -110,7 +118,7 @@ class Tableau:
         R = len(self.times)
         interleaved = torch.stack((self.states, self.estimates), dim=2).reshape(R, 2 * R)
         terms: list[list[tuple[int, float]]] = [[] for _ in range(R)]
-        last_use = [j // 2 for j in range(2 * R)]  # a value that nobody uses is spent in the row that makes it
+        last_use = [j // 2 for j in range(2 * R)]  # a value that no row uses is spent in the row that makes it
         for r, j in interleaved.nonzero().tolist():
             terms[r].append((j, float(interleaved[r, j])))
             last_use[j] = max(last_use[j], r)
@@ -127,7 +135,7 @@ class Tableau:
 
 
 class Rows:
-    """A tableau in the making, a row at a time; state 0 is the one a run starts from."""
+    """Builds a tableau row by row; state 0 is the one that a run starts from."""
 
     def __init__(self) -> None:
         self._rows: list[tuple[float, Mapping[int, Tensor | float], Mapping[int, Tensor | float], float]] = []
@@ -142,12 +150,22 @@ class Rows:
         estimates: Mapping[int, Tensor | float] | None = None,
         std: Tensor | float = 0.0,
     ) -> int:
-        """A row that evaluates at the newest state at ``t`` (None: does not) and combines; the new state's number."""
+        """Add a row.
+
+        Arguments:
+            t: the time at which the newest state is evaluated; None to evaluate nothing.
+            states: coefficients by number of the state.
+            estimates: coefficients by number of the state that they are estimated at.
+            std: the standard deviation of the noise.
+
+        Returns:
+            The number of the new state.
+        """
         self._rows.append((math.nan if t is None else float(t), states, estimates or {}, float(std)))
         return len(self._rows)
 
     def table(self, name: str) -> Tableau:
-        """The rows so far."""
+        """The tableau of the rows so far."""
         R = len(self._rows)
         states, estimates = torch.zeros(2, R, R, dtype=torch.float64)
         for r, (_, from_states, from_estimates, _) in enumerate(self._rows):
@@ -160,7 +178,7 @@ class Rows:
 
 
 def join(tableaus: Sequence[Tableau], name: str) -> Tableau:
-    """One tableau that runs several in turn, each from the state where the one before ended."""
+    """One tableau that runs several in turn, each from the last state of the one before."""
     return Tableau(
         torch.cat([t.times for t in tableaus]),
         torch.block_diag(*(t.states for t in tableaus)),  # type: ignore[no-untyped-call]
@@ -171,5 +189,5 @@ def join(tableaus: Sequence[Tableau], name: str) -> Tableau:
 
 
 def constant(std: Float[Tensor, "n"]) -> Float[Tensor, "n 2"]:
-    """Both columns of ``Tableau.noise`` where nothing is learned."""
+    """Both columns of ``Tableau.noise`` for a variance that is not learned."""
     return std[:, None].expand(-1, 2)
