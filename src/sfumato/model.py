@@ -238,9 +238,7 @@ class Model:
         if bounds is None:
             radius = self.spec.radius
             return NormBounded(self.denoiser, radius) if radius > 0 else self.denoiser
-        # Single numbers stay on the CPU, where reading them does not wait for a GPU.
-        low, high = (end if end.ndim == 0 else end.to(self.device) for end in bounds)
-        return Clamped(self.denoiser, low, high)
+        return Clamped(self.denoiser, *bounds)
 
     def sample(
         self,

@@ -223,7 +223,7 @@ def test_refusals(by):
         (x + 0.1, {}, "data: 2 numbers are none of the 5 values"),
         (x * math.nan, {}, "data: 1 of 1 samples have numbers that are NaN"),
         (x[:0], {}, "data: no samples"),
-        (x, {"tolerance": 2.0}, "tolerance: 2.0 is not one for an ODE"),
+        (x, {"tolerance": 2.0}, "tolerance: 2.0 does not suit an ODE"),
         (x, {"probes": 0}, "probes: 0 give no estimate"),
     ):
         with pytest.raises(InputError, match=said) as error:

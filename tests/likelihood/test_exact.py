@@ -223,8 +223,8 @@ def test_more_seeds_are_other_probes_and_the_same_seed_the_same():
 @pytest.mark.parametrize(
     ("setting", "said"),
     [
-        ({"tolerance": 0.0}, "tolerance: 0.0 is not one for an ODE"),
-        ({"tolerance": 1.0}, "tolerance: 1.0 is not one for an ODE"),
+        ({"tolerance": 0.0}, "tolerance: 0.0 does not suit an ODE"),
+        ({"tolerance": 1.0}, "tolerance: 1.0 does not suit an ODE"),
         ({"probes": 0}, "probes: 0 give no estimate of a trace"),
         ({"start": 1.0}, "start: 1.0 is no time to start from"),
         ({"start": -0.1}, "start: -0.1 is no time to start from"),

@@ -29,30 +29,25 @@ class Clamped(Denoiser):
 
     def __init__(self, denoiser: Denoiser, low: float | Tensor = -1.0, high: float | Tensor = 1.0) -> None:
         super().__init__()
-        if not bool((torch.as_tensor(low) < torch.as_tensor(high)).all()):
+        ends = [torch.as_tensor(end) for end in (low, high)]
+        if not bool((ends[0] < ends[1]).all()):
             raise InputError(f"low {low}, high {high}: need low < high to clamp x_0 between them")
         self.denoiser = denoiser
         self.process = denoiser.process
-        self.numbers = _number(low), _number(high)
+        # Two numbers stay numbers: clamping to tensors is slower.
+        self.numbers = None if any(end.ndim for end in ends) else (float(ends[0]), float(ends[1]))
         device = next((p.device for p in denoiser.parameters()), None)
-        for name, end in (("low", low), ("high", high)):
-            self.register_buffer(name, torch.as_tensor(end, device=device), persistent=False)
+        for name, end in zip(("low", "high"), ends, strict=True):
+            self.register_buffer(name, None if self.numbers else end.to(device), persistent=False)
 
     low: Tensor
     high: Tensor
 
     def forward(self, x_t: Tensor, t: Tensor, cond: Condition | None = None) -> Prediction:
         prediction: Prediction = self.denoiser(x_t, t, cond)
-        x_0, (low, high) = prediction.x_0, self.numbers
-        if low is not None and high is not None:  # clamping to tensors is slower
-            clamped = x_0.clamp(low, high)
-        else:
-            clamped = x_0.clamp(self.low.to(x_0), self.high.to(x_0))
+        x_0 = prediction.x_0
+        clamped = x_0.clamp(*self.numbers) if self.numbers else x_0.clamp(self.low.to(x_0), self.high.to(x_0))
         return prediction.with_x_0(clamped, self.process.level(t, like=x_t))
-
-
-def _number(end: float | Tensor) -> float | None:
-    return float(end) if torch.as_tensor(end).ndim == 0 else None
 
 
 class Reprocessed(Denoiser):
