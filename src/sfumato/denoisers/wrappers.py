@@ -29,7 +29,7 @@ class Clamped(Denoiser):
 
     def __init__(self, denoiser: Denoiser, low: float | Tensor = -1.0, high: float | Tensor = 1.0) -> None:
         super().__init__()
-        ends = [torch.as_tensor(end) for end in (low, high)]
+        ends = [torch.as_tensor(end, dtype=torch.float64) for end in (low, high)]
         if not bool((ends[0] < ends[1]).all()):
             raise InputError(f"low {low}, high {high}: need low < high to clamp x_0 between them")
         self.denoiser = denoiser
