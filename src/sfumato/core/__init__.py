@@ -5,6 +5,15 @@ A noisy sample is ``x_t = alpha x_0 + sigma eps``. How much signal is left is on
 written, and the two make a *process*.
 """
 
+from .chains import Chain as Chain
+from .chains import Tabulated as Tabulated
+from .chains import betas_at as betas_at
+from .chains import cosine_betas as cosine_betas
+from .chains import geometric_betas as geometric_betas
+from .chains import geometric_ratio as geometric_ratio
+from .chains import linear_betas as linear_betas
+from .chains import quadratic_betas as quadratic_betas
+from .chains import sigmoid_betas as sigmoid_betas
 from .gaussians import Gaussian as Gaussian
 from .learned import LearnedBetas as LearnedBetas
 from .learned import LearnedLogSNR as LearnedLogSNR
@@ -19,7 +28,6 @@ from .scalings import VP as VP
 from .scalings import Scaling as Scaling
 from .scalings import Straight as Straight
 from .scalings import SubVP as SubVP
-from .schedules import Chain as Chain
 from .schedules import Cosine as Cosine
 from .schedules import Cut as Cut
 from .schedules import LinearBeta as LinearBeta
@@ -27,15 +35,7 @@ from .schedules import LinearLogSNR as LinearLogSNR
 from .schedules import Logistic as Logistic
 from .schedules import Schedule as Schedule
 from .schedules import SubVPBeta as SubVPBeta
-from .schedules import Tabulated as Tabulated
-from .schedules import betas_at as betas_at
-from .schedules import cosine_betas as cosine_betas
 from .schedules import geometric as geometric
-from .schedules import geometric_betas as geometric_betas
-from .schedules import geometric_ratio as geometric_ratio
-from .schedules import linear_betas as linear_betas
-from .schedules import quadratic_betas as quadratic_betas
-from .schedules import sigmoid_betas as sigmoid_betas
 from .targets import EDM as EDM
 from .targets import X0 as X0
 from .targets import Noise as Noise

@@ -11,7 +11,8 @@ from torch import Tensor, nn
 from sfumato.errors import InputError
 from sfumato.numerics.density import Density
 
-from .schedules import Chain, Schedule, Tabulated
+from .chains import Chain, Tabulated
+from .schedules import Schedule
 
 REACH = 6.0  # how far, in log-SNR, an end may move from its initial value
 

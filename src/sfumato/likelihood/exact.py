@@ -8,7 +8,7 @@ to the finest level the integral is one trapezium: no network is evaluated at le
 
 import math
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from jaxtyping import Float
@@ -210,26 +210,22 @@ def dequantised_likelihood(
     grid.index(x_0)
     start = finest_time(denoiser.process, grid) if by == "noise" else None
     log_weights, evaluations = [], 0
+    settings: dict[str, Any] = {"tolerance": tolerance, "probes": probes, "cond": cond, "batch": batch}
     for k in range(draws):
         x, fill = _uniform(x_0, grid, seed, k) if start is None else _noise(denoiser.process, x_0, grid, start, seed, k)
-        found = flow_likelihood(
-            denoiser,
-            x,
-            start,
-            tolerance=tolerance,
-            probes=probes,
-            seed=random.derive(seed, k),
-            cond=cond,
-            batch=batch,
-            progress=None if progress is None else _one_of(draws, k, progress),
-        )
+        counted = None if progress is None else _one_of(draws, k, progress)
+        found = flow_likelihood(denoiser, x, start, seed=random.derive(seed, k), progress=counted, **settings)
         evaluations += found.evaluations
         log_weights.append(fill - found.nats)
-    w = torch.stack(log_weights, dim=1)
-    variance = torch.full((len(w),), math.nan, dtype=torch.float64)
-    if draws > 1:  # of a log of a mean, to first order
-        variance = (w.softmax(1) * draws).var(1) / draws
-    return Exact(-(w.logsumexp(1) - math.log(draws)), variance, x_0[0].numel(), evaluations)
+    nats, variance = _averaged(torch.stack(log_weights, dim=1))
+    return Exact(nats, variance, x_0[0].numel(), evaluations)
+
+
+def _averaged(log_weights: Float[Tensor, "b k"]) -> tuple[Float[Tensor, "b"], Float[Tensor, "b"]]:
+    """Minus the log of the mean weight, and its variance to first order; nan for one draw."""
+    draws = log_weights.shape[1]
+    nats = -(log_weights.logsumexp(1) - math.log(draws))
+    return nats, (log_weights.softmax(1) * draws).var(1) / draws if draws > 1 else torch.full_like(nats, math.nan)
 
 
 def _noise(
