@@ -66,6 +66,12 @@ def test_an_axis_that_does_not_fit_is_refused(
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize("values", [(0.0, 0.5, 0.2), (0.0, 0.0), (3.0, 1.0, 1.5), (0.0, math.inf), (math.nan,)])
+def test_positions_out_of_order_are_no_axis(values: tuple[float, ...]) -> None:
+    with pytest.raises(InputError, match=r"^data contract: axis\.values must be"):
+        Axis(values)
+
+
 def test_an_axis_that_is_not_there_is_named(tmp_path: Path) -> None:
     np.savez(tmp_path / "a.npz", x=SPECTRA)
     with pytest.raises(InputError, match=r"^data.axis: '.*a.npz' has no array 'w'; it has x float32"):

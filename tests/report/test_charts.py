@@ -240,3 +240,12 @@ def test_a_signal_is_drawn_over_its_axis():
     plain = beside_real(some, None, SPECS["signal"])
     assert "position" in texts(plain)
     assert max(numbers(plain)) < 100
+
+
+def test_a_shortened_path_keeps_its_ends_and_its_order():
+    steps = np.arange(20.0)
+    path = Path(steps[:, None] * np.ones((20, 3)), -steps[:, None] * np.ones((20, 3)), steps).at_most(6)
+    assert path.logsnr.tolist() == [0, 4, 8, 11, 15, 19]
+    assert np.array_equal(path.states[:, 0], path.logsnr)
+    assert np.array_equal(path.estimates[:, 2], -path.logsnr)
+    assert path.at_most(6).logsnr.tolist() == path.logsnr.tolist()

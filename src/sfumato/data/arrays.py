@@ -1,5 +1,6 @@
 """Arrays of any rank, read as vectors, signals or images."""
 
+import math
 from pathlib import Path
 
 import numpy as np
@@ -7,7 +8,7 @@ from jaxtyping import Shaped
 
 from ..errors import InputError
 from .archives import Archive, read_archive
-from .axis import Axis
+from .axis import Axis, is_ordered
 from .chunks import refuse
 from .dataset import Content, DataOptions, full_range, shown
 from .images import GRAY, RGB
@@ -70,14 +71,13 @@ def _axis(found: Archive, key: str | None, layout: LayoutName, shape: tuple[int,
             f"data.axis: {where}, array '{shown(key)}' has shape {found.axis.shape}, but the signals have "
             f"{shape[-1]} positions; give one number per position"
         )
-    positions = found.axis.astype(np.float64)
-    steps = np.diff(positions)
-    if not np.isfinite(positions).all() or not ((steps > 0).all() or (steps < 0).all()):
+    positions = found.axis.astype(np.float64).tolist()
+    if not all(map(math.isfinite, positions)) or not is_ordered(positions):
         raise InputError(
             f"data.axis: {where}, array '{shown(key)}' is not strictly increasing or strictly decreasing; sort the "
             "positions and the signals"
         )
-    return Axis.named(tuple(positions.tolist()), shown(key))
+    return Axis.named(tuple(positions), shown(key))
 
 
 def _finite(values: np.ndarray, where: str) -> np.ndarray:

@@ -2,7 +2,9 @@
 
 import math
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 from . import plain
@@ -28,9 +30,7 @@ class Axis:
 
     def __post_init__(self) -> None:
         plain.require(all(map(math.isfinite, self.values)), "axis.values must be finite")
-        steps = [after - before for before, after in zip(self.values, self.values[1:], strict=False)]
-        ordered = all(step > 0 for step in steps) or all(step < 0 for step in steps)
-        plain.require(ordered, "axis.values must be strictly increasing or strictly decreasing")
+        plain.require(is_ordered(self.values), "axis.values must be strictly increasing or strictly decreasing")
 
     @classmethod
     def named(cls, values: tuple[float, ...], key: str) -> "Axis":
@@ -55,6 +55,12 @@ class Axis:
             InputError: unknown, missing or mistyped keys, or values that are not in order.
         """
         return cls(**plain.read_fields(data, _FIELDS, "axis."))
+
+
+def is_ordered(values: Sequence[float]) -> bool:
+    """Whether positions are strictly increasing or strictly decreasing, which NaN never are."""
+    steps = list(pairwise(values))
+    return all(before < after for before, after in steps) or all(before > after for before, after in steps)
 
 
 _FIELDS: plain.Fields = {
