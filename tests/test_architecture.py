@@ -22,7 +22,8 @@ PACKAGE = ROOT / "src" / "sfumato"
 GROUND = {"_version", "errors", "files", "reporting"}  # the standard library only; every room may use them
 WORLD = {"world"}  # the processes that work together: torch only; floors 0 to 2 do not know of it
 
-MODELS = {"model", "model_folder", "generate"}  # the modules about one model know each other
+# The modules about one model know each other.
+MODELS = {"model_folder", "generate", "generative_model", "model", "hierarchical_model", "kinds"}
 
 # From the bottom to the top. A room is a package, a module at the root of the package, or one module of a package.
 # A room may use every room in an earlier line; rooms in one line do not know each other.

@@ -24,6 +24,9 @@ from sfumato.core import (
 from sfumato.data import LAYOUTS, Affine, DataSpec
 from sfumato.denoisers import ExactDenoiser, GaussianMixture, NormBounded, Reprocessed
 from sfumato.errors import InputError
+from sfumato.hierarchical_model import HierarchicalModel
+from sfumato.kinds import load
+from sfumato.model_folder import TableKey
 from sfumato.objectives import Batch
 from sfumato.sampling import methods, solve
 
@@ -256,17 +259,17 @@ def test_a_setting_says_which_sampler(model: Model) -> None:
 
 
 @pytest.fixture(scope="module")
-def vae() -> Model:
+def vae() -> HierarchicalModel:
     settings = ["hierarchy.widths=[6, 3]", "hierarchy.hidden=8", "hierarchy.depth=1"]
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        made = Model.fresh(recipes.read("mhvae", settings), spec())
+        made = HierarchicalModel.fresh(recipes.read("mhvae", settings), spec())
         shaken(made.module)
     return made
 
 
-def test_sample_i_of_a_hierarchy_depends_on_its_seed_alone(vae: Model) -> None:
-    free = Model(vae.module, spec(dtype="float32", transform=Affine((8.0,), (8.0,), -1.0, 1.0)), vae.recipe)
+def test_sample_i_of_a_hierarchy_depends_on_its_seed_alone(vae: HierarchicalModel) -> None:
+    free = HierarchicalModel(vae.module, spec(dtype="float32", transform=Affine((8.0,), (8.0,), -1.0, 1.0)), vae.recipe)
     whole = free.sample(64, seed=3)
     assert whole.std() > 0.1
     assert len(whole.flatten(1).unique(dim=0)) == 64
@@ -276,7 +279,7 @@ def test_sample_i_of_a_hierarchy_depends_on_its_seed_alone(vae: Model) -> None:
     assert not torch.equal(free.sample(64, seed=4), whole)
 
 
-def test_samples_of_a_hierarchy_are_the_datas_own_levels(vae: Model) -> None:
+def test_samples_of_a_hierarchy_are_the_datas_own_levels(vae: HierarchicalModel) -> None:
     samples = vae.sample(32, seed=0)
     assert samples.shape == (32, 1, 8, 8)
     assert set(samples.unique().tolist()) <= set(range(17))
@@ -285,9 +288,9 @@ def test_samples_of_a_hierarchy_are_the_datas_own_levels(vae: Model) -> None:
     assert vae.module.training
 
 
-def test_a_saved_hierarchy_comes_back_the_same(vae: Model, tmp_path: Path) -> None:
+def test_a_saved_hierarchy_comes_back_the_same(vae: HierarchicalModel, tmp_path: Path) -> None:
     vae.save_pretrained(tmp_path)
-    again = Model.from_pretrained(tmp_path)
+    again = load(tmp_path)
     assert again.recipe == vae.recipe
     assert again.num_parameters == vae.num_parameters == sum(p.numel() for p in vae.module.parameters())
     assert torch.equal(again.sample(16, seed=1), vae.sample(16, seed=1))
@@ -298,7 +301,7 @@ def test_a_saved_hierarchy_comes_back_the_same(vae: Model, tmp_path: Path) -> No
     "setting",
     [{"sampler": "ddim"}, {"steps": 5}, {"eta": 0.0}, {"tolerance": 1e-3}, {"watch": lambda *_: None}],
 )
-def test_a_hierarchy_has_no_sampler_to_set(vae: Model, setting: dict[str, object]) -> None:
+def test_a_hierarchy_has_no_sampler_to_set(vae: HierarchicalModel, setting: dict[str, object]) -> None:
     (name,) = setting
     with pytest.raises(
         InputError, match=rf"^mhvae: .* draws its 2 latents in turn and has no sampler.* leave out {name}$"
@@ -306,10 +309,15 @@ def test_a_hierarchy_has_no_sampler_to_set(vae: Model, setting: dict[str, object
         vae.sample(2, **setting)  # type: ignore[arg-type]
 
 
-def test_a_hierarchy_has_no_denoiser(vae: Model) -> None:
-    for ask in (lambda: vae.denoiser, vae.beliefs, vae.tableau):
-        with pytest.raises(InputError, match=r"^mhvae: .* has no denoiser.*give a diffusion model$"):
-            ask()
+def test_a_folder_of_another_kind_is_refused(vae: HierarchicalModel, model: Model, tmp_path: Path) -> None:
+    assert vae.denoiser is None
+    vae.save_pretrained(tmp_path / "vae")
+    model.save_pretrained(tmp_path / "diffusion")
+    with pytest.raises(InputError, match=r"^mhvae: makes a hierarchical VAE, not a diffusion model"):
+        Model.from_pretrained(tmp_path / "vae")
+    with pytest.raises(InputError, match=r"^ddpm: makes a diffusion model, not a hierarchical VAE"):
+        HierarchicalModel.from_pretrained(tmp_path / "diffusion")
+    assert isinstance(load(tmp_path / "diffusion"), Model)
 
 
 def test_weights_of_a_diffusion_model_keep_their_names(model: Model) -> None:
@@ -369,16 +377,17 @@ def ends(process: Process) -> list[float]:
 @pytest.mark.parametrize("name", PROCESSES)
 def test_the_ode_leads_from_a_start_to_the_same_sample_under_any_process(cosine: Model, name: str) -> None:
     process = PROCESSES[name]
-    other = cosine.under(process)
+    other = cosine.with_process(process)
     assert other.denoiser.process.scaling == process.scaling
     low = max(-9.0, ends(process)[0])
     assert ends(other.denoiser.process) == pytest.approx([low, 9], rel=1e-6)
     # Both begin at the same noise in units of their own width, and at the same level: the noisiest that both have.
-    part = cosine.under(Process(VP(), Cut(Cosine(-9.0, 9.0), low, 9.0)))
+    part = cosine.with_process(Process(VP(), Cut(Cosine(-9.0, 9.0), low, 9.0)))
     z = torch.randn(6, 2, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
     with torch.no_grad():
         theirs, ours = (
-            solve(m.beliefs(), m.denoiser.process.prior().variance.sqrt() * z, tolerance=1e-6) for m in (other, part)
+            solve(m.sampling_denoiser(), m.denoiser.process.prior().variance.sqrt() * z, tolerance=1e-6)
+            for m in (other, part)
         )
     assert ours.std() > 0.5
     # The network and its label are float32; at log-SNR -9 x_0 is its error enlarged by e^4.5.
@@ -386,7 +395,7 @@ def test_the_ode_leads_from_a_start_to_the_same_sample_under_any_process(cosine:
 
 
 def test_samples_under_another_process_are_the_same_ones(cosine: Model) -> None:
-    theirs, ours = (m.sample(8, seed=1, tolerance=1e-4) for m in (cosine.under(PROCESSES["straight"]), cosine))
+    theirs, ours = (m.sample(8, seed=1, tolerance=1e-4) for m in (cosine.with_process(PROCESSES["straight"]), cosine))
     torch.testing.assert_close(theirs, ours, rtol=0, atol=0.01)
 
 
@@ -409,28 +418,28 @@ def test_the_exact_ode_of_a_mixture_ends_at_the_same_points_under_any_process(na
 
 
 def test_infinite_ends_are_cut_and_finite_ones_inside_are_kept(cosine: Model, model: Model) -> None:
-    flow = cosine.under(Process(Straight(), Logistic())).denoiser.process
+    flow = cosine.with_process(Process(Straight(), Logistic())).denoiser.process
     assert ends(flow) == pytest.approx([-9, 9], rel=1e-9)
     assert isinstance(flow.schedule, Cut)
     inside = Process(VE(), LinearLogSNR(-3.0, 4.0))
-    assert cosine.under(inside).denoiser.process == inside
+    assert cosine.with_process(inside).denoiser.process == inside
     # A chain was never trained below its first level, though its clock goes on to data.
     levels = model.denoiser.process.level(torch.tensor([1.0, 0.001], dtype=torch.float64)).logsnr.tolist()
-    assert ends(model.under(Process(VE(), LinearLogSNR(-20.0, 20.0))).denoiser.process) == pytest.approx(levels)
+    assert ends(model.with_process(Process(VE(), LinearLogSNR(-20.0, 20.0))).denoiser.process) == pytest.approx(levels)
 
 
 def test_under_starts_from_the_models_own_process_however_often(cosine: Model) -> None:
-    once = cosine.under(PROCESSES["VE"])
-    again = cosine.under(Process(VP(), LinearLogSNR(-1.0, 1.0))).under(PROCESSES["VE"])
-    assert again.process == once.process
+    once = cosine.with_process(PROCESSES["VE"])
+    again = cosine.with_process(Process(VP(), LinearLogSNR(-1.0, 1.0))).with_process(PROCESSES["VE"])
+    assert again.denoiser.process == once.denoiser.process
     assert isinstance(once.denoiser, Reprocessed)
-    assert once.denoiser.denoiser is cosine.module
-    assert once.module is cosine.module
+    assert isinstance(again.denoiser, Reprocessed)
+    assert once.denoiser.denoiser is again.denoiser.denoiser is cosine.module
 
 
 def test_tables_are_those_of_the_other_process(cosine: Model) -> None:
     process = Process(Straight(), Logistic(-8.0, 8.0))
-    other = cosine.under(process)
+    other = cosine.with_process(process)
     for sampler in ("euler", "heun", "auto", "ancestral"):
         got, expected = other.tableau(sampler, 8), methods.tableau(process, sampler, 8)
         assert got.name == expected.name
@@ -440,35 +449,30 @@ def test_tables_are_those_of_the_other_process(cosine: Model) -> None:
 
 def test_a_table_fitted_under_one_process_is_not_used_under_another(cosine: Model) -> None:
     table = methods.tableau(cosine.denoiser.process, "euler", 5)
-    fitted = replace(cosine, fitted={5: table})
+    fitted = replace(cosine, fitted={TableKey(5): table})
     assert fitted.tableau("auto", 5) is table
-    assert fitted.under(PROCESSES["VE"]).tableau("auto", 5).name != table.name
+    assert fitted.with_process(PROCESSES["VE"]).tableau("auto", 5).name != table.name
 
 
 def test_a_schedule_without_the_models_levels_is_refused(cosine: Model) -> None:
     with pytest.raises(InputError, match=r"^process: its log-SNRs, 9.5 to 12, are none of the model's, -9 to 9$"):
-        cosine.under(Process(VP(), LinearLogSNR(9.5, 12.0)))
+        cosine.with_process(Process(VP(), LinearLogSNR(9.5, 12.0)))
     with pytest.raises(InputError, match=r"^process: .*-20 to -10"):
-        cosine.under(Process(VE(), LinearLogSNR(-20.0, -10.0)))
+        cosine.with_process(Process(VE(), LinearLogSNR(-20.0, -10.0)))
 
 
 def test_a_model_under_another_process_is_not_saved(cosine: Model, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"^save_pretrained: .*save the one that it was made from") as caught:
-        cosine.under(PROCESSES["VE"]).save_pretrained(tmp_path / "m")
+        cosine.with_process(PROCESSES["VE"]).save_pretrained(tmp_path / "m")
     assert "\n" not in str(caught.value)
     assert not (tmp_path / "m").exists()
-
-
-def test_a_hierarchy_is_under_no_process(vae: Model) -> None:
-    with pytest.raises(InputError, match=r"^mhvae: .* has no denoiser"):
-        vae.under(PROCESSES["VE"])
 
 
 def test_a_learned_schedule_can_be_left() -> None:
     learned = Model.fresh(recipes.read("vdm", ["network.width=8"]), spec())
     shaken(learned.module.network)  # type: ignore[union-attr]
-    other = learned.under(Process(Straight(), Logistic()))
-    own = ends(replace(learned, process=None).denoiser.process)
+    other = learned.with_process(Process(Straight(), Logistic()))
+    own = ends(learned.denoiser.process)
     assert ends(other.denoiser.process) == pytest.approx(own, rel=1e-6)
     assert other.sample(2, steps=4).isfinite().all()
 
@@ -489,7 +493,7 @@ def test_a_flow_of_pairs_takes_no_sampler_that_adds_noise(sampler: str) -> None:
     for deterministic in ("auto", "euler", "heun", "ddim"):
         assert not paired.tableau(deterministic, 10).stochastic
     with pytest.raises(InputError, match=r"^sampler: ancestral adds noise"):  # under another process as well
-        paired.under(PROCESSES["VE"]).tableau("ancestral", 10)
+        paired.with_process(PROCESSES["VE"]).tableau("ancestral", 10)
 
 
 def test_a_flow_of_independent_noise_takes_any_sampler() -> None:
@@ -509,6 +513,6 @@ def test_beliefs_about_signals_of_one_shape_are_left_alone(tmp_path: Path) -> No
     x = dataset.spec.encode(dataset.values)
     assert float(x.flatten(1).norm(dim=1).min()) > 5 * dataset.spec.diameter
     model = Model.fresh(recipes.read("flow", ["network.kind=mlp", "network.width=8"]), dataset.spec)
-    beliefs = model.beliefs()
+    beliefs = model.sampling_denoiser()
     assert isinstance(beliefs, NormBounded)
     assert float(x.flatten(1).norm(dim=1).max()) < beliefs.radius

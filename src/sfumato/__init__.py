@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from .data import DataSpec as DataSpec
     from .denoisers import Denoiser as Denoiser
     from .errors import InputError as InputError
+    from .hierarchical_model import HierarchicalModel as HierarchicalModel
+    from .kinds import load as load
     from .model import Model as Model
     from .recipes import Recipe as Recipe
     from .runs.entry import train as train
@@ -29,11 +31,13 @@ from sfumato._version import __version__ as __version__
 _HOMES = {
     "DataSpec": "data",
     "Denoiser": "denoisers",
+    "HierarchicalModel": "hierarchical_model",
     "InputError": "errors",
     "Model": "model",
     "Process": "core",
     "Recipe": "recipes",
     "Tableau": "sampling",
+    "load": "kinds",
     "train": "runs.entry",
 }
 _FLOORS = (

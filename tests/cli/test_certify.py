@@ -9,7 +9,7 @@ from PIL import Image
 from sfumato import Model, recipes
 from sfumato.cli.main import main
 from sfumato.data import LAYOUTS, Affine, DataSpec
-from sfumato.model import write_fitted
+from sfumato.model_folder import TableKey, write_fitted
 from sfumato.sampling import certification
 from sfumato.sampling.methods import METHODS
 
@@ -128,7 +128,7 @@ def test_fitted_tables_are_measured_at_their_budgets(trained: Path, capsys: pyte
     model = Model.from_pretrained(trained)
     argv = ["certify", str(trained), "--samples", "8", "--nfe", "4,6", "--methods", "auto,fitted", "--json"]
     assert "no fitted tables" in fails(capsys, *argv)
-    path = write_fitted(trained, model.tableau("auto", 4), model.fitted_to)
+    path = write_fitted(trained, TableKey(4), model.tableau("auto", 4), model.fitted_to)
     try:
         assert main(argv) == 0
         auto, fitted = json.loads(capsys.readouterr().out)["methods"]

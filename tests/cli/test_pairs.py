@@ -47,7 +47,7 @@ def test_each_sample_is_where_the_flow_leads_from_its_noise(flow: Path, pairs: P
     model = Model.from_pretrained(flow)
     table = model.tableau(steps=12)
     start = model.denoiser.process.prior(table.start).variance.sqrt().float() * noise
-    led = model.spec.decode(sampling.run(model.beliefs(), table, start))
+    led = model.spec.decode(sampling.run(model.sampling_denoiser(), table, start))
     torch.testing.assert_close(samples, led, rtol=0, atol=1e-5)
 
 

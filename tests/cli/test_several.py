@@ -139,7 +139,7 @@ import torch
 from sfumato import data, recipes
 from sfumato.evaluation.likelihood import Settings, measure_bound, measure_flow, shared
 from sfumato.evaluation.out_of_distribution import score_norms
-from sfumato.model import Model
+from sfumato import kinds
 from sfumato.world import LostProcessError, joined
 
 faulthandler.dump_traceback_later(100, exit=True)  # were it to hang, where
@@ -150,7 +150,7 @@ def model(name, settings):
     recipe = recipes.read(name, ["data.limit=40", *settings])
     dataset = data.load("digits", recipe.data.options())
     torch.manual_seed(0)
-    made = Model.fresh(recipe, dataset.spec)
+    made = kinds.fresh(recipe, dataset.spec)
     with torch.no_grad():
         for weight in made.module.parameters():  # what begins at zero is to matter as well
             weight += 0.05 * torch.randn_like(weight)

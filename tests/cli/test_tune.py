@@ -7,6 +7,7 @@ import torch
 
 from sfumato.cli.main import main
 from sfumato.model import Model
+from sfumato.model_folder import TableKey
 from sfumato.sampling import fitting
 
 
@@ -40,7 +41,7 @@ def test_a_fitted_table_is_kept_used_and_printed(run: Path, capsys: pytest.Captu
         assert (run / f"sampler-{fit['evaluations']}.json").is_file()
         assert f"fitted({fit['evaluations']})" in captured.err
     model = Model.from_pretrained(run)
-    assert set(model.fitted) == {fit["evaluations"] for fit in kept}
+    assert set(model.fitted) == {TableKey(fit["evaluations"]) for fit in kept}
     budget = kept[0]["evaluations"]
     assert model.tableau("auto", budget).name == f"fitted({budget})"
     assert model.tableau("auto", 7).name.startswith("adams")
@@ -88,7 +89,7 @@ def test_a_tuning_that_was_stopped_goes_on_to_the_same_table(
     monkeypatch.setattr(fitting, "fit_tableau", watched)
     assert tune(run, "--nfe", "4") == 0
     assert begun == [2]
-    one, two = (Model.from_pretrained(folder).fitted[4] for folder in (run, other))
+    one, two = (Model.from_pretrained(folder).fitted[TableKey(4)] for folder in (run, other))
     assert torch.equal(one.estimates, two.estimates)
     assert torch.equal(one.times[1:], two.times[1:])
 
@@ -103,14 +104,14 @@ def test_a_table_fitted_to_other_weights_is_not_used(run: Path, capsys: pytest.C
     assert "sampler-4.json was fitted to other weights" in captured.err
     assert "fitted(" not in captured.out
     assert tune(run, "--nfe", "4") == 0
-    assert 4 in Model.from_pretrained(run).fitted
+    assert TableKey(4) in Model.from_pretrained(run).fitted
 
 
 def test_a_model_that_is_saved_again_keeps_its_tables(run: Path, tmp_path: Path) -> None:
     assert tune(run, "--nfe", "4") == 0
     model = Model.from_pretrained(run)
     model.save_pretrained(tmp_path / "copy")
-    assert set(Model.from_pretrained(tmp_path / "copy").fitted) == {4}
+    assert set(Model.from_pretrained(tmp_path / "copy").fitted) == {TableKey(4)}
     # Weights that were changed since have no tables.
     with torch.no_grad():
         next(model.denoiser.network.parameters()).add_(1)
@@ -150,7 +151,7 @@ def test_a_table_that_cannot_be_used_is_named_and_fitted_again(
     assert main(["sample", str(run), "-n", "2", "--steps", "3", "--out", str(run / "a.npz")]) == 0
     assert "warning: sampler-3.json " in capsys.readouterr().err
     assert tune(run, "--nfe", "3") == 0
-    assert 3 in Model.from_pretrained(run).fitted
+    assert TableKey(3) in Model.from_pretrained(run).fitted
 
 
 @pytest.mark.parametrize(
@@ -175,6 +176,6 @@ def test_a_record_of_tuning_that_is_damaged_is_passed_over(run: Path, damage: di
 
 def test_a_poorer_fit_does_not_take_the_place_of_a_better_one(run: Path) -> None:
     assert tune(run, "--nfe", "4") == 0
-    before = Model.from_pretrained(run).fitted[4]
+    before = Model.from_pretrained(run).fitted[TableKey(4)]
     assert main(["tune", str(run), "--nfe", "4", "--count", "48", "--iterations", "1"]) == 0
-    assert torch.equal(Model.from_pretrained(run).fitted[4].estimates, before.estimates)
+    assert torch.equal(Model.from_pretrained(run).fitted[TableKey(4)].estimates, before.estimates)

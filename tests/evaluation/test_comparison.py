@@ -7,11 +7,11 @@ from dataclasses import replace
 import pytest
 import torch
 
-from sfumato import data
+from sfumato import data, kinds
 from sfumato.evaluation import comparison
 from sfumato.evaluation.comparison import Yardstick, measure, paired, standings
 from sfumato.evaluation.likelihood import measure_bound
-from sfumato.model import Model
+from sfumato.generative_model import GenerativeModel
 from sfumato.recipes import read
 
 SMALL = ["network.kind=mlp", "network.width=8", "network.depth=1", "sampling.steps=4"]
@@ -24,10 +24,10 @@ def few(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sfumato.data.assemble.LAYOUTS", layouts)
 
 
-def model(recipe: str, dataset: data.Dataset, *settings: str) -> Model:
+def model(recipe: str, dataset: data.Dataset, *settings: str) -> GenerativeModel:
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        made = Model.fresh(read(recipe, [*SMALL, *settings] if recipe != "mhvae" else []), dataset.spec)
+        made = kinds.fresh(read(recipe, [*SMALL, *settings] if recipe != "mhvae" else []), dataset.spec)
     made.module.eval().requires_grad_(False)
     return made
 

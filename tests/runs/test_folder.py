@@ -29,7 +29,7 @@ def test_recipe_and_spec_are_those_of_the_model(folder):
 
 
 def test_another_format_is_refused_by_name(folder):
-    config = folder.config()
+    config = json.loads(folder.config_file.read_text())
     folder.config_file.write_text(json.dumps({**config, "format": 99}))
     for read in (folder.config, folder.recipe, folder.spec):
         with pytest.raises(InputError, match=r"config\.json: format 99"):
@@ -37,7 +37,7 @@ def test_another_format_is_refused_by_name(folder):
 
 
 def test_an_invalid_spec_is_refused_by_file(folder):
-    config = folder.config()
+    config = json.loads(folder.config_file.read_text())
     folder.config_file.write_text(json.dumps({**config, "data": {}}))
     with pytest.raises(InputError, match=r"config\.json: "):
         folder.spec()

@@ -5,11 +5,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from sfumato import recipes
+from sfumato import kinds, recipes
 from sfumato.data import AUGMENTATION_LABELS, Dataset, load
 from sfumato.denoisers import Condition
 from sfumato.errors import InputError
-from sfumato.model import Model
 from sfumato.objectives import Batch
 from sfumato.runs.folder import RunFolder
 from sfumato.training import Trainer
@@ -26,7 +25,7 @@ def dataset() -> Dataset:
 def trainer(run: Path, dataset: Dataset, *settings: str) -> Trainer:
     run.mkdir(exist_ok=True)
     torch.manual_seed(0)
-    model = Model.fresh(recipes.read("edm", [*SETTINGS, *MORE, *settings]), dataset.spec)
+    model = kinds.fresh(recipes.read("edm", [*SETTINGS, *MORE, *settings]), dataset.spec)
     return Trainer(model, dataset.samples(), RunFolder(run))
 
 
@@ -88,4 +87,4 @@ def test_other_data_is_left_alone(tmp_path: Path) -> None:
 def test_where_moved_images_have_no_place_they_are_refused(settings: tuple[str, list[str]], dataset: Dataset) -> None:
     recipe = recipes.read(settings[0], [*settings[1], "training.augment=0.1"])
     with pytest.raises(InputError, match=r"^training.augment"):
-        Model.fresh(recipe, dataset.spec).recipe.build_loss(dataset.spec)
+        kinds.fresh(recipe, dataset.spec).recipe.build_loss(dataset.spec)

@@ -9,10 +9,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from sfumato import recipes
+from sfumato import kinds, recipes
 from sfumato.data import DataOptions, Dataset, Samples, load
 from sfumato.denoisers import Condition
-from sfumato.model import Model
 from sfumato.objectives import Batch, Loss
 from sfumato.runs.folder import RunFolder
 from sfumato.training import Compute, Options, Trainer
@@ -42,7 +41,7 @@ def by_label(samples: Samples) -> Condition:
 
 def made(run: Path, dataset: Dataset, preset: str = "ddpm", *settings: str, micro_batch: int | None = None) -> Trainer:
     torch.manual_seed(0)
-    model = Model.fresh(recipes.read(preset, [*SMALL_MLP, *settings]), dataset.spec)
+    model = kinds.fresh(recipes.read(preset, [*SMALL_MLP, *settings]), dataset.spec)
     options = Options(compute=Compute(micro_batch, threads=1))
     return Trainer(model, numbered(dataset), RunFolder(run), options, conditioning=by_label)
 
@@ -102,7 +101,7 @@ def test_micro_batches_bring_their_conditions(moons: Dataset, tmp_path: Path, mo
 def test_augmented_images_keep_their_conditions(tmp_path: Path) -> None:
     digits = load("digits", DataOptions(limit=COUNT))
     settings = ["network.width=8", "training.batch=32", "training.augment=0.5"]
-    model = Model.fresh(recipes.read("edm", settings), digits.spec)
+    model = kinds.fresh(recipes.read("edm", settings), digits.spec)
     draws = Trainer(model, numbered(digits), RunFolder(tmp_path), conditioning=by_label).engine.draws
     batch = draws.batch(0, 32, (0, 32))
     assert torch.equal(classes(batch), draws.data.take(draws.order.indices(0, 32)).labels)

@@ -5,10 +5,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from sfumato import recipes
+from sfumato import kinds, recipes
 from sfumato.core import PairedNoise, SeededNoise
 from sfumato.data import DataOptions, Dataset, load
-from sfumato.model import Model
 from sfumato.objectives import Batch, optimal_transport
 from sfumato.runs.folder import RunFolder
 from sfumato.training import Trainer
@@ -28,7 +27,7 @@ def digits() -> Dataset:
 
 def draws(dataset: Dataset, recipe: str, run: Path, *settings: str) -> Draws:
     small = ["network.width=8", *settings]
-    model = Model.fresh(recipes.read(recipe, small), dataset.spec)
+    model = kinds.fresh(recipes.read(recipe, small), dataset.spec)
     return Trainer(model, dataset.samples(), RunFolder(run)).engine.draws
 
 

@@ -8,11 +8,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from sfumato import recipes
+from sfumato import kinds, recipes
 from sfumato.core import SeededNoise
 from sfumato.data import DataOptions, Dataset, load
 from sfumato.hierarchical import MarkovianHVAE
-from sfumato.model import Model
 from sfumato.objectives import Batch, NegativeELBO
 from sfumato.runs.folder import RunFolder
 from sfumato.training import NonFiniteError, Trainer, checkpoint
@@ -35,7 +34,7 @@ def dataset() -> Dataset:
 def trainer(run: Path, dataset: Dataset, *settings: str) -> Trainer:
     run.mkdir(exist_ok=True)
     torch.manual_seed(0)
-    model = Model.fresh(recipes.read("mhvae", [*SETTINGS, *settings]), dataset.spec)
+    model = kinds.fresh(recipes.read("mhvae", [*SETTINGS, *settings]), dataset.spec)
     return Trainer(model, dataset.samples(), RunFolder(run))
 
 

@@ -9,10 +9,10 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from sfumato import recipes, sampling
+from sfumato import kinds, recipes, sampling
 from sfumato.core import SeededNoise
 from sfumato.data import DataOptions, Dataset, Samples, load
-from sfumato.model import Model
+from sfumato.generative_model import GenerativeModel
 from sfumato.training import Compute, Engine, World
 from sfumato.training.execution import Execution
 
@@ -47,8 +47,8 @@ def what_torch_has_not(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch, "is_autocast_enabled", lambda kind: False)
 
 
-def model(name: str, dataset: Dataset, *settings: str) -> Model:
-    return Model.fresh(recipes.read(name, ["network.width=8", "training.batch=8", *settings]), dataset.spec)
+def model(name: str, dataset: Dataset, *settings: str) -> GenerativeModel:
+    return kinds.fresh(recipes.read(name, ["network.width=8", "training.batch=8", *settings]), dataset.spec)
 
 
 @pytest.mark.parametrize(
@@ -101,5 +101,5 @@ def test_a_run_moves_nothing_to_the_device_and_asks_it_nothing(name: str, sample
     keys = torch.arange(4, device=NOWHERE)
     with torch.no_grad(), Copies() as copies:
         x = SeededNoise(keys)(0, torch.empty(4, *made.spec.shape, device=NOWHERE))
-        sampling.run(made.beliefs(), table, x, noise=SeededNoise(keys), check=False)
+        sampling.run(made.sampling_denoiser(), table, x, noise=SeededNoise(keys), check=False)
     assert copies.count == 0

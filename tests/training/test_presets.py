@@ -7,9 +7,8 @@ import numpy as np
 import pytest
 import torch
 
-from sfumato import recipes
+from sfumato import kinds, recipes
 from sfumato.data import DataOptions, Dataset, load
-from sfumato.model import Model
 from sfumato.runs.folder import RunFolder
 from sfumato.training import Trainer
 
@@ -31,7 +30,7 @@ def test_it_trains_is_measured_and_sampled(preset: str, dataset: Dataset, tmp_pa
     plain = recipes.read(preset)
     small = SMALL if plain.has_process else ["hierarchy.hidden=8", "hierarchy.depth=1"]
     torch.manual_seed(0)
-    model = Model.fresh(recipes.override(plain, [*small, "training.batch=8"]), dataset.spec)
+    model = kinds.fresh(recipes.override(plain, [*small, "training.batch=8"]), dataset.spec)
     trainer = Trainer(model, dataset.samples(), RunFolder(tmp_path))
     before = {name: p.clone() for name, p in trainer.engine.state.module.named_parameters()}
     trainer.train(steps=3)
@@ -46,6 +45,6 @@ def test_it_trains_is_measured_and_sampled(preset: str, dataset: Dataset, tmp_pa
     saved = tmp_path / "model"
     trainer.averaged.save_pretrained(saved)
     steps = None if not plain.has_process else 12
-    samples = Model.from_pretrained(saved).sample(2, steps=steps)
+    samples = kinds.load(saved).sample(2, steps=steps)
     assert samples.shape == (2, *dataset.spec.shape)
     assert samples.isfinite().all()

@@ -8,10 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from sfumato import recipes
+from sfumato import kinds, recipes
 from sfumato.data import DataOptions, load
 from sfumato.errors import InputError
-from sfumato.model import Model
 from sfumato.runs.folder import RunFolder
 from sfumato.training import Compute, Options, Trainer
 
@@ -24,7 +23,7 @@ from pathlib import Path
 import torch
 from sfumato import recipes
 from sfumato.data import DataOptions, load
-from sfumato.model import Model
+from sfumato import kinds
 from sfumato.runs.folder import RunFolder
 from sfumato.training import Compute, NonFiniteError, Options, Trainer, joined
 from sfumato.training import autotune, shards
@@ -38,7 +37,7 @@ dataset = load("digits", DataOptions(limit=60))
 
 def made(compute, world, name="vdm"):
     torch.manual_seed(0)
-    model = Model.fresh(recipes.read(name, settings), dataset.spec)
+    model = kinds.fresh(recipes.read(name, settings), dataset.spec)
     with torch.no_grad():
         for weight in model.module.parameters():
             weight += 0.05 * torch.randn_like(weight)
@@ -110,6 +109,6 @@ def test_a_network_in_shards_is_the_network(tmp_path: Path) -> None:
 
 def test_one_process_has_nobody_to_share_with(tmp_path: Path) -> None:
     dataset = load("moons", DataOptions(count=50))
-    model = Model.fresh(recipes.read("ddpm"), dataset.spec)
+    model = kinds.fresh(recipes.read("ddpm"), dataset.spec)
     with pytest.raises(InputError, match=r"^--shard: .*torchrun"):
         Trainer(model, dataset.samples(), RunFolder(tmp_path), Options(compute=Compute(shard=True)))

@@ -11,7 +11,8 @@ from torch import Tensor, nn
 from sfumato import recipes
 from sfumato.data import Dataset, Order, Samples, Subset, load
 from sfumato.errors import InputError
-from sfumato.model import Model, load_weights
+from sfumato.model import Model
+from sfumato.model_folder import load_weights
 from sfumato.runs.folder import RunFolder
 from sfumato.training import NonFiniteError, Trainer, TrainingProgress, checkpoint
 from sfumato.training.held_out import HeldOut

@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 
     from sfumato.evaluation.likelihood import Settings
     from sfumato.evaluation.out_of_distribution import Reference
+    from sfumato.generative_model import GenerativeModel
     from sfumato.likelihood import Bound, Estimate, Exact
-    from sfumato.model import Model
     from sfumato.world import World
 
 EXAMPLES = """\
@@ -96,11 +96,11 @@ def run(args: argparse.Namespace) -> int:
 
     from sfumato.evaluation import likelihood as measuring
     from sfumato.evaluation import out_of_distribution
-    from sfumato.model import Model
+    from sfumato.kinds import load
     from sfumato.runs.device import pick_device
     from sfumato.world import joined
 
-    model = Model.from_pretrained(args.run, pick_device(args.device))
+    model = load(args.run, pick_device(args.device))
     _check_use(args, model)
     settings = _settings(args, model)
     values, rows, what = _data(args, model, args.data, out)
@@ -126,7 +126,7 @@ def run(args: argparse.Namespace) -> int:
         if reference_values:
             base = _bound(model, reference_values[1], settings, "training data", world, out)
             norms = None
-            if model.recipe.has_process:
+            if model.denoiser is not None:
                 norms = out_of_distribution.score_norms(
                     measuring.shared(model.denoiser, world), reference_values[1], args.batch
                 )
@@ -190,13 +190,13 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _check_use(args: argparse.Namespace, model: "Model") -> None:
+def _check_use(args: argparse.Namespace, model: "GenerativeModel") -> None:
     """Refuse what would change nothing."""
     flow = {name: getattr(args, name) for name in ("tolerance", "probes", "draws", "dequantisation")}
     filling = {name: flow[name] for name in ("draws", "dequantisation")}
     rules: list[tuple[bool, dict[str, Any], str]] = [
         (
-            not model.recipe.has_process,
+            not model.can("flow"),
             {**flow, "steps": args.steps, "variance": args.variance},
             "a hierarchical VAE has neither noise levels to visit nor a flow to follow",
         ),
@@ -207,13 +207,13 @@ def _check_use(args: argparse.Namespace, model: "Model") -> None:
         given = [name for name, value in settings.items() if value is not None]
         if holds and given:
             raise InputError(f"--{given[0]}: {why}; leave it out")
-    args.flow = args.flow and model.recipe.has_process
+    args.flow = args.flow and model.can("flow")
 
 
-def _curve(model: "Model", bound: "Bound") -> dict[str, list[float]] | None:
+def _curve(model: "GenerativeModel", bound: "Bound") -> dict[str, list[float]] | None:
     from sfumato.likelihood.rate_distortion import rate_distortion
 
-    if not model.recipe.has_process:
+    if model.denoiser is None:
         return None
     scale = model.spec.unit_scale or 1.0
     curve = rate_distortion(bound)
@@ -239,7 +239,7 @@ def _check(args: argparse.Namespace) -> None:
         raise InputError(f"--tolerance {args.tolerance}: is not one for an ODE; give 1e-12 to below 1")
 
 
-def _settings(args: argparse.Namespace, model: "Model") -> "Settings":
+def _settings(args: argparse.Namespace, model: "GenerativeModel") -> "Settings":
     from sfumato.evaluation.likelihood import EXACT_TRACE, Settings
 
     exact = args.probes == "exact" or (args.probes is None and math.prod(model.spec.shape) <= EXACT_TRACE)
@@ -256,7 +256,9 @@ def _settings(args: argparse.Namespace, model: "Model") -> "Settings":
     )
 
 
-def _data(args: argparse.Namespace, model: "Model", source: str | None, out: Output) -> "tuple[Tensor, list[int], str]":
+def _data(
+    args: argparse.Namespace, model: "GenerativeModel", source: str | None, out: Output
+) -> "tuple[Tensor, list[int], str]":
     """(values in data units, their numbers in the source, what to call them)."""
     from sfumato.data import split
     from sfumato.data.order import permutation
@@ -276,7 +278,7 @@ def _data(args: argparse.Namespace, model: "Model", source: str | None, out: Out
     return dataset.values[chosen], chosen.tolist(), what
 
 
-def _training(args: argparse.Namespace, model: "Model") -> "tuple[Tensor, Tensor] | None":
+def _training(args: argparse.Namespace, model: "GenerativeModel") -> "tuple[Tensor, Tensor] | None":
     """Training samples (values, in model units) to compare with; None where they are gone."""
     from sfumato.data import split
     from sfumato.data.order import permutation
@@ -293,14 +295,16 @@ def _training(args: argparse.Namespace, model: "Model") -> "tuple[Tensor, Tensor
     return values, encode(model, values, "training data")
 
 
-def _bound(model: "Model", x_0: "Tensor", settings: "Settings", label: str, world: "World", out: Output) -> "Bound":
+def _bound(
+    model: "GenerativeModel", x_0: "Tensor", settings: "Settings", label: str, world: "World", out: Output
+) -> "Bound":
     from sfumato.evaluation.likelihood import measure_bound
 
     with out.reporter.task(label) as task:
         return measure_bound(model, x_0, settings, task.count, world)
 
 
-def _flow(model: "Model", x_0: "Tensor", settings: "Settings", world: "World", out: Output) -> "Exact":
+def _flow(model: "GenerativeModel", x_0: "Tensor", settings: "Settings", world: "World", out: Output) -> "Exact":
     from sfumato.evaluation.likelihood import measure_flow
 
     with out.reporter.task("flow") as task:
@@ -308,7 +312,7 @@ def _flow(model: "Model", x_0: "Tensor", settings: "Settings", world: "World", o
 
 
 def _scores(
-    model: "Model",
+    model: "GenerativeModel",
     values: "Tensor",
     x_0: "Tensor",
     bound: "Bound",
@@ -325,7 +329,7 @@ def _scores(
         scores["complexity"] = bound.bits - compressed
     if reference is not None:
         scores["typicality"] = reference.typicality(bound.bits)
-        if reference.norms is not None:
+        if reference.norms is not None and model.denoiser is not None:
             norms = out_of_distribution.score_norms(shared(model.denoiser, world), x_0, batch)
             scores["norms"] = reference.norm_distance(norms)
     return {name: scores[name] for name in SCORES if name in scores}
@@ -370,7 +374,7 @@ def _total(label: str, estimate: "Estimate", evaluations: int | float) -> str:
     )
 
 
-def _write(record: dict[str, Any], picture: Path, ends: list[Any], model: "Model") -> list[Path]:
+def _write(record: dict[str, Any], picture: Path, ends: list[Any], model: "GenerativeModel") -> list[Path]:
     from sfumato.files import write_text, write_with
     from sfumato.report.charts.likelihood import likelihood_figure
 

@@ -39,7 +39,7 @@ class Condition:
     augmentation: Float[Tensor, "b a"] | None = None
 
     def __post_init__(self) -> None:
-        lengths = {name: len(part) for name, part in self._parts().items()}
+        lengths = {name: len(part) for name, part in self.tensors.items()}
         if not lengths:
             raise InputError("condition: no part is given; pass None instead of an empty condition")
         if len(set(lengths.values())) > 1:
@@ -50,18 +50,18 @@ class Condition:
                 raise InputError(f"condition: {name}_given without {name}; give both, or neither")
 
     def __len__(self) -> int:
-        return len(next(iter(self._parts().values())))
+        return len(next(iter(self.tensors.values())))
 
     def rows(self, index: slice | Tensor) -> "Condition":
         """The condition of the samples that ``index`` selects, in its order."""
-        return Condition(**{name: part[_on(index, part)] for name, part in self._parts().items()})
+        return Condition(**{name: part[_on(index, part)] for name, part in self.tensors.items()})
 
     def dropped(self, mask: Bool[Tensor, "b"]) -> "Condition":
         """The condition with class, vector and image not given where ``mask`` is True.
 
         Augmentation numbers are kept: they describe a transformation of the sample.
         """
-        parts = self._parts()
+        parts = self.tensors
         if self.classes is not None:
             parts["classes"] = self.classes.masked_fill(mask.to(self.classes.device), NOT_GIVEN)
         for name in ("vector", "image"):
@@ -73,9 +73,11 @@ class Condition:
 
     def to(self, device: torch.device | str) -> "Condition":
         """The condition on ``device``."""
-        return Condition(**{name: part.to(device) for name, part in self._parts().items()})
+        return Condition(**{name: part.to(device) for name, part in self.tensors.items()})
 
-    def _parts(self) -> dict[str, Tensor]:
+    @property
+    def tensors(self) -> dict[str, Tensor]:
+        """The parts that are not None, by name."""
         parts = {field.name: getattr(self, field.name) for field in fields(self)}
         return {name: part for name, part in parts.items() if part is not None}
 

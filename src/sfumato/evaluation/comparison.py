@@ -18,9 +18,8 @@ from torch import Tensor
 from sfumato.data import TOYS, Dataset, split
 from sfumato.data.order import permutation
 from sfumato.errors import InputError
-from sfumato.hierarchical import MarkovianHVAE
+from sfumato.generative_model import GenerativeModel
 from sfumato.likelihood import Bound, Exact
-from sfumato.model import Model
 from sfumato.numerics.random import derive
 
 from .likelihood import EXACT_TRACE, Settings, encode, forecast, measure_bound, measure_flow
@@ -85,7 +84,7 @@ class Yardstick:
         return Settings(variance=1.0 if spec.continuous else 0.0, probes=None if exact else 2, seed=self.seed)
 
 
-def measure(model: Model, yardstick: Yardstick, progress: Progress = lambda part, done, total: None) -> Row:
+def measure(model: GenerativeModel, yardstick: Yardstick, progress: Progress = lambda part, done, total: None) -> Row:
     """The model's ``bound``, ``flow``, ``samples`` and ``recognition``, None for what it has not, as JSON holds them.
 
     What could not be measured is None as well, and ``reasons`` say why. Bits/dim are in data units.
@@ -101,9 +100,9 @@ def measure(model: Model, yardstick: Yardstick, progress: Progress = lambda part
             return None
 
     row: Row = dict.fromkeys((*PARTS, "recognition"))
-    if not model.recipe.trained_on_pairs:
+    if model.can("bound"):
         row["bound"] = attempt("bound", lambda bar: _score(measure_bound(model, x_0, settings, bar)))
-    if model.recipe.has_process:
+    if model.can("flow"):
         row["flow"] = attempt("flow", lambda bar: _score(measure_flow(model, x_0, settings, bar)))
     sampled = attempt("samples", lambda bar: _sample(model, yardstick, bar))
     if sampled is not None:
@@ -124,32 +123,19 @@ def _score(found: Bound | Exact) -> Row:
     }
 
 
-def _sample(model: Model, yardstick: Yardstick, progress: Callable[[int, int], None]) -> Row:
+def _sample(model: GenerativeModel, yardstick: Yardstick, progress: Callable[[int, int], None]) -> Row:
     spec, count = model.spec, yardstick.ruler.count
     started = time.monotonic()
-    if isinstance(model.module, MarkovianHVAE):
-        name = method = "latents"
-        evaluations = len(model.module.widths)
-        drawn = model.sample(count, seed=yardstick.seed)
-    else:
-        table = model.tableau()
-        name, method, evaluations = model.sampling.sampler, table.name, table.evaluations
-        batch = 256
-        total = evaluations * -(-count // batch)
-        drawn = model.sample(
-            count,
-            seed=yardstick.seed,
-            batch=batch,
-            watch=lambda first, row, *_: progress(evaluations * (first // batch) + min(row + 1, evaluations), total),
-        )
+    plan, batch = model.plan(), 256
+    drawn = model.sample(count, seed=yardstick.seed, batch=batch, watch=plan.counting(count, batch, progress))
     seconds = time.monotonic() - started
     # On the levels of the data, where it has any, as they would be written to a file.
     drawn = torch.from_numpy(spec.to_array(spec.encode(drawn.double())).astype("float64"))
     fidelity = yardstick.ruler.measure(spec.encode(drawn))
     found = {
-        "sampler": name,
-        "method": method,
-        "evaluations": evaluations,
+        "sampler": plan.sampler,
+        "method": plan.method,
+        "evaluations": plan.evaluations,
         "seconds": round(seconds, 3),
         **asdict(fidelity),
         "ratio": _finite(fidelity.ratio),
@@ -168,14 +154,14 @@ def _recognise(samples: Tensor, yardstick: Yardstick) -> Row | None:
     return asdict(found)
 
 
-def expected(model: Model, yardstick: Yardstick, steps: int) -> float:
+def expected(model: GenerativeModel, yardstick: Yardstick, steps: int) -> float:
     """Seconds that ``steps`` of training and measuring will take, by a few passes timed on this machine."""
     x_0 = encode(model, yardstick.dataset.values[yardstick.rows], "held-out data")
     settings = yardstick.settings()
     one = forecast(model, x_0, replace(settings, evaluations=1), flow=False) / len(x_0)
     numbers = yardstick.ruler.count + model.spec.layout.gallery_samples
-    evaluations = 1 if not model.recipe.has_process else model.tableau().evaluations
-    scoring = forecast(model, x_0, settings, flow=model.recipe.has_process)
+    evaluations = model.plan().evaluations or 1
+    scoring = forecast(model, x_0, settings, flow=model.can("flow"))
     return BESIDE + scoring + one * (numbers * evaluations + STEP * steps * model.recipe.training.batch_for(model.spec))
 
 

@@ -5,18 +5,17 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from sfumato.core import Prediction
+from sfumato.core import Prediction, Process
 from sfumato.data import Dataset, split
 from sfumato.data.order import permutation
-from sfumato.denoisers import NetworkDenoiser
 from sfumato.files import write_text, write_with
-from sfumato.model import Model
+from sfumato.generative_model import GenerativeModel
+from sfumato.sampling import Tableau
 
 from .neighbours import nearest
 
@@ -56,7 +55,7 @@ FRAMES = 24
 
 
 def make_gallery(
-    model: Model,
+    model: GenerativeModel,
     dataset: Dataset,
     run: Path,
     *,
@@ -70,10 +69,12 @@ def make_gallery(
     spec, recipe = model.spec, model.recipe
     count = spec.layout.gallery_samples
     started = time.monotonic()
-    if isinstance(model.module, NetworkDenoiser):
-        samples, trajectory, about = _followed(model, count, seed, progress)
+    plan = model.plan()
+    if plan.table is not None and model.denoiser is not None:
+        samples, trajectory = _followed(model, plan.table, model.denoiser.process, count, seed, progress)
+        about = {**plan.record, "steps": len(plan.table.times), "evaluations": plan.evaluations}
     else:
-        samples, trajectory, about = model.sample(count, seed=seed), None, {"latents": len(model.module.widths)}
+        samples, trajectory, about = model.sample(count, seed=seed), None, dict(plan.record)
     seconds = time.monotonic() - started
 
     train, held_out = split(len(dataset), recipe.training.held_out, recipe.training.seed)
@@ -98,11 +99,15 @@ def make_gallery(
 
 
 def _followed(
-    model: Model, count: int, seed: int, progress: Callable[[int, int], None]
-) -> tuple[Tensor, Trajectory, dict[str, Any]]:
-    """Samples of a diffusion model, the way of the first few, and what drew them."""
+    model: GenerativeModel,
+    tableau: Tableau,
+    process: Process,
+    count: int,
+    seed: int,
+    progress: Callable[[int, int], None],
+) -> tuple[Tensor, Trajectory]:
+    """Samples drawn by ``tableau``, and the trajectories of the first few."""
     spec, follow = model.spec, model.spec.layout.trajectories
-    tableau = model.tableau()
     frames = set(np.linspace(0, tableau.evaluations - 1, min(FRAMES, tableau.evaluations)).round().astype(int).tolist())
     followed: list[tuple[float, float, Tensor, Tensor]] = []
 
@@ -112,18 +117,12 @@ def _followed(
     def watch(first: int, row: int, t: Tensor, x: Tensor, prediction: Prediction) -> None:
         progress(tableau.evaluations * (first // batch) + row + 1, total)
         if first == 0 and row in frames:
-            level = model.denoiser.process.level(t)
+            level = process.level(t)
             scale = float(torch.hypot(level.alpha, level.sigma))
             state = spec.decode_unclipped(x[:follow].cpu() / scale)  # clipping would remove the noise
             followed.append((float(t), float(level.logsnr), state, spec.decode(prediction.x_0[:follow].cpu())))
 
     samples = model.sample(count, seed=seed, batch=batch, watch=watch)
     times, logsnrs, states, estimates = zip(*followed, strict=True)
-    sampler = model.sampling.sampler
-    about = {
-        "sampler": tableau.name if sampler == "auto" else sampler,
-        "steps": len(tableau.times),
-        "evaluations": tableau.evaluations,
-    }
     trajectory = Trajectory(torch.tensor(times), torch.tensor(logsnrs), torch.stack(states), torch.stack(estimates))
-    return samples, trajectory, about
+    return samples, trajectory

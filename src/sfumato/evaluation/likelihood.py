@@ -13,6 +13,7 @@ from sfumato.bounds import standard_decoder
 from sfumato.core import Chain, Prediction, SeededNoise
 from sfumato.denoisers import Denoiser
 from sfumato.errors import InputError
+from sfumato.generative_model import GenerativeModel
 from sfumato.hierarchical import MarkovianHVAE
 from sfumato.likelihood import (
     Bound,
@@ -25,7 +26,6 @@ from sfumato.likelihood import (
     walk,
     walk_times,
 )
-from sfumato.model import Model
 from sfumato.numerics import random
 from sfumato.world import ALONE, World
 
@@ -56,7 +56,7 @@ class Settings:
     batch: int = 256
 
 
-def encode(model: Model, values: Tensor, what: str) -> Tensor:
+def encode(model: GenerativeModel, values: Tensor, what: str) -> Tensor:
     """``values`` in data units (n, *shape) as the model takes them, on its device.
 
     Raises InputError, one line that names ``what``, for another shape, for numbers that are NaN, infinite, outside the
@@ -67,7 +67,7 @@ def encode(model: Model, values: Tensor, what: str) -> Tensor:
 
 
 def measure_bound(
-    model: Model, x_0: Tensor, settings: Settings, progress: Progress | None = None, world: World = ALONE
+    model: GenerativeModel, x_0: Tensor, settings: Settings, progress: Progress | None = None, world: World = ALONE
 ) -> Bound:
     """The bound of samples in model units, with nats in data units (of densities; probabilities have none).
 
@@ -77,6 +77,7 @@ def measure_bound(
     """
     if isinstance(model.module, MarkovianHVAE):
         return _shifted(_hierarchy_bound(model.module, x_0, settings, progress, world), model.spec.log_det(x_0))
+    assert model.denoiser is not None
     denoiser = shared(model.denoiser, world)
     process, decoder = denoiser.process, standard_decoder(denoiser.process, model.spec.grid)
     common: dict[str, Any] = {
@@ -100,7 +101,7 @@ def measure_bound(
 
 
 def measure_flow(
-    model: Model, x_0: Tensor, settings: Settings, progress: Progress | None = None, world: World = ALONE
+    model: GenerativeModel, x_0: Tensor, settings: Settings, progress: Progress | None = None, world: World = ALONE
 ) -> Exact:
     """The value along the probability flow, of samples in model units; nats are in data units, as above."""
     common: dict[str, Any] = {
@@ -110,6 +111,7 @@ def measure_flow(
         "batch": settings.batch,
         "progress": progress,
     }
+    assert model.denoiser is not None
     denoiser = shared(model.denoiser, world)
     if model.spec.grid is None:
         exact = flow_likelihood(denoiser, x_0, **common)
@@ -212,7 +214,7 @@ def _shifted(bound: Bound, nats: Tensor) -> Bound:
     return Bound(**{**vars(bound), "decoder": bound.decoder + nats.to(bound.decoder.device)})
 
 
-def forecast(model: Model, x_0: Tensor, settings: Settings, flow: bool, world: World = ALONE) -> float:
+def forecast(model: GenerativeModel, x_0: Tensor, settings: Settings, flow: bool, world: World = ALONE) -> float:
     """Seconds that measuring will take: one batch denoised, and one pass backwards, are timed."""
     x = x_0[: settings.batch]
     if isinstance(model.module, MarkovianHVAE):
@@ -221,6 +223,7 @@ def forecast(model: Model, x_0: Tensor, settings: Settings, flow: bool, world: W
         one = (time.perf_counter() - started) / 2
         return (settings.evaluations or PASSES) * one * -(-len(x_0) // settings.batch)
     t = torch.full((len(x),), 0.5, dtype=torch.float64, device=x.device)
+    assert model.denoiser is not None
     denoiser = shared(model.denoiser, world)
     passes = []
     for backwards in (False, True):
@@ -234,7 +237,7 @@ def forecast(model: Model, x_0: Tensor, settings: Settings, flow: bool, world: W
             elapsed = time.perf_counter() - started
         passes.append(elapsed)
     batches = -(-len(x_0) // settings.batch)
-    schedule = model.denoiser.process.schedule
+    schedule = denoiser.process.schedule
     evaluations = settings.evaluations or (schedule.steps if isinstance(schedule, Chain) else 0)
     seconds = evaluations * passes[0]
     if flow:

@@ -100,15 +100,16 @@ def read_run(folder: RunFolder) -> Run:
     Raises:
         InputError: ``config.json`` is missing, not JSON, of another format, or has an invalid recipe or data contract.
     """
-    config, recipe, spec = folder.config(), folder.recipe(), folder.spec()
+    config = folder.config()
+    recipe, spec = config.recipe, config.spec
     problems: list[str] = []
     rows = _rows(folder, problems)
     return Run(
         folder=folder,
         recipe=recipe,
         spec=spec,
-        version=str(config.get("sfumato", "")),
-        num_parameters=number(config, "parameters"),
+        version=config.version,
+        num_parameters=config.parameters,
         process=_process(folder, recipe) if recipe.has_process else None,
         train=[row for row in rows if row["kind"] == "train"],
         held_out=[row for row in rows if row["kind"] == "held_out"],

@@ -122,8 +122,9 @@ def _target(settings: CertifySettings) -> Target:
             f"--oracle {settings.oracle}: {settings.target} is a model, not an oracle; give one of the two"
         )
     model = Model.from_pretrained(settings.target, device)
-    fitted = {"fitted": model.fitted} if model.fitted else {}
-    return Target(settings.target, model.beliefs(), model.spec.model_shape, fitted, 256, 2**18)
+    tables = model.unconditional_tables()
+    fitted = {"fitted": tables} if tables else {}
+    return Target(settings.target, model.sampling_denoiser(), model.spec.model_shape, fitted, 256, 2**18)
 
 
 def _methods(settings: CertifySettings, target: Target) -> tuple[list[str], _Tables]:

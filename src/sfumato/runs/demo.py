@@ -8,7 +8,7 @@ from sfumato import recipes
 from sfumato.data import Dataset, split
 from sfumato.evaluation import Gallery, Recognition, recognise
 from sfumato.files import write_with
-from sfumato.model import Model
+from sfumato.generative_model import GenerativeModel
 from sfumato.report import movie, picture, write_report
 from sfumato.reporting import SILENT, Reporter, duration
 from sfumato.training import Trainer, signals
@@ -87,16 +87,13 @@ def demo(settings: DemoSettings, reporter: Reporter = SILENT) -> Demo:
     return Demo(Trained(folder, reason, trainer, write_report(folder)), files, rows, recognition)
 
 
-def _recognise(model: Model, dataset: Dataset, reporter: Reporter) -> Recognition:
+def _recognise(model: GenerativeModel, dataset: Dataset, reporter: Reporter) -> Recognition:
     assert dataset.labels is not None  # the digits are labelled
     settings = model.recipe.training
     train, held_out = split(len(dataset.values), settings.held_out, settings.seed)
-    evaluations = model.sampling.steps * -(-SAMPLES // _BATCH)
-    counter = iter(range(1, evaluations + 1))
     with reporter.task("sampling") as task:
-        samples = model.sample(
-            SAMPLES, seed=1, batch=_BATCH, watch=lambda *_: task.count(next(counter, evaluations), evaluations)
-        )
+        watch = model.plan().counting(SAMPLES, _BATCH, task.count)
+        samples = model.sample(SAMPLES, seed=1, batch=_BATCH, watch=watch)
     return recognise(
         dataset.values[train], dataset.labels[train], dataset.values[held_out], dataset.labels[held_out], samples
     )
@@ -118,7 +115,7 @@ def _results(trainer: Trainer, gallery: Gallery, recognition: Recognition) -> li
     return [{"label": label, "value": value} for label, value in values.items()]
 
 
-def _pictures(folder: RunFolder, gallery: Gallery, model: Model) -> dict[str, Path]:
+def _pictures(folder: RunFolder, gallery: Gallery, model: GenerativeModel) -> dict[str, Path]:
     paths = {"samples": folder.samples / "samples.png", "movie": folder.samples / "forming.gif"}
     folder.samples.mkdir(exist_ok=True)
     image = picture(gallery.samples.numpy(), model.spec)

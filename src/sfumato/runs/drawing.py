@@ -1,6 +1,7 @@
 """Draw samples from a trained model and write them: a picture, an array, or a movie of how they form."""
 
 import time
+from collections.abc import Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,11 +15,13 @@ from sfumato import recipes
 from sfumato.core import Prediction, SeededNoise
 from sfumato.errors import InputError
 from sfumato.files import write_with
-from sfumato.hierarchical import MarkovianHVAE
-from sfumato.model import TOLERANCE, Model, read_fitted
+from sfumato.generate import Watch
+from sfumato.generative_model import GenerativeModel, SamplingPlan
+from sfumato.kinds import load
+from sfumato.model import Model
+from sfumato.model_folder import TableKey, read_fitted
 from sfumato.report import movie, picture
-from sfumato.reporting import SILENT, Reporter, Task, duration
-from sfumato.sampling.methods import ADAPTIVE
+from sfumato.reporting import SILENT, Progress, Reporter, Task, duration
 from sfumato.world import ALONE, joined
 
 from .console import is_main_process
@@ -46,7 +49,7 @@ class Drawn:
     settings: SampleSettings
     samples: Tensor
     method: str
-    record: dict[str, Any]
+    record: Mapping[str, Any]
     files: list[Path]
     seconds: float
 
@@ -67,17 +70,6 @@ class Drawn:
         }
 
 
-@dataclass(frozen=True)
-class _Plan:
-    """How samples are drawn: ``label`` for file names, ``text`` for people; no ``evaluations`` where not known."""
-
-    label: str
-    text: str
-    record: dict[str, Any]
-    sampler: str | None = None
-    evaluations: int = 0
-
-
 def draw(settings: SampleSettings, reporter: Reporter = SILENT) -> Drawn | None:
     """Draw samples and write them; None in a process that leaves both to the main process.
 
@@ -85,21 +77,19 @@ def draw(settings: SampleSettings, reporter: Reporter = SILENT) -> Drawn | None:
         InputError: a file that cannot be written, a setting that the model or its sampler does not have.
     """
     require_writable("--out", settings.out)
-    model = Model.from_pretrained(settings.run, pick_device(settings.device))
-    if settings.under is not None:
-        model = model.under(recipes.read(settings.under).resolved(model.spec).build_process())
-    plan = _latents(model, settings) if not model.recipe.has_process else _sampler(model, settings, reporter)
+    model = _model(settings)
+    plan = _plan(model, settings, reporter)
     if settings.is_movie and not is_main_process():  # the process that writes the movie must see every sample
         return None
-    observer = _Observer(model, settings, plan.evaluations)
+    observer = _Observer(model, settings, plan)
     started = time.monotonic()
     with nullcontext(ALONE) if settings.is_movie else joined(model.device) as world:
         with reporter.task("sampling") as task:
-            watch, progress = observer.callbacks(task, world.size, plan)
+            watch, progress = observer.callbacks(task, world.size)
             samples = model.sample(
                 settings.count,
                 seed=settings.seed,
-                sampler=plan.sampler,
+                sampler=settings.sampler,
                 steps=settings.steps,
                 eta=settings.eta,
                 tolerance=settings.tolerance,
@@ -113,98 +103,87 @@ def draw(settings: SampleSettings, reporter: Reporter = SILENT) -> Drawn | None:
     if not world.is_main:
         return None
     files = _write(model, settings, samples, plan.label, observer.frames)
-    if plan.sampler is None:
+    if not model.can("sampler"):
         return Drawn(settings, samples, plan.text, plan.record, files, seconds)
     method = f"{plan.text}, {taken} evaluations each"
     return Drawn(settings, samples, method, {**plan.record, "evaluations": taken}, files, seconds)
 
 
-def _latents(model: Model, settings: SampleSettings) -> _Plan:
-    """A hierarchical VAE has no sampler."""
-    assert isinstance(model.module, MarkovianHVAE)
-    given = {"sampler": settings.sampler, "steps": settings.steps, "eta": settings.eta}
-    given |= {"tolerance": settings.tolerance, "pairs": settings.pairs or None}
-    model.check_settings(**{f"--{name}": value for name, value in given.items()})
-    if settings.is_movie:
+def _model(settings: SampleSettings) -> GenerativeModel:
+    device = pick_device(settings.device)
+    if settings.under is None:
+        return load(settings.run, device)
+    model = Model.from_pretrained(settings.run, device)
+    return model.with_process(recipes.read(settings.under).resolved(model.spec).build_process())
+
+
+def _plan(model: GenerativeModel, settings: SampleSettings, reporter: Reporter) -> SamplingPlan:
+    """How the samples will be drawn. Raises InputError for what the model, or the file, cannot have."""
+    given = {"sampler": settings.sampler, "steps": settings.steps, "eta": settings.eta, "tolerance": settings.tolerance}
+    flags = {f"--{name}": value for name, value in given.items()}
+    model.require("sampler", **flags, **{"--pairs": settings.pairs or None})
+    plan = model.plan(settings.sampler, settings.steps, settings.eta, settings.tolerance)
+    if settings.is_movie and plan.table is None:
         raise InputError(
-            f"--out {settings.out}: a movie shows the steps from noise to data, which a hierarchical VAE does not "
-            "take; end it in .png or .npz"
+            f"--out {settings.out}: a movie shows the steps from noise to data, but sampling {plan.text} has no fixed "
+            "steps; choose another sampler, or end the name in .png or .npz"
         )
-    latents = len(model.module.widths)
-    return _Plan(f"latents-{latents}", f"through {latents} latent{'' if latents == 1 else 's'}", {"latents": latents})
-
-
-def _sampler(model: Model, settings: SampleSettings, reporter: Reporter) -> _Plan:
-    sampler = model.sampler(settings.sampler, settings.eta, settings.tolerance)
-    eta = "" if settings.eta is None else f"-eta{settings.eta:g}"
-    if sampler == ADAPTIVE:
-        if settings.is_movie:
-            raise InputError(
-                "--out: a movie needs a sampler with a fixed number of steps, and adaptive chooses its own; choose "
-                "another sampler"
-            )
-        label = f"{sampler}-{settings.tolerance or TOLERANCE:g}{eta}"
-        return _Plan(label, f"by {sampler}", {"sampler": sampler, "eta": settings.eta}, sampler)
-    tableau = model.tableau(sampler, settings.steps, settings.eta)
-    name = tableau.name if sampler == "auto" else sampler
-    if settings.pairs and tableau.stochastic:
+    if settings.pairs and plan.table is not None and plan.table.stochastic:
         raise InputError(
-            f"--pairs: {name} adds noise on the way, so a sample does not belong to one noise; choose auto or heun"
+            f"--pairs: {plan.record['sampler']} adds noise on the way, so a sample does not belong to one noise; "
+            "choose auto or heun"
         )
-    if settings.under is None and sampler == "auto":
-        _warn_if_unused(model, settings, reporter)
-    label = f"{sampler}-{settings.steps or model.sampling.steps}{eta}"
-    text = f"by {name}" + ("" if settings.eta is None else f" with eta {settings.eta:g}")
-    return _Plan(label, text, {"sampler": name, "eta": settings.eta}, sampler, tableau.evaluations)
+    if isinstance(model, Model) and settings.under is None and plan.sampler == "auto" and plan.evaluations:
+        _warn_if_unused(model, plan.evaluations, settings, reporter)
+    return plan
 
 
-def _warn_if_unused(model: Model, settings: SampleSettings, reporter: Reporter) -> None:
+def _warn_if_unused(model: Model, evaluations: int, settings: SampleSettings, reporter: Reporter) -> None:
     """Warn if a table was fitted for this budget and cannot be used."""
-    steps = settings.steps or model.sampling.steps
-    unused = read_fitted(settings.run, model.fitted_to)[1]
-    name = f"sampler-{steps}.json"
-    if steps not in model.fitted and name in unused:
-        again = TuneSettings(settings.run, nfe=(steps,)).command()
-        reporter.warn(f"{name} {unused[name]} and is not used; '{again}' fits it again")
+    unused, key = read_fitted(settings.run, model.fitted_to)[1], TableKey(evaluations)
+    if key not in model.fitted and key.file in unused:
+        again = TuneSettings(settings.run, nfe=(evaluations,)).command()
+        reporter.warn(f"{key.file} {unused[key.file]} and is not used; '{again}' fits it again")
 
 
 @dataclass
 class _Observer:
     """Counts evaluations, reports progress, and keeps the frames of a movie while samples are drawn."""
 
-    model: Model
+    model: GenerativeModel
     settings: SampleSettings
-    planned: int  # evaluations per sample; 0 where only sampling itself can tell
+    plan: SamplingPlan
     evaluations: int = 0
     frames: dict[int, list[Tensor]] = field(default_factory=dict)
 
-    def callbacks(self, task: Task, processes: int, plan: _Plan) -> tuple[Any, Any]:
-        """The arguments ``watch`` and ``progress`` of ``Model.sample``; one of them is None."""
-        if plan.sampler is None:
+    def callbacks(self, task: Task, processes: int) -> tuple[Watch | None, Progress | None]:
+        """The arguments ``watch`` and ``progress`` of ``sample``; one of them is None."""
+        planned = self.plan.evaluations
+        if not self.model.can("sampler"):
             return None, task.count
-        if self.model.device.type == "cuda" and self.planned and not self.settings.is_movie:
+        if self.model.device.type == "cuda" and planned and not self.settings.is_movie:
             # A GPU runs whole batches on its own; asking after every evaluation would make it wait.
-            self.evaluations = self.planned
+            self.evaluations = planned
             return None, task.count
-        every = max(1, -(-self.planned // FRAMES))
+        every = max(1, -(-(planned or 0) // FRAMES))
         count, at_once = self.settings.count, self.settings.batch * processes
         batches = -(-count // at_once)
 
         def watch(first: int, row: int, t: Tensor, x: Tensor, prediction: Prediction) -> None:
             self.evaluations = max(self.evaluations, row + 1)
             batch = first // at_once
-            if self.planned:
-                task.count(self.planned * batch + row + 1, self.planned * batches)
+            if planned:
+                task.count(planned * batch + row + 1, planned * batches)
             else:
                 task.update(first / count, f"{row + 1} evaluations of batch {batch + 1} of {batches}")
-            if self.settings.is_movie and (row % every == 0 or row == self.planned - 1):
+            if self.settings.is_movie and (row % every == 0 or row + 1 == planned):
                 self.frames.setdefault(row, []).append(self.model.spec.decode(prediction.x_0.cpu()))
 
         return watch, None
 
 
 def _write(
-    model: Model, settings: SampleSettings, samples: Tensor, label: str, frames: dict[int, list[Tensor]]
+    model: GenerativeModel, settings: SampleSettings, samples: Tensor, label: str, frames: dict[int, list[Tensor]]
 ) -> list[Path]:
     """Write the samples to ``settings.out``, or into the run folder under a name with ``label``."""
     if settings.out is not None:

@@ -11,7 +11,7 @@ import torch
 
 from sfumato.errors import InputError
 from sfumato.files import write_with
-from sfumato.model import Model
+from sfumato.generative_model import GenerativeModel
 from sfumato.reporting import Reporter
 
 from . import training
@@ -32,7 +32,7 @@ def train(
     out: str | Path | None = None,
     device: str = "auto",
     reporter: Reporter | None = None,
-) -> Model:
+) -> GenerativeModel:
     """Train a model, as ``sfumato train`` does, and return it ready to sample.
 
     The run folder holds the model, its checkpoints, samples and a report. Ctrl-C, or stopping the cell of a notebook,

@@ -7,11 +7,12 @@ from typing import Any
 
 import torch
 
+from sfumato import kinds
 from sfumato.data import Dataset
 from sfumato.errors import InputError
 from sfumato.evaluation.comparison import PARTS, Row, Yardstick, expected, measure
 from sfumato.files import digest
-from sfumato.model import Model
+from sfumato.generative_model import GenerativeModel
 from sfumato.recipes import Recipe
 from sfumato.report import write_report
 from sfumato.reporting import SILENT, Reporter
@@ -62,10 +63,9 @@ class Experiment:
             InputError: it does not, or it was not.
         """
         try:
-            model = Model.fresh(self.recipe, dataset.spec)
+            model = kinds.fresh(self.recipe, dataset.spec)
             model.recipe.build_loss(dataset.spec)
-            if model.recipe.has_process:
-                model.tableau()
+            model.plan()
         except InputError as error:
             raise InputError(f"{self.name}: {error}") from None
         if self._started:
@@ -79,7 +79,7 @@ class Experiment:
 
     def forecast(self, yardstick: Yardstick) -> float:
         """A rough estimate of the seconds that training and measuring take."""
-        model = Model.fresh(self.recipe, yardstick.dataset.spec)
+        model = kinds.fresh(self.recipe, yardstick.dataset.spec)
         model.module.to(self.device).eval()
         return expected(model, yardstick, self.goal.steps or 0) + (self.goal.seconds or 0.0)
 
@@ -102,7 +102,7 @@ class Experiment:
             return row
         self._keep(training=training)
         trainer.last_measured = training["held_out_loss"]
-        model = Model.from_pretrained(self.folder.path, self.device)
+        model = kinds.load(self.folder.path, self.device)
         try:
             lifecycle.finish(self.folder, model, dataset, reporter)
         except FloatingPointError as error:
@@ -138,7 +138,7 @@ class Experiment:
     def _trainer(self, dataset: Dataset, reporter: Reporter) -> Trainer:
         """The trainer, at the run's newest checkpoint or at the start."""
         if self._started:
-            trainer = Trainer(Model.fresh(self.recipe, dataset.spec), dataset.samples(self.device), self.folder)
+            trainer = Trainer(kinds.fresh(self.recipe, dataset.spec), dataset.samples(self.device), self.folder)
             trainer.resume(reporter.warn)
             return trainer
         if self.folder.path.exists():
@@ -158,7 +158,7 @@ class Experiment:
         return _spent(trainer)
 
 
-def _measure(model: Model, yardstick: Yardstick, reporter: Reporter) -> Row:
+def _measure(model: GenerativeModel, yardstick: Yardstick, reporter: Reporter) -> Row:
     """``measure``, each part as a task of its own."""
     with ExitStack() as stack:
         current: dict[str, Any] = {}

@@ -12,9 +12,8 @@ from typing import Any
 from sfumato.data import DataSpec
 from sfumato.errors import InputError
 from sfumato.files import write_text
-from sfumato.model import read_config
+from sfumato.model_folder import Config, read_config
 from sfumato.recipes import Recipe
-from sfumato.recipes.reading import validate
 
 from .settings import Goal as Goal
 
@@ -120,20 +119,17 @@ class RunFolder:
 
     # ---------------------------------------------------------------------------------------------------- typed access
 
-    def config(self) -> dict[str, Any]:
-        """What config.json holds. Raises InputError when it is missing, damaged, foreign or of another format."""
+    def config(self) -> Config:
+        """Recipe and data contract. Raises InputError when it is missing, damaged, foreign or of another format."""
         return read_config(self.path)
 
     def recipe(self) -> Recipe:
-        """The recipe. Raises InputError for an invalid one, and for what ``config`` refuses."""
-        return validate(self.config()["recipe"], str(self.config_file))
+        """The recipe. Raises InputError as ``config`` does."""
+        return self.config().recipe
 
     def spec(self) -> DataSpec:
-        """The data contract. Raises InputError for an invalid one, and for what ``config`` refuses."""
-        try:
-            return DataSpec.from_dict(self.config()["data"])
-        except InputError as error:
-            raise InputError(f"{self.config_file}: {error}") from None
+        """The data contract. Raises InputError as ``config`` does."""
+        return self.config().spec
 
     def origin(self) -> Origin:
         """What run.json holds. Raises InputError when it is missing or damaged, or names no source."""

@@ -1,6 +1,5 @@
 """The life of a run: claim a folder, start, train to the goal, finish with samples, a model card and a report."""
 
-import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -8,11 +7,13 @@ from typing import Any
 
 import torch
 
+from sfumato import kinds
 from sfumato.data import Dataset
 from sfumato.errors import InputError
 from sfumato.evaluation import Gallery, make_gallery
 from sfumato.files import write_text
-from sfumato.model import Model
+from sfumato.generative_model import GenerativeModel
+from sfumato.model_folder import write_config
 from sfumato.numerics.random import derive
 from sfumato.recipes import Recipe
 from sfumato.reporting import SILENT, Reporter, duration
@@ -26,7 +27,7 @@ ENDS = {"interrupted": "interrupted", "terminated": "ended by SIGTERM", "asked":
 """What is reported of a training that a signal ended."""
 
 
-def untrained(source: str, recipe: Recipe, dataset: Dataset) -> Model:
+def untrained(source: str, recipe: Recipe, dataset: Dataset) -> GenerativeModel:
     """The model that training starts from; its weights are a function of the recipe's seed.
 
     Raises:
@@ -34,14 +35,13 @@ def untrained(source: str, recipe: Recipe, dataset: Dataset) -> Model:
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(derive(recipe.training.seed, "weights"))
-        model = Model.fresh(recipe, dataset.spec)
+        model = kinds.fresh(recipe, dataset.spec)
     if len(dataset) < 2:
         raise InputError(f"{source}: holds 1 sample; give at least 2, one to train on and one to hold out")
-    if model.recipe.has_process:
-        try:
-            model.tableau()
-        except InputError as error:
-            raise InputError(f"sampling.steps: {error}") from None
+    try:
+        model.plan()
+    except InputError as error:
+        raise InputError(f"sampling.steps: {error}") from None
     return model
 
 
@@ -111,20 +111,20 @@ def begin(source: str, trainer: Trainer, goal: Goal) -> None:
     folder, model = trainer.run, trainer.model
     try:
         folder.write_origin(Origin(origin_of(source), goal))
-        write_text(folder.config_file, json.dumps(model.config(), indent=2, ensure_ascii=False) + "\n")
+        write_config(folder.path, model.config())
         write_text(folder.card, model.card())
     except OSError as error:
         raise _not_writable(folder.path, error) from None
 
 
-def reopen(folder: RunFolder, reporter: Reporter = SILENT) -> tuple[Model, Dataset]:
+def reopen(folder: RunFolder, reporter: Reporter = SILENT) -> tuple[GenerativeModel, Dataset]:
     """The model of a run, its weights not loaded, and its data.
 
     Raises:
         InputError: the folder holds no run, or its data is gone or has changed.
     """
     dataset = own_data(folder, reporter)
-    return Model.fresh(folder.recipe(), dataset.spec), dataset
+    return kinds.fresh(folder.recipe(), dataset.spec), dataset
 
 
 def remaining_goal(folder: RunFolder, seconds: float) -> Goal:
@@ -145,7 +145,7 @@ def remaining_goal(folder: RunFolder, seconds: float) -> Goal:
 def train_to(trainer: Trainer, goal: Goal, reporter: Reporter = SILENT) -> str:
     """Train until the goal, and report it. Returns why it ended, as ``Trainer.train`` does."""
     model, engine = trainer.model, trainer.engine
-    if model.recipe.has_process:
+    if model.denoiser is not None:
         check = model.denoiser.process.check_prior(model.spec.second_moment)
         if check.warning:
             reporter.warn(check.warning)
@@ -169,13 +169,13 @@ def train_to(trainer: Trainer, goal: Goal, reporter: Reporter = SILENT) -> str:
         return trainer.train(goal.steps, goal.seconds, watch)
 
 
-def finish(folder: RunFolder, model: Model, dataset: Dataset, reporter: Reporter = SILENT) -> Gallery:
+def finish(folder: RunFolder, model: GenerativeModel, dataset: Dataset, reporter: Reporter = SILENT) -> Gallery:
     """Draw the samples for the report."""
     with reporter.task("sampling") as task:
         return make_gallery(model, dataset, folder.path, progress=task.count)
 
 
-def write_card(folder: RunFolder, model: Model, trainer: Trainer, measured: Mapping[str, str]) -> None:
+def write_card(folder: RunFolder, model: GenerativeModel, trainer: Trainer, measured: Mapping[str, str]) -> None:
     """Write the model card, with the facts of the training before what was ``measured``."""
     facts = {"images seen": f"{trainer.images:,}", "training time": duration(trainer.seconds)}
     if trainer.last_measured is not None:

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from sfumato.model import Model
+from sfumato import kinds
 from sfumato.report import write_report
 from sfumato.reporting import SILENT, Reporter
 
@@ -21,7 +21,7 @@ def report(settings: ReportSettings, reporter: Reporter = SILENT) -> Path:
     folder = RunFolder(settings.run)
     folder.config()  # refuse what is no run before a device is chosen
     if not folder.gallery.exists():
-        model = Model.from_pretrained(folder.path, pick_device(settings.device))
+        model = kinds.load(folder.path, pick_device(settings.device))
         _, dataset = lifecycle.reopen(folder, reporter)
         lifecycle.finish(folder, model, dataset, reporter)
     return write_report(folder)

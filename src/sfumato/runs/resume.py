@@ -4,7 +4,7 @@ import json
 from typing import Any
 
 from sfumato.errors import InputError
-from sfumato.model import Model
+from sfumato.generative_model import GenerativeModel
 
 from .folder import RunFolder
 from .settings import Goal
@@ -22,7 +22,7 @@ def has_not_trained(folder: RunFolder) -> bool:
     return ours and not any(folder.checkpoints.glob("[0-9]*"))
 
 
-def require_same(folder: RunFolder, model: Model, source: str, goal: Goal) -> None:
+def require_same(folder: RunFolder, model: GenerativeModel, source: str, goal: Goal) -> None:
     """Refuse to continue a run that was started with other settings.
 
     Raises:
@@ -33,13 +33,13 @@ def require_same(folder: RunFolder, model: Model, source: str, goal: Goal) -> No
         origin = folder.origin()
     except InputError:
         raise InputError(f"{folder.origin_file}: missing or damaged; use another --out") from None
-    before, now = _flat(config["recipe"]), _flat(model.recipe.model_dump(mode="json"))
+    before, now = _flat(config.recipe.model_dump(mode="json")), _flat(model.recipe.model_dump(mode="json"))
     keys = sorted({*before, *now})
     facts: list[tuple[str, Any, Any]] = [
         ("SOURCE", origin.source, origin_of(source)),
         ("the budget", None if origin.goal is None else origin.goal.flag(), goal.flag()),
         *((key, before.get(key), now.get(key)) for key in keys if key.startswith("data.")),
-        ("the data", config["data"].get("fingerprint"), model.spec.fingerprint),
+        ("the data", config.spec.fingerprint, model.spec.fingerprint),
         *((key, before.get(key), now.get(key)) for key in keys),
     ]
     for what, old, new in facts:

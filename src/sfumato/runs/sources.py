@@ -5,7 +5,7 @@ from pathlib import Path
 from sfumato import data
 from sfumato.data import Dataset
 from sfumato.errors import InputError
-from sfumato.model import Model
+from sfumato.generative_model import GenerativeModel
 from sfumato.recipes import Recipe
 from sfumato.reporting import SILENT, Reporter
 
@@ -40,12 +40,12 @@ def own_data(folder: RunFolder, reporter: Reporter = SILENT) -> Dataset:
     """
     recipe, source = folder.recipe(), folder.origin().source
     dataset = load_data(source, recipe, reporter)
-    if dataset.spec.fingerprint != folder.config()["data"].get("fingerprint"):
+    if dataset.spec.fingerprint != folder.spec().fingerprint:
         raise InputError(f"{source}: the data has changed since {folder} started; restore it, or train a new run")
     return dataset
 
 
-def data_like(source: str, model: Model, reporter: Reporter = SILENT) -> Dataset:
+def data_like(source: str, model: GenerativeModel, reporter: Reporter = SILENT) -> Dataset:
     """Another data set, read as samples of the kind that ``model`` was trained on; toys are drawn with a new seed.
 
     Raises:

@@ -7,9 +7,9 @@ from typing import Any
 
 import torch
 
-from sfumato import recipes
+from sfumato import kinds, recipes
 from sfumato.data import Dataset
-from sfumato.model import Model
+from sfumato.generative_model import GenerativeModel
 from sfumato.report import write_report
 from sfumato.reporting import SILENT, Reporter, duration
 from sfumato.training import Compute, Keep, Options, Trainer, joined, signals
@@ -49,9 +49,9 @@ class Trained:
         return self.reason in lifecycle.ENDS
 
     @property
-    def model(self) -> Model:
+    def model(self) -> GenerativeModel:
         """The trained model, ready to sample on the device of the training."""
-        return Model.from_pretrained(self.folder.path, self.trainer.engine.device)
+        return kinds.load(self.folder.path, self.trainer.engine.device)
 
     def describe(self) -> list[str]:
         """The result as lines of text."""

@@ -12,7 +12,8 @@ from safetensors.torch import save_file
 
 from sfumato.errors import InputError
 from sfumato.files import write_text, write_with
-from sfumato.model import Model, write_fitted
+from sfumato.model import Model
+from sfumato.model_folder import TableKey, write_fitted
 from sfumato.reporting import SILENT, Reporter, duration
 from sfumato.sampling import Tableau, fitting
 
@@ -69,7 +70,7 @@ class Tuning:
         self.settings = settings
         self.folder = RunFolder(settings.run)
         self.model = Model.from_pretrained(settings.run, pick_device(settings.device))
-        self.denoiser = self.model.beliefs()  # refuses a model without one
+        self.denoiser = self.model.sampling_denoiser()  # refuses a model without one
         for evaluations in settings.nfe:
             fitting.check_budget(evaluations)
         self.iterations = settings.iterations or fitting.ITERATIONS
@@ -89,7 +90,7 @@ class Tuning:
         A fit that was done before with the same settings is not repeated; one that was interrupted continues.
         """
         state = self._state(evaluations)
-        if state.get("done") and (not state["kept"] or evaluations in self.model.fitted):
+        if state.get("done") and (not state["kept"] or TableKey(evaluations) in self.model.fitted):
             return Tuned(state["result"], None)
         if self._paths is None:
             self._paths = self._trajectories(reporter)
@@ -105,9 +106,9 @@ class Tuning:
             "sampler": fit.tableau.name,
         }
         if fit.kept:
-            write_fitted(self.folder.path, fit.tableau, self.model.fitted_to, result)
+            write_fitted(self.folder.path, TableKey(evaluations), fit.tableau, self.model.fitted_to, result)
         else:
-            (self.folder.path / f"sampler-{evaluations}.json").unlink(missing_ok=True)
+            (self.folder.path / TableKey(evaluations).file).unlink(missing_ok=True)
         self._write(evaluations, {"done": True, "kept": fit.kept, "result": result})
         return Tuned(result, time.monotonic() - started)
 
@@ -127,7 +128,7 @@ class Tuning:
                 evaluations,
                 paths,
                 iterations=self.iterations,
-                rival=self.model.fitted.get(evaluations),
+                rival=self.model.fitted.get(TableKey(evaluations)),
                 state=start,
                 watch=watch,
             )

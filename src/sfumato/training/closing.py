@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from sfumato.model import Model
+from sfumato.generative_model import GenerativeModel
 
 from . import ema
 from .engine import Engine
@@ -21,7 +21,7 @@ class Choice:
         bounds: held-out bounds by width.
     """
 
-    model: Model
+    model: GenerativeModel
     width: float
     bounds: Mapping[float, float]
 

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from sfumato.data import Order, SampleSource
 from sfumato.errors import InputError
-from sfumato.model import Model
+from sfumato.generative_model import GenerativeModel
 from sfumato.networks import Configurable
 from sfumato.world import World
 
@@ -37,7 +37,7 @@ class Engine:
 
     def __init__(
         self,
-        model: Model,
+        model: GenerativeModel,
         data: SampleSource,
         numbers: Int64[Tensor, "n"],
         compute: Compute,

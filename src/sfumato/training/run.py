@@ -4,7 +4,8 @@ from collections.abc import Callable
 from typing import Any
 
 from sfumato.data import SampleSource, Subset, split
-from sfumato.model import Model, save_weights
+from sfumato.generative_model import GenerativeModel
+from sfumato.model_folder import save_weights
 from sfumato.runs.folder import RunFolder
 from sfumato.world import ALONE, World
 
@@ -36,7 +37,7 @@ class TrainingRun:
 
     def __init__(
         self,
-        model: Model,
+        model: GenerativeModel,
         data: SampleSource,
         run: RunFolder,
         options: Options = DEFAULTS,
@@ -63,11 +64,11 @@ class TrainingRun:
         self._saver = Saver(self.engine, run, options.keep, world)
 
     @property
-    def averaged(self) -> Model:
+    def averaged(self) -> GenerativeModel:
         """The model with averaged weights: those chosen at the end; before that, those of the longest horizon."""
         if self.choice is not None:
             return self.choice.model
-        return Model(self.engine.state.ema.modules[-1], self.model.spec, self.model.recipe)
+        return self.model.with_module(self.engine.state.ema.modules[-1])
 
     @property
     def images(self) -> int:

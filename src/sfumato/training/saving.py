@@ -9,7 +9,7 @@ from typing import Any
 from torch import Tensor
 
 from sfumato.errors import InputError
-from sfumato.model import save_weights
+from sfumato.model_folder import save_weights
 from sfumato.runs.folder import RunFolder
 from sfumato.world import ALONE, World
 

@@ -12,7 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from sfumato.errors import InputError
-from sfumato.model import Model, fill
+from sfumato.generative_model import GenerativeModel
+from sfumato.model_folder import fill
 from sfumato.networks import Configurable, network_of
 from sfumato.numerics.density import Density
 from sfumato.objectives import Loss
@@ -41,7 +42,9 @@ class State:
         InputError: a network that cannot be sharded.
     """
 
-    def __init__(self, model: Model, loss: Loss[Any], device: torch.device, world: World, shard: bool) -> None:
+    def __init__(
+        self, model: GenerativeModel, loss: Loss[Any], device: torch.device, world: World, shard: bool
+    ) -> None:
         self.model = model
         self.loss = loss
         self.device = device
@@ -134,13 +137,13 @@ class State:
         state = self.ema.modules[-1].state_dict()
         return {name: shards.whole(tensor).detach().to("cpu", copy=True) for name, tensor in state.items()}
 
-    def averaged_model(self) -> Model:
+    def averaged_model(self) -> GenerativeModel:
         """A model with its own copy of the longest average, whole; all processes call it."""
         if not self.sharded:
             module = copy.deepcopy(self.ema.modules[-1])
             module.to(memory_format=torch.contiguous_format)
-            return Model(module, self.model.spec, self.model.recipe)
-        model = Model.fresh(self.model.recipe, self.model.spec)
+            return self.model.with_module(module)
+        model = self.model.fresh(self.model.recipe, self.model.spec)
         model.module.load_state_dict(self.averaged_weights())
         model.module.to(self.device).eval().requires_grad_(False)
         return model

@@ -1,0 +1,196 @@
+"""Samples drawn in batches, by any denoiser: a network, an oracle, a denoiser under guidance, a posterior.
+
+Sample i depends on (seed, first + i) and on row i of the condition, never on the batch that it is drawn in (up to the
+float rounding of the network).
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from sfumato import sampling
+from sfumato.core import Prediction, SeededNoise
+from sfumato.core.levels import expand
+from sfumato.denoisers import Condition, Denoiser, check_rows, condition_rows
+from sfumato.errors import InputError
+from sfumato.networks import Configurable
+from sfumato.reporting import Progress
+from sfumato.sampling import Tableau
+from sfumato.sampling.cuda_graph import Recorded
+from sfumato.world import ALONE, World
+
+TOLERANCE = 1e-4  # of the adaptive sampler, in model units: below what 8 bits show
+
+Watch = Callable[[int, int, Tensor, Tensor, Prediction], None]
+"""``(first, row, t, x, prediction)``, after each evaluation; ``first`` is the number of the batch's first sample."""
+
+Draw = Callable[[int, SeededNoise, Condition | None], Tensor]
+"""``(first, noise, cond) -> samples``: a batch of as many samples as ``noise`` has keys, from number ``first`` on."""
+
+
+@dataclass(frozen=True)
+class Adaptive:
+    """The probability-flow ODE solved to ``tolerance``, in as many steps as that takes (``sampling.solve``)."""
+
+    tolerance: float = TOLERANCE
+
+
+def generate(
+    denoiser: Denoiser,
+    method: Tableau | Adaptive,
+    count: int,
+    shape: tuple[int, ...],
+    seed: int = 0,
+    *,
+    cond: Condition | None = None,
+    batch: int = 256,
+    first: int = 0,
+    watch: Watch | None = None,
+    progress: Progress | None = None,
+    world: World = ALONE,
+) -> Tensor:
+    """``count`` samples of ``denoiser`` by ``method``, in model units, shape (count, *shape), float32, on the CPU.
+
+    On a GPU the runs of a table are recorded and replayed as CUDA graphs when there are several batches, unless they
+    are watched or the schedule is learned.
+
+    Arguments:
+        denoiser: any denoiser; it runs where its parameters are, in evaluation mode, without derivatives.
+        method: the table of a sampler, or ``Adaptive``.
+        count: number of samples, at least 1.
+        shape: shape of one sample.
+        seed: random seed.
+        cond: the condition, one row per sample; each batch gets its own rows.
+        batch: samples per batch.
+        first: number of the first sample. Sample i is the same as in a call with ``first=0`` and a larger count.
+        watch: called after each evaluation. With several processes each sees its own samples.
+        progress: called after each batch.
+        world: the processes that share the work. Each returns all samples.
+
+    Returns:
+        The samples.
+
+    Raises:
+        InputError: a count or batch below 1, a condition with another number of rows, and what ``sampling.run`` and
+            ``sampling.solve`` refuse.
+        FloatingPointError: an estimate that is not finite.
+    """
+    device = device_of(denoiser)
+    start = _prior(denoiser, method.start if isinstance(method, Tableau) else 1.0)
+
+    def run(keys: Tensor, cond: Condition | None, first: int, check: bool) -> Tensor:
+        noise = SeededNoise(keys)
+        x = start(noise, (len(keys), *shape), device)
+        on_row = None if watch is None else _numbered(watch, first)
+        if isinstance(method, Adaptive):
+            return sampling.solve(denoiser, x, tolerance=method.tolerance, cond=cond, watch=on_row)
+        return sampling.run(denoiser, method, x, noise=noise, cond=cond, watch=on_row, check=check)
+
+    def at_once(first: int, noise: SeededNoise, cond: Condition | None) -> Tensor:
+        return run(noise.keys, None if cond is None else cond.to(device), first, True)
+
+    # The numbers of a learned schedule are computed at every level.
+    learned = isinstance(denoiser.process.schedule, nn.Module)
+    recorded = device.type == "cuda" and isinstance(method, Tableau) and watch is None and not learned
+    draw = _recorded(run, device) if recorded else at_once
+    with drawing(denoiser):
+        return in_batches(draw, count, seed, cond=cond, batch=batch, first=first, progress=progress, world=world)
+
+
+def in_batches(
+    draw: Draw,
+    count: int,
+    seed: int,
+    *,
+    cond: Condition | None = None,
+    batch: int = 256,
+    first: int = 0,
+    progress: Progress | None = None,
+    world: World = ALONE,
+) -> Tensor:
+    """``count`` samples of ``draw``, a batch at a time, on the CPU. Arguments as for ``generate``.
+
+    Raises:
+        InputError: a count or batch below 1, or a condition with another number of rows.
+    """
+    if count < 1 or batch < 1:
+        raise InputError(f"count {count}, batch {batch}: give at least 1")
+    check_rows(cond, count)
+    parts = []
+    # One batch per process at a time: a slow process is waited for after each batch, not after hours.
+    for start in range(0, count, batch * world.size):
+
+        def rows(begin: int, end: int, start: int = start) -> Tensor:
+            begin, end = start + begin, start + end
+            noise = SeededNoise.samples(seed, end - begin, first + begin)
+            return draw(first + begin, noise, condition_rows(cond, slice(begin, end)))
+
+        parts.append(world.shared(min(batch * world.size, count - start), rows))
+        if progress is not None:
+            progress(min(start + batch * world.size, count), count)
+    return torch.cat(parts)
+
+
+@contextmanager
+def drawing(module: nn.Module) -> Iterator[None]:
+    """``module`` in evaluation mode, without derivatives, and with fused attention on a GPU; restored at the end."""
+    # One by one: a wrapper made for this call is in training mode while what it wraps is not.
+    modes = [(part, part.training) for part in module.modules()]
+    networks = [part for part in module.modules() if isinstance(part, Configurable)]
+    networks = networks if device_of(module).type == "cuda" else []
+    module.eval()
+    for network in networks:
+        network.configure(attention="fused")
+    try:
+        with torch.no_grad():
+            yield
+    finally:
+        for part, training in modes:
+            part.training = training
+        for network in networks:
+            network.configure(attention="written")
+
+
+def device_of(module: nn.Module) -> torch.device:
+    """Where the parameters of ``module`` are, or its buffers; the CPU for a module without either."""
+    for tensor in (*module.parameters(), *module.buffers()):
+        return tensor.device
+    return torch.device("cpu")
+
+
+def _prior(denoiser: Denoiser, t: float) -> Callable[[SeededNoise, tuple[int, ...], torch.device], Tensor]:
+    """States at time ``t``, made from draw 0 of the noise."""
+    with torch.no_grad():
+        std = denoiser.process.prior(t).variance.sqrt()
+
+    def draw(noise: SeededNoise, shape: tuple[int, ...], device: torch.device) -> Tensor:
+        z = noise(0, torch.empty(shape, device=device))
+        return expand(std, z) * z
+
+    return draw
+
+
+def _numbered(watch: Watch, first: int) -> Callable[[int, Tensor, Tensor, Prediction], None]:
+    return lambda row, t, x, prediction: watch(first, row, t, x, prediction)
+
+
+def _recorded(run: Callable[[Tensor, Condition | None, int, bool], Tensor], device: torch.device) -> Draw:
+    """``run`` as CUDA graphs. The condition's tensors are inputs of the graph: other batches have other rows."""
+    names: tuple[str, ...] = ()
+
+    def compute(keys: Tensor, *parts: Tensor) -> Tensor:
+        cond = Condition(**dict(zip(names, parts, strict=True))) if parts else None
+        return run(keys, cond, 0, not torch.cuda.is_current_stream_capturing())
+
+    recorded = Recorded(compute)
+
+    def draw(first: int, noise: SeededNoise, cond: Condition | None) -> Tensor:
+        nonlocal names
+        tensors = {} if cond is None else cond.to(device).tensors
+        names = tuple(tensors)
+        return recorded(noise.keys.to(device), *tensors.values())
+
+    return draw

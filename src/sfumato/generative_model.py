@@ -1,0 +1,237 @@
+"""What can be asked of any generative model: the base of every kind of model.
+
+A model is a module of weights with the contract of its data, and the recipe that made it. There is one class per kind;
+``kinds`` says which one a recipe makes, and ``model_folder`` what a model is on disk.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar, Literal, TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from sfumato import model_folder
+from sfumato.core import Prediction
+from sfumato.data import DataSpec
+from sfumato.denoisers import Condition, Denoiser
+from sfumato.errors import InputError
+from sfumato.files import write_text
+from sfumato.generate import Watch, device_of
+from sfumato.model_folder import Config
+from sfumato.recipes import Recipe
+from sfumato.reporting import Progress
+from sfumato.sampling import Tableau
+from sfumato.world import ALONE, World
+
+Ability = Literal["sampler", "bound", "flow", "noise"]
+"""What not every model has: samplers to choose, a bound on the likelihood, an exact likelihood along a flow, samplers
+that add noise."""
+
+M = TypeVar("M", bound="GenerativeModel")
+
+
+@dataclass(frozen=True)
+class SamplingPlan:
+    """How samples will be drawn.
+
+    Arguments:
+        label: short, for a file name, such as "auto-20" or "latents-3".
+        text: for a person, such as "by heun" or "through 3 latents".
+        record: the same for machine-readable results.
+        sampler: the name of the sampler, such as "auto"; "latents" for a hierarchical VAE.
+        method: what that name stands for here, such as "adams3".
+        evaluations: of the network per sample; None where only sampling itself can tell.
+        table: the table of the sampler; None for the adaptive sampler, and for a model without samplers.
+    """
+
+    label: str
+    text: str
+    record: Mapping[str, Any]
+    sampler: str
+    method: str
+    evaluations: int | None
+    table: Tableau | None = None
+
+    def counting(self, count: int, batch: int, progress: Progress) -> Watch | None:
+        """A ``watch`` that reports evaluations of a batch, done and in all; None where there are none to count."""
+        if self.table is None:
+            return None
+        each, batches = self.table.evaluations, -(-count // batch)
+
+        def watch(first: int, row: int, t: Tensor, x: Tensor, prediction: Prediction) -> None:
+            progress(each * (first // batch) + row + 1, each * batches)
+
+        return watch
+
+
+class GenerativeModel(ABC):
+    """What can be asked of a generative model of any kind.
+
+    A subclass is a frozen dataclass with the fields below. ``spec`` says what the numbers of a sample mean;
+    ``made_by`` is None for a model that no recipe made, ``denoiser`` for a model without one.
+    """
+
+    kind: ClassVar[str]  # for a person: "diffusion model"
+    denoiser: Denoiser | None
+    spec: DataSpec
+    made_by: Recipe | None
+
+    @classmethod
+    @abstractmethod
+    def fresh(cls: type[M], recipe: Recipe, spec: DataSpec) -> M:
+        """An untrained model for data of this contract.
+
+        Raises:
+            InputError: a recipe that cannot be built, or that makes another kind of model.
+        """
+
+    @classmethod
+    def from_pretrained(cls: type[M], folder: str | Path, device: str | torch.device = "cpu") -> M:
+        """The model in ``folder``, ready to sample on ``device``, its weights frozen; ``load`` takes any kind of model.
+
+        Raises:
+            InputError: one line that names the file, when one is missing, damaged, not Sfumato's, of another format,
+                or does not fit the recipe, and when the folder holds another kind of model.
+        """
+        folder = Path(folder)
+        config = model_folder.read_config(folder)
+        model = cls.fresh(config.recipe, config.spec)
+        model_folder.load_weights(model.module, folder / "model.safetensors")
+        model.module.to(device).eval().requires_grad_(False)
+        return model.with_fitted(folder)
+
+    @abstractmethod
+    def with_fitted(self: M, folder: Path) -> M:
+        """The same model with the samplers in ``folder`` that were fitted to the weights there."""
+
+    def save_pretrained(self, folder: str | Path, card: str | None = None) -> None:
+        """Write config.json, model.safetensors and README.md (``card``, or a short one) into ``folder``.
+
+        Each file is written under another name and renamed, so an interrupted save leaves the former one whole.
+
+        Raises:
+            InputError: a model that no recipe made, or one under a process that is not its own.
+        """
+        config, folder = self.config(), Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        model_folder.save_weights(self.module.state_dict(), folder / "model.safetensors")
+        write_text(folder / "README.md", card or self.card())
+        model_folder.write_config(folder, config)
+
+    @property
+    @abstractmethod
+    def module(self) -> nn.Module:
+        """All that is trained."""
+
+    @abstractmethod
+    def with_module(self: M, module: Any) -> M:
+        """The same model with other weights: ``module`` is of the same class as its own."""
+
+    @property
+    @abstractmethod
+    def limits(self) -> Mapping[Ability, str]:
+        """The abilities that this model lacks, each with the reason: a clause that follows the model's name."""
+
+    def can(self, ability: Ability) -> bool:
+        """Whether the model has this ability."""
+        return ability not in self.limits
+
+    def require(self, ability: Ability, **settings: Any) -> None:
+        """Check for an ability; where ``settings`` are given, only if any of them is not None.
+
+        Raises:
+            InputError: the model lacks the ability. The message names the settings to leave out.
+        """
+        given = [name for name, value in settings.items() if value is not None]
+        if self.can(ability) or (settings and not given):
+            return
+        remedy = f"leave out {', '.join(given)}" if given else "give another model"
+        raise InputError(f"{self.name}: {self.limits[ability]}; {remedy}")
+
+    @property
+    def name(self) -> str:
+        """The recipe's name; for a model without a recipe, the class of its module."""
+        return type(self.module).__name__ if self.made_by is None else self.made_by.name
+
+    @property
+    def num_parameters(self) -> int:
+        """How many numbers are learned."""
+        return sum(p.numel() for p in self.module.parameters())
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return device_of(self.module)
+
+    @property
+    def recipe(self) -> Recipe:
+        """The recipe that made this model. Raises InputError where there is none."""
+        if self.made_by is None:
+            raise InputError(
+                f"{self.name}: no recipe made this model, so it cannot be trained or saved; make one from a recipe"
+            )
+        return self.made_by
+
+    def config(self) -> Config:
+        """The content of config.json. Raises InputError as ``save_pretrained`` does."""
+        return Config(self.recipe, self.spec, self.num_parameters)
+
+    def card(self, measured: Mapping[str, str] | None = None) -> str:
+        """The model card, with what was ``measured``. Raises InputError for a model that no recipe made."""
+        return model_folder.model_card(self.config(), type(self).__name__, measured)
+
+    @abstractmethod
+    def plan(
+        self,
+        sampler: str | None = None,
+        steps: int | None = None,
+        eta: float | None = None,
+        tolerance: float | None = None,
+        cond: Condition | None = None,
+    ) -> SamplingPlan:
+        """How ``sample`` would draw with these settings. Raises InputError as ``sample`` does."""
+
+    @abstractmethod
+    def sample(
+        self,
+        count: int,
+        *,
+        seed: int = 0,
+        sampler: str | None = None,
+        steps: int | None = None,
+        eta: float | None = None,
+        tolerance: float | None = None,
+        cond: Condition | None = None,
+        batch: int = 256,
+        first: int = 0,
+        watch: Watch | None = None,
+        progress: Progress | None = None,
+        world: World = ALONE,
+    ) -> Tensor:
+        """Draw ``count`` samples in the data's own units, floating, shape (count, *shape), on the CPU.
+
+        Clipped where the data is bounded; ``spec.to_array(spec.encode(samples))`` rounds to its levels and type.
+        Sample i depends on (seed, first + i) and on row i of ``cond`` alone, never on ``batch`` or its neighbours (up
+        to the float rounding of the network).
+
+        Arguments:
+            count: number of samples, at least 1.
+            seed: random seed.
+            sampler: one of ``sampling.methods.NAMES``; None is the model's own, or the one whose setting is given.
+            steps: evaluations of the network per sample; None is the model's own number.
+            eta: noise that the "ddim" sampler adds, 0 to 1.
+            tolerance: of the "adaptive" sampler, 1e-4 unless given.
+            cond: the condition, one row per sample.
+            batch: samples per batch.
+            first: number of the first sample.
+            watch: ``watch(first, row, t, x, prediction)`` is called after each evaluation, with the number of the
+                first sample of the batch.
+            progress: ``progress(done, count)`` is called after each batch.
+            world: the processes that share the work. Each returns all samples, and watches its own.
+
+        Raises:
+            InputError: a count below 1, or a setting that the model or its sampler does not have.
+        """

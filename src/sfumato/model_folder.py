@@ -1,0 +1,256 @@
+"""A model on disk: a folder in the hub's layout.
+
+``config.json`` holds the recipe and the data contract, ``model.safetensors`` the weights, ``README.md`` the model card,
+and each ``sampler-*.json`` a table that was fitted to these weights (``sfumato tune``). Nothing in it is ever executed.
+"""
+
+import hashlib
+import json
+import struct
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from sfumato._version import __version__
+from sfumato.data import DataSpec
+from sfumato.denoisers import Condition
+from sfumato.errors import InputError
+from sfumato.files import digest, write_text, write_with
+from sfumato.recipes import Recipe
+from sfumato.recipes.reading import validate
+from sfumato.sampling import Tableau
+
+FORMAT = 2  # of the whole folder; raised when an older reader could misread a newer folder
+
+
+@dataclass(frozen=True)
+class Sampled:
+    """What a table is fitted for, beside the model: the parts of its condition, and the guidance. Empty for none."""
+
+    condition: str = ""
+    guidance: str = ""
+
+    @classmethod
+    def of(cls, cond: Condition | None) -> "Sampled":
+        """With the names of the parts of ``cond``, such as "classes"."""
+        names = () if cond is None else [name for name in cond.tensors if not name.endswith("_given")]
+        return cls(",".join(names))
+
+
+@dataclass(frozen=True)
+class TableKey:
+    """Which fitted table: for this number of ``evaluations`` per sample, of what is ``sampled``."""
+
+    evaluations: int
+    sampled: Sampled = Sampled()
+
+    @property
+    def file(self) -> str:
+        """The name of the table's file: sampler-8.json, or sampler-8-DIGEST.json for conditions and guidance."""
+        if self.sampled == Sampled():
+            return f"sampler-{self.evaluations}.json"
+        name = json.dumps([self.sampled.condition, self.sampled.guidance])
+        return f"sampler-{self.evaluations}-{hashlib.sha256(name.encode()).hexdigest()[:8]}.json"
+
+
+@dataclass(frozen=True)
+class Config:
+    """What config.json says: how the model was made, what its numbers mean, how many it has learned.
+
+    ``version`` is that of the Sfumato which wrote it.
+    """
+
+    recipe: Recipe
+    spec: DataSpec
+    parameters: int
+    version: str = __version__
+
+    def to_dict(self) -> dict[str, Any]:
+        """The content of config.json."""
+        return {
+            "format": FORMAT,
+            "sfumato": self.version,
+            "recipe": self.recipe.model_dump(mode="json"),
+            "data": self.spec.to_dict(),
+            "parameters": self.parameters,
+        }
+
+
+def read_config(folder: Path) -> Config:
+    """config.json of a model or run folder.
+
+    Raises:
+        InputError: the file is missing, damaged, not Sfumato's or of another format, or its recipe or data contract
+            is not valid.
+    """
+    path = folder / "config.json"
+    config = _read_json(folder, path)
+    if not isinstance(config, dict) or not {"format", "recipe", "data"} <= config.keys():
+        raise InputError(f"{path}: not a Sfumato model (no format, recipe and data); give a folder that Sfumato wrote")
+    if config["format"] != FORMAT:
+        raise InputError(
+            f"{path}: format {config['format']!r}, but Sfumato {__version__} reads format {FORMAT}; {_remedy(config)}"
+        )
+    try:
+        spec = DataSpec.from_dict(config["data"])
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from None
+    parameters = config.get("parameters")
+    return Config(
+        validate(config["recipe"], str(path)),
+        spec,
+        parameters if isinstance(parameters, int) else 0,
+        str(config.get("sfumato", "")),
+    )
+
+
+def _read_json(folder: Path, path: Path) -> Any:
+    if folder.is_file():
+        raise InputError(f"{folder}: is a file; give its folder, the one that 'sfumato train' printed")
+    if not folder.is_dir():
+        raise InputError(f"{folder}: no such folder; give a run or model folder, the one that 'sfumato train' printed")
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise InputError(
+            f"{folder}: no config.json, so not a model folder; give one that 'sfumato train' made"
+        ) from None
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: damaged or not JSON ({error}); restore it from a copy") from None
+
+
+def _remedy(config: dict[str, Any]) -> str:
+    older = isinstance(config["format"], int) and config["format"] < FORMAT
+    return f"use Sfumato {config.get('sfumato', 'of that time')}, or train again" if older else "upgrade Sfumato"
+
+
+def write_config(folder: Path, config: Config) -> None:
+    """Write config.json."""
+    text = json.dumps(config.to_dict(), indent=2, ensure_ascii=False)
+    write_text(folder / "config.json", text + "\n")
+
+
+# ------------------------------------------------------------------------------------------------------------- weights
+
+
+def weights_digest(folder: Path) -> str:
+    """SHA-256 of the weights' file."""
+    return digest(folder / "model.safetensors")
+
+
+def save_weights(state: Mapping[str, Tensor], path: Path) -> None:
+    """Named tensors as safetensors, written under another name and renamed."""
+    tensors = {name: value.detach().cpu().contiguous() for name, value in state.items()}
+    write_with(path, lambda beside: save_file(tensors, beside, metadata={"format": "pt"}))
+
+
+def load_weights(network: torch.nn.Module, path: Path) -> None:
+    """Fill ``network`` from a safetensors file.
+
+    Raises:
+        InputError: the file is missing or damaged, or a tensor does not fit.
+    """
+    try:
+        state = load_file(path)
+    except FileNotFoundError:
+        raise InputError(
+            f"{path}: missing; the folder is incomplete, copy the weights into it or train again"
+        ) from None
+    except (SafetensorError, OSError, struct.error, ValueError) as error:
+        raise InputError(f"{path}: damaged or not safetensors ({error}); restore it from a copy") from None
+    fill(network, state, path)
+
+
+def fill(network: torch.nn.Module, state: Mapping[str, Tensor], path: Path) -> None:
+    """Load ``state``, which was read from ``path``.
+
+    Raises:
+        InputError: names the first tensor that is missing, unknown, or of another shape.
+    """
+    expected = network.state_dict()
+    for name in [*expected, *state]:
+        if name not in state or name not in expected:
+            verb = "lacks" if name not in state else "has an unknown"
+            raise InputError(f"{path}: {verb} tensor '{name}'; the weights are of another network than config.json's")
+        if state[name].shape != expected[name].shape:
+            raise InputError(
+                f"{path}: '{name}' is {tuple(state[name].shape)}, config.json's network has "
+                f"{tuple(expected[name].shape)}; the weights are of another network"
+            )
+    network.load_state_dict(dict(state))
+
+
+# ------------------------------------------------------------------------------------------------------- fitted tables
+
+
+def write_fitted(
+    folder: Path, key: TableKey, tableau: Tableau, weights: str, measured: Mapping[str, Any] | None = None
+) -> Path:
+    """Write a table that was fitted to the weights of that digest, with what was ``measured`` of it."""
+    path = folder / key.file
+    about = {"format": FORMAT, "sfumato": __version__, "weights": weights, "measured": dict(measured or {})}
+    sampled = {"condition": key.sampled.condition, "guidance": key.sampled.guidance}
+    write_text(path, json.dumps({**about, "sampled": sampled, "tableau": tableau.to_dict()}) + "\n")
+    return path
+
+
+def read_fitted(folder: Path, weights: str) -> tuple[dict[TableKey, Tableau], dict[str, str]]:
+    """The tables in ``folder`` fitted to the weights of that digest, and by file name why others are not used.
+
+    Others were fitted before training went on, are damaged, or have another format. No model needs them to be sampled.
+    A file without "sampled" is of unconditional samples.
+    """
+    fitted: dict[TableKey, Tableau] = {}
+    unused: dict[str, str] = {}
+    for path in sorted(folder.glob("sampler-*.json")):
+        try:
+            data = json.loads(path.read_text(encoding="utf-8"))
+            if data["weights"] != weights:
+                unused[path.name] = "was fitted to other weights"
+            elif data["format"] != FORMAT:
+                unused[path.name] = f"has format {data['format']!r}, and this Sfumato {__version__} reads {FORMAT}"
+            else:
+                tableau = Tableau.from_dict(data["tableau"])
+                fitted[TableKey(tableau.evaluations, _sampled(data.get("sampled")))] = tableau
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            unused[path.name] = f"is damaged ({' '.join(str(error).split())})"
+    return fitted, unused
+
+
+def _sampled(data: Any) -> Sampled:
+    if data is None:
+        return Sampled()
+    if not isinstance(data, dict) or not all(isinstance(value, str) for value in data.values()):
+        raise TypeError(f"sampled must be an object of strings, found {data!r:.60}")
+    return Sampled(**data)
+
+
+# ---------------------------------------------------------------------------------------------------------------- card
+
+
+def model_card(config: Config, class_name: str, measured: Mapping[str, str] | None = None) -> str:
+    """The model card: what the model is, how to use it, and what was ``measured``."""
+    spec = config.spec
+    shape = " x ".join(map(str, spec.shape))
+    lines = [
+        f"# {config.recipe.name} on {spec.source}",
+        "",
+        f"A {config.recipe.kind} of {spec.layout.name} data ({shape}), {config.parameters:,} parameters, trained on "
+        f"{spec.count:,} samples with Sfumato {__version__}.",
+        "",
+        "```python",
+        f"from sfumato import {class_name}",
+        "",
+        f'model = {class_name}.from_pretrained("this/folder")',
+        "samples = model.sample(16, seed=0)",
+        "```",
+    ]
+    if measured:
+        lines += ["", "| measured | |", "|---|---|", *(f"| {name} | {value} |" for name, value in measured.items())]
+    return "\n".join(lines) + "\n"
