@@ -217,7 +217,7 @@ def _remarks(
     variance: np.ndarray,
     constant: np.ndarray,
 ) -> list[str]:
-    """What the user should know about the values."""
+    """Notes for the user about the values."""
     remarks = []
     if bounds is None and values.dtype.kind in "ui":
         remarks.append("integers are read as continuous values; if they have bounds, set data.low and data.high")

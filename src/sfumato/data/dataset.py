@@ -107,7 +107,7 @@ class Dataset:
 
 @dataclass(frozen=True, eq=False)
 class Content:
-    """What a reader found in a source, before there is a contract.
+    """The content of a source as a reader found it, before there is a contract.
 
     Arguments:
         values: (N, *shape).

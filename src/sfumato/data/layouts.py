@@ -1,4 +1,4 @@
-"""What distinguishes vectors, signals and images: one object per layout, asked by all that must know."""
+"""Properties of vectors, signals and images: one object per layout."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ LayoutName = Literal["vector", "signal", "image"]
 
 @dataclass(frozen=True)
 class Layout:
-    """A way of arranging the numbers of a sample.
+    """An arrangement of the numbers of a sample, with the defaults that depend on it.
 
     Arguments:
         name: as it stands in recipes and contracts.

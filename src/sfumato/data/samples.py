@@ -46,7 +46,7 @@ class Samples:
 
 
 class SampleSource(Protocol):
-    """A set of samples that is asked for rows. ``Samples`` is the one in memory."""
+    """A set of samples that returns rows on request. ``Samples`` is the one in memory."""
 
     def __len__(self) -> int:
         """Number of samples."""
@@ -61,7 +61,7 @@ class SampleSource(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class Subset:
-    """The samples of ``source`` with the indices ``index`` (N,), taken from it when they are asked for."""
+    """The samples of ``source`` with the indices ``index`` (N,), taken from it on request."""
 
     source: SampleSource
     index: Int64[Tensor, "n"]

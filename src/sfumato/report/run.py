@@ -38,7 +38,7 @@ Row = dict[str, Any]
 
 @dataclass(frozen=True)
 class Run:
-    """What a run folder holds.
+    """The content of a run folder.
 
     Arguments:
         folder: the folder.
@@ -74,7 +74,7 @@ class Run:
 
     @property
     def noun(self) -> str:
-        """What training has seen: "images" or "samples"."""
+        """The noun for the data that training sees: "images" or "samples"."""
         return self.spec.layout.noun
 
     @property

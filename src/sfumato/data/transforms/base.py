@@ -20,7 +20,7 @@ from .. import plain
 class Transform(ABC):
     """An invertible map from data units to model units, applied feature by feature.
 
-    What is said "per feature" has one entry for each feature of a vector, or a single entry that all values share.
+    A result "per feature" has one entry for each feature of a vector, or a single entry that holds for all values.
     """
 
     kind: ClassVar[str]

@@ -1,4 +1,4 @@
-"""What a layout must know to be drawn: on its own, in a report, and in a comparison of recipes."""
+"""The interface of a drawing: samples of one layout on their own, in a report, and in a comparison of recipes."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""What signals and vectors have in common: they are drawn as plots, samples beside real data."""
+"""Plots of samples beside real data, which signals and vectors have in common."""
 
 from abc import abstractmethod
 from collections.abc import Sequence
@@ -103,9 +103,9 @@ class PlotDrawing(Drawing):
             return to_svg(figure, "strip", "States and estimates of x_0 from noise to data.")
 
     def film(self, path: Path, real: Values | None, spec: DataSpec) -> Film:
-        beside = None if real is None else real[: self.num_shown // 3]
+        shown = None if real is None else real[: self.num_shown // 3]
         return Film(
-            pictures=self.pictures(path.estimates[:, : self.num_shown], spec, beside, clear=True),
+            pictures=self.pictures(path.estimates[:, : self.num_shown], spec, shown, clear=True),
             caption="Estimates of the clean sample, from the highest noise level to the lowest.",
             style="plot",
             lossless=True,
