@@ -1,4 +1,4 @@
-"""Writing files so that a crash at any moment leaves the old one or the new one, never half of either."""
+"""Atomic writing of files: a crash at any moment leaves the old file or the new one, never half of either."""
 
 import errno
 import hashlib
@@ -13,13 +13,17 @@ _NO_SUCH_CALL = {errno.EINVAL, errno.ENOTSUP}  # some network file systems do no
 
 
 def write_with(path: Path, write: Callable[[Path], object]) -> None:
-    """Call ``write`` with a path of the same name in a folder beside ``path``, flush, and rename it into place.
+    """Write ``path`` atomically: ``write`` writes a file of that name in a temporary folder, which is then moved.
 
-    The folder also holds what the writer itself writes beside: all that a killed process left is removed at the next
-    write. What was half written is removed at once.
+    The temporary folder is next to ``path``, and also holds what the writer itself writes next to the file. A killed
+    process leaves it behind; the next write of ``path`` removes it. An error removes it at once.
+
+    Arguments:
+        path: the file.
+        write: called with the temporary path.
     """
     sweep(path.parent, path.name)
-    folder = beside(path)
+    folder = temporary(path)
     folder.mkdir()
     try:
         write(folder / path.name)
@@ -31,8 +35,8 @@ def write_with(path: Path, write: Callable[[Path], object]) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """``write_with`` for UTF-8 text."""
-    write_with(path, lambda beside: beside.write_text(text, encoding="utf-8"))
+    """Write UTF-8 text atomically."""
+    write_with(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
 
 
 def digest(path: Path) -> str:
@@ -45,13 +49,13 @@ def digest(path: Path) -> str:
 
 
 def flush(file: Path) -> None:
-    """Wait until what the file holds is on the disk."""
-    with open(file, "rb+") as stream:  # Windows flushes only what is open for writing
+    """Wait until the content of the file is on the disk."""
+    with open(file, "rb+") as stream:  # Windows only flushes files that are open for writing
         os.fsync(stream.fileno())
 
 
 def flush_folder(folder: Path) -> None:
-    """Wait until the names in the folder are on the disk, where folders can be flushed."""
+    """Wait until the names in the folder are on the disk, on systems that can flush folders."""
     try:
         descriptor = os.open(folder, os.O_RDONLY)
     except PermissionError:  # Windows does not open folders; its rename is journalled
@@ -65,29 +69,34 @@ def flush_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
-def beside(place: Path) -> Path:
-    """Where this process writes what is to be renamed to ``place``."""
-    return place.with_name(f".writing-{place.name}-{os.getpid()}")
+def temporary(path: Path) -> Path:
+    """Where this process writes what it will rename to ``path``: a hidden name in the same folder."""
+    return path.with_name(f".writing-{path.name}-{os.getpid()}")
 
 
 def sweep(folder: Path, name: str | None = None) -> None:
-    """Remove what is ``beside`` in ``folder``, of places called ``name`` or of all, unless another live process writes.
+    """Remove what dead processes left at ``temporary`` paths in ``folder``.
 
-    A process writes one thing of a name at a time: what has this one's number is left from a former life of the number.
+    A process writes one thing of a name at a time, so what bears the number of this process is left by an earlier
+    process of that number.
+
+    Arguments:
+        folder: the folder.
+        name: of the files whose temporary paths to remove; None for all.
     """
     pattern = re.compile(rf"\.writing-{'.*' if name is None else re.escape(name)}-([0-9]+)", re.DOTALL)
     try:
         entries = os.listdir(folder)
-    except PermissionError:  # a folder may be written without being read
+    except PermissionError:  # a folder may be writable and not readable
         return
     for entry in entries:
-        stump = pattern.fullmatch(entry)
-        if stump and (int(stump[1]) == os.getpid() or not _alive(int(stump[1]))):
+        left = pattern.fullmatch(entry)
+        if left and (int(left[1]) == os.getpid() or not _alive(int(left[1]))):
             shutil.rmtree(folder / entry, ignore_errors=True)  # one that stays does no harm
 
 
 def _alive(process: int) -> bool:
-    if sys.platform == "win32":  # where os.kill would end it
+    if sys.platform == "win32":  # os.kill would end the process
         import ctypes
 
         handle = ctypes.windll.kernel32.OpenProcess(0x1000, False, process)  # PROCESS_QUERY_LIMITED_INFORMATION

@@ -1,9 +1,9 @@
-"""The processes that work together, and what they tell each other.
+"""The processes that work together, and how they communicate.
 
-Training, sampling or measuring on N processes is the same on one: process r takes rows ``B r / N .. B (r + 1) / N`` of
-each batch, every random number belongs to a sample and not to a process, and sums over the batch are sums over
-processes. What torchrun set in the environment says who is who; without it there is one process, and nothing below
-communicates.
+Training, sampling and measuring on N processes give the results of one: process r takes rows
+``B r / N .. B (r + 1) / N`` of each batch, every random number belongs to a sample and not to a process, and sums over
+the batch are sums over processes. The environment that torchrun sets gives rank and size; without it there is one
+process, and nothing below communicates.
 """
 
 import os
@@ -18,12 +18,19 @@ from torch import Tensor
 
 from sfumato.errors import FailedError, InputError
 
-TIMEOUT = 300.0  # seconds until a process that does not answer is taken for lost
+TIMEOUT = 300.0  # seconds without an answer after which a process counts as lost
 
 
 @dataclass(frozen=True)
 class World:
-    """Process ``rank`` of ``size``. ``group`` is their name to torch, None for all that have joined."""
+    """This process, and the processes it works with.
+
+    Arguments:
+        rank: number of this process, from 0.
+        size: number of processes.
+        timeout: seconds without an answer after which a process counts as lost.
+        group: torch's process group; None is the group of all processes.
+    """
 
     rank: int = 0
     size: int = 1
@@ -32,58 +39,58 @@ class World:
 
     @property
     def is_main(self) -> bool:
-        """Whether this process writes, draws and speaks for all."""
+        """Whether this process writes files and reports for all of them."""
         return self.rank == 0
 
     def rows(self, count: int) -> tuple[int, int]:
-        """The part (first, last + 1) of ``count`` rows that is this process's."""
+        """The rows (first, last + 1) of ``count`` that belong to this process."""
         return count * self.rank // self.size, count * (self.rank + 1) // self.size
 
     def separate_group(self) -> "World":
-        """The same processes, to be talked to from another thread than the one that talks to these."""
+        """The same processes in a group of their own, for communication from another thread."""
         if self.size == 1:
             return self
         group = dist.new_group(backend="gloo", timeout=timedelta(seconds=self.timeout))
         return World(self.rank, self.size, self.timeout, group)
 
     def sum(self, x: Tensor) -> Tensor:
-        """``x`` itself, summed over the processes where it is, without waiting for a GPU."""
+        """Sum ``x`` over the processes in place, without waiting for a GPU, and return it."""
         if self.size > 1:
             dist.all_reduce(x, group=self.group)
         return x
 
     def max(self, *numbers: float) -> list[float]:
-        """The greatest of each over the processes, the same on all of them."""
+        """The maximum of each number over the processes, the same on all of them."""
         if self.size == 1:
             return list(numbers)
-        held = torch.tensor(numbers, dtype=torch.float64)
-        dist.all_reduce(held, op=dist.ReduceOp.MAX, group=self.group)
-        return [float(x) for x in held]
+        maxima = torch.tensor(numbers, dtype=torch.float64)
+        dist.all_reduce(maxima, op=dist.ReduceOp.MAX, group=self.group)
+        return [float(x) for x in maxima]
 
     def gather(self, rows: Tensor, count: int) -> Tensor:
-        """All ``count`` rows on every process, in order, on the CPU: each brings those of ``rows(count)``."""
+        """Gather all ``count`` rows, in order, on the CPU of every process; each passes those of ``rows(count)``."""
         if self.size == 1:
             return rows.cpu()
-        # Every process sends as many rows as the longest part has: gloo gathers equal shapes only.
+        # Every process sends as many rows as the one with the most: gloo only gathers equal shapes.
         longest = -(-count // self.size)
         padded = torch.zeros((longest, *rows.shape[1:]), dtype=rows.dtype)
         padded[: len(rows)] = rows.cpu()
-        parts = [torch.empty_like(padded) for _ in range(self.size)]
-        dist.all_gather(parts, padded, group=self.group)
+        gathered = [torch.empty_like(padded) for _ in range(self.size)]
+        dist.all_gather(gathered, padded, group=self.group)
         ends = [World(rank, self.size).rows(count) for rank in range(self.size)]
-        return torch.cat([part[: last - first] for part, (first, last) in zip(parts, ends, strict=True)])
+        return torch.cat([each[: last - first] for each, (first, last) in zip(gathered, ends, strict=True)])
 
     def shared(self, count: int, make: Callable[[int, int], Tensor]) -> Tensor:
-        """``make(first, last)`` of all ``count`` rows, in order, on every process, on the CPU: each makes its part.
+        """All ``count`` rows, in order, on the CPU of every process; each makes its own by ``make(first, last)``.
 
-        Fewer rows than processes are made by each of them.
+        If there are fewer rows than processes, every process makes all of them.
         """
         if count < self.size:
             return make(0, count).cpu()
         return self.gather(make(*self.rows(count)), count)
 
     def gather_text(self, text: str) -> list[str]:
-        """What every process has to say, in order, on all of them."""
+        """The texts of all processes, in order, on every process."""
         if self.size == 1:
             return [text]
         data = torch.frombuffer(bytearray(text.encode() + b"\n"), dtype=torch.uint8)
@@ -95,29 +102,30 @@ class World:
 
     @contextmanager
     def raise_together(self) -> Iterator[None]:
-        """What one process is refused within (InputError) is refused to all, or the others would wait for it.
+        """Raise on all processes an InputError that one process raises inside the context.
 
-        All of them come to its end; within, they do not talk to each other.
+        Otherwise the others would wait for it. All processes must reach the end of the context, and must not
+        communicate inside it.
         """
-        refused: InputError | None = None
+        own: InputError | None = None
         try:
             yield
         except InputError as error:
             if self.size == 1:
                 raise
-            refused = error
-        for text in self.gather_text(str(refused or "")):
+            own = error
+        for text in self.gather_text(str(own or "")):
             if text:
-                raise refused or InputError(text)
+                raise own or InputError(text)
 
     def wait(self) -> None:
-        """Until all processes have come here."""
+        """Wait until all processes have called this."""
         if self.size > 1:
             dist.barrier(group=self.group)
 
 
 class LostProcessError(FailedError):
-    """One of the processes that worked together is gone, and with it what the others were waiting for."""
+    """Another process has ended or stopped responding."""
 
 
 ALONE = World()
@@ -125,10 +133,16 @@ ALONE = World()
 
 @contextmanager
 def joined(device: torch.device, timeout: float = TIMEOUT) -> Iterator[World]:
-    """The world of the environment that torchrun made, joined for as long as the context lasts.
+    """Join the processes that torchrun has started, for the duration of the context.
 
-    Small numbers travel on the CPU (gloo), gradients on the device (nccl for a GPU). Raises LostProcessError when
-    another process has ended, or does not answer for ``timeout`` seconds.
+    Small numbers travel on the CPU (gloo), gradients on the device (nccl for a GPU).
+
+    Arguments:
+        device: of the gradients.
+        timeout: seconds without an answer after which a process counts as lost.
+
+    Raises:
+        LostProcessError: another process has ended, or has not answered for ``timeout`` seconds.
     """
     size = int(os.environ.get("WORLD_SIZE", "1"))
     if size == 1:
@@ -139,13 +153,13 @@ def joined(device: torch.device, timeout: float = TIMEOUT) -> Iterator[World]:
     world = World(dist.get_rank(), size, timeout)
     try:
         yield world
-        world.wait()  # a group that one process leaves early is torn from under the others
+        world.wait()  # a group breaks for the others when one process leaves it early
     except RuntimeError as error:
         if not isinstance(error, dist.DistError) and "gloo" not in str(error):
             raise
         raise LostProcessError(
-            f"process {world.rank} of {size} has lost another, which ended or was silent for {timeout:g} s; start all "
-            "again, a training with --resume, as its last checkpoint is whole "
+            f"process {world.rank} of {size}: another process exited or stopped responding ({timeout:g} s). Restart "
+            "all processes; a training continues from its last checkpoint, which is intact, with --resume "
             f"({str(error).splitlines()[0]})"
         ) from error
     finally:

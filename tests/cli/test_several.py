@@ -214,7 +214,7 @@ def test_what_is_shared_out_is_what_one_computes(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert time.monotonic() - started < 100
     said = sorted(done.stdout.splitlines())
-    assert said[0].startswith("0: process 0 of 2 has lost another, which ended or was silent for 60 s;")
+    assert said[0].startswith("0: process 0 of 2: another process exited or stopped responding (60 s). Restart")
     assert said[1] == "1: mine"
 
 

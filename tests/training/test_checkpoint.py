@@ -14,7 +14,7 @@ from safetensors import SafetensorError
 
 from sfumato import files
 from sfumato.errors import InputError
-from sfumato.training import checkpoint
+from sfumato.training import checkpoint, integrity
 from sfumato.training.checkpoint import Keep
 
 PARTS = {
@@ -233,7 +233,7 @@ def test_a_file_outside_of_the_folder_is_never_looked_at(tmp_path: Path, monkeyp
     outside.write_text("x")
     manifest = json.loads((place / "manifest.json").read_text())
     forge(place, {"../x": files.digest(outside), **manifest})
-    monkeypatch.setattr(checkpoint, "digest", lambda file: fail(f"{file} was read"))
+    monkeypatch.setattr(integrity, "digest", lambda file: fail(f"{file} was read"))
     assert checkpoint.damage(place) == "../x is missing"
 
 
@@ -286,11 +286,11 @@ def test_one_that_cannot_even_be_moved_is_passed_over(tmp_path: Path, monkeypatc
     older = save(tmp_path, 12)
     said: list[str] = []
     assert checkpoint.newest(tmp_path, said.append) == older
-    assert [line.count("passed over, as it cannot be moved aside: Permission denied") for line in said] == [1, 1]
+    assert [line.count("passed over, because it cannot be moved aside: Permission denied") for line in said] == [1, 1]
     # What is written next is neither deleted for them nor counts after them.
     assert_holds(save(tmp_path, 15, Keep(last=1)), 15)
     assert counts(tmp_path) == [15, 20, 30]
-    with pytest.raises(InputError, match=r"cannot write \(Permission denied\); make it writable, then go on with"):
+    with pytest.raises(InputError, match=r"cannot write \(Permission denied\); make it writable, then continue with"):
         save(tmp_path, 20)
 
 
@@ -390,7 +390,9 @@ def assert_goes_on(folder: Path, expected: int) -> None:
     assert stumps(folder) == []
 
 
-ONE_LINE = "{folder}: cannot write (Input/output error); see to the disk, then go on with: sfumato train --resume {run}"
+ONE_LINE = (
+    "{folder}: cannot write (Input/output error); check the disk, then continue with: sfumato train --resume {run}"
+)
 
 
 @pytest.mark.parametrize("after", [False, True])
@@ -428,7 +430,7 @@ def test_an_error_at_any_moment_leaves_the_right_one_to_go_on_from(
 
 def test_a_failed_save_leaves_no_stump(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     two(tmp_path)
-    for stage in ("save_file", "_write_json", "flush_folder"):
+    for stage in ("save_file", "write_json", "flush_folder"):
         monkeypatch.setattr(checkpoint, stage, lambda *args: fail("struck"))
         with pytest.raises(AssertionError, match="struck"):
             save(tmp_path, 200)
@@ -564,8 +566,8 @@ def test_a_full_disk_is_told_in_one_line(tmp_path: Path, limit: int) -> None:
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
     assert str(caught.value) == (
-        f"{folder}: cannot write (File too large); raise the limit on the size of a file (ulimit -f), then go on with: "
-        f"sfumato train --resume {folder.parent}"
+        f"{folder}: cannot write (File too large); raise the limit on the size of a file (ulimit -f), then continue "
+        f"with: sfumato train --resume {folder.parent}"
     )
     assert checkpoint.newest(folder, fail) == older
     assert stumps(folder) == []
@@ -600,7 +602,7 @@ def test_what_follows_fails_in_one_line_and_the_checkpoint_stays(tmp_path: Path)
 
     folder = tmp_path / "run" / "checkpoints"
     with pytest.raises(
-        InputError, match=r"run: cannot write \(No space left on device\); free some, then go on with: "
+        InputError, match=r"run: cannot write \(No space left on device\); free some, then continue with: "
     ):
         checkpoint.save(folder, 1, PARTS, STATE, then=full)
     assert_holds(checkpoint.newest(folder, fail), 1)
@@ -651,7 +653,7 @@ def test_slices_of_several_processes_are_put_together(tmp_path: Path, size: int)
     digests: dict[str, str] = {}
     for rank in reversed(range(size)):
         part = {key: value[rank] for key, value in slices.items()} | {"step": alone["step"]}
-        digests |= checkpoint.write_parts(stump, {"weights": part | (alone if rank == 0 else {})}, rank, size)
+        digests |= checkpoint.write_tensors(stump, {"weights": part | (alone if rank == 0 else {})}, rank, size)
     place = checkpoint.finish(stump, STATE, digests)
     assert checkpoint.newest(tmp_path, fail) == place
     names = {f"weights-{rank}-of-{size}.safetensors" for rank in range(size)}
@@ -668,7 +670,7 @@ def test_more_than_nine_processes_are_in_order(tmp_path: Path) -> None:
     stump = checkpoint.begin(tmp_path, 1)
     digests: dict[str, str] = {}
     for rank in range(11):
-        digests |= checkpoint.write_parts(stump, {"w": {"a": torch.tensor([rank])}}, rank, 11)
+        digests |= checkpoint.write_tensors(stump, {"w": {"a": torch.tensor([rank])}}, rank, 11)
     parts, _ = checkpoint.load(checkpoint.finish(stump, STATE, digests))
     assert parts["w"]["a"].tolist() == list(range(11))
 
@@ -680,6 +682,6 @@ def test_a_missing_slice_is_damage(tmp_path: Path, ranks: list[tuple[int, int]])
     stump = checkpoint.begin(tmp_path, 1)
     digests: dict[str, str] = {}
     for rank, size in ranks:
-        digests |= checkpoint.write_parts(stump, {"w": {"a": torch.ones(1)}}, rank, size)
+        digests |= checkpoint.write_tensors(stump, {"w": {"a": torch.ones(1)}}, rank, size)
     place = checkpoint.finish(stump, STATE, digests)
-    assert str(checkpoint.damage(place)).startswith("w is not whole: it has slices")
+    assert str(checkpoint.damage(place)).startswith("w is incomplete: it has slices")

@@ -114,7 +114,7 @@ def test_a_batch_that_memory_does_not_hold_is_taken_in_parts(tmp_path: Path, mon
     autotune.prepare(whole)
     assert whole.micro_batch is None
     _, needed = autotune.forecast(whole)
-    monkeypatch.setattr(memory, "free", lambda device: int(0.8 * needed / memory.SHARE))
+    monkeypatch.setattr(memory, "free", lambda device: int(0.8 * needed / memory.FILL))
     parts = engine()
     autotune.prepare(parts)
     assert parts.micro_batch in (12, 6)

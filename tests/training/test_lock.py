@@ -52,7 +52,7 @@ def test_another_process_is_named_and_its_end_by_any_means_frees_the_run(tmp_pat
         who = json.loads((tmp_path / ".lock").read_text())
         assert str(caught.value) == (
             f"{tmp_path}: another process (pid {process.pid}, host {socket.gethostname()}, since {who['since']}) is "
-            "training it; wait for it or end it"
+            "training it; wait for it, or end it"
         )
         assert abs(time.mktime(time.strptime(who["since"], "%Y-%m-%d %H:%M")) - time.time()) < 600
         os.kill(process.pid, signal.SIGKILL if os.name == "posix" else signal.SIGTERM)

@@ -44,10 +44,10 @@ def test_a_signal_ends_a_run_with_a_checkpoint(name: str, reason: str, tmp_path:
 
 
 def test_the_second_one_is_no_longer_caught() -> None:
-    with signals.heard() as heard:
-        assert heard() is None
+    with signals.listen() as asked:
+        assert asked() is None
         os.kill(os.getpid(), signal.SIGINT)
-        assert heard() == "interrupted"
+        assert asked() == "interrupted"
         with pytest.raises(KeyboardInterrupt):
             os.kill(os.getpid(), signal.SIGINT)
 
@@ -55,9 +55,9 @@ def test_the_second_one_is_no_longer_caught() -> None:
 def test_an_ignored_signal_stays_ignored() -> None:
     former = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
-        with signals.heard() as heard:
+        with signals.listen() as asked:
             os.kill(os.getpid(), signal.SIGINT)
-            assert heard() is None
+            assert asked() is None
         assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
     finally:
         signal.signal(signal.SIGINT, former)

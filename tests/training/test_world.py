@@ -157,7 +157,7 @@ def test_when_one_is_killed_the_other_ends_with_a_message(tmp_path: Path) -> Non
     assert process.returncode != 0
     assert time.monotonic() - started < 40
     assert "sfumato train: failed: " in said
-    assert "process 0 of 2 has lost another" in said
+    assert "process 0 of 2: another process exited or stopped responding" in said
 
 
 def test_rows_are_shared_out_once_each() -> None:

@@ -1,7 +1,7 @@
-"""Training: engine, loop, EMA, guards, checkpoints, the record.
+"""Training: steps, averages of the weights, checkpoints, the record.
 
-Every random draw of a run (data order, time, noise, dropout) is a function of (seed, images seen, index in the batch).
-So weights, their average, the optimiser and one integer are the whole state of a run.
+Every random number of a run (order of the data, times, noise, dropout) is a function of (seed, images seen, index in
+the batch). So the weights, their averages, the optimiser and one integer are the whole state of a run.
 """
 
 from sfumato.world import World as World

@@ -1,4 +1,4 @@
-"""Checkpoints written in the background."""
+"""Checkpoints written by a thread of their own."""
 
 import atexit
 import sys
@@ -10,14 +10,18 @@ from typing import Any
 from sfumato.world import ALONE, World
 
 from . import checkpoint
-from .checkpoint import Keep, Parts
+from .checkpoint import Keep, NamedTensors
 
 
 class Writer:
-    """Saves checkpoints in a thread of its own, one at a time, so that training goes on meanwhile.
+    """Saves checkpoints one at a time in a thread, while training goes on.
 
-    A process that ends waits for the thread; an error that nobody asked for by then is printed. The processes of a
-    ``world`` write together; none but this may use it.
+    A process waits for the thread before it ends, and prints an error that was not collected by then.
+
+    Arguments:
+        folder: of the checkpoints.
+        keep: which checkpoints to keep.
+        world: the processes that write together; only this writer may communicate through it.
     """
 
     def __init__(self, folder: Path, keep: Keep, world: World = ALONE) -> None:
@@ -27,12 +31,21 @@ class Writer:
         self._thread: threading.Thread | None = None
         self._error: BaseException | None = None
 
-    def save(self, images: int, parts: Parts, state: Mapping[str, Any], then: Callable[[], None] | None = None) -> None:
-        """``checkpoint.save`` of the tensors as they are now. Waits for the one before, and raises what that raised."""
+    def save(
+        self,
+        images: int,
+        tensors: NamedTensors,
+        state: Mapping[str, Any],
+        then: Callable[[], None] | None = None,
+    ) -> None:
+        """Start ``checkpoint.save`` of the tensors as they are now.
+
+        Waits for the save before, and raises what that one raised.
+        """
         self.wait()
         copies = {
-            name: {key: value.detach().to("cpu", copy=True).contiguous() for key, value in tensors.items()}
-            for name, tensors in parts.items()
+            name: {key: value.detach().to("cpu", copy=True).contiguous() for key, value in named.items()}
+            for name, named in tensors.items()
         }
         self._thread = threading.Thread(
             target=self._write, args=(images, copies, dict(state), then), name="checkpoint", daemon=False
@@ -40,7 +53,7 @@ class Writer:
         self._thread.start()
 
     def wait(self) -> None:
-        """Wait until what was saved is on the disk. Raises what went wrong, once."""
+        """Wait until the last save is on the disk. Raises what went wrong, once."""
         if self._thread is not None:
             self._thread.join()
             self._thread = None
@@ -49,9 +62,11 @@ class Writer:
             atexit.unregister(self._report)
             raise error
 
-    def _write(self, images: int, parts: Parts, state: Mapping[str, Any], then: Callable[[], None] | None) -> None:
+    def _write(
+        self, images: int, tensors: NamedTensors, state: Mapping[str, Any], then: Callable[[], None] | None
+    ) -> None:
         try:
-            checkpoint.save(self.folder, images, parts, state, self.keep, then, self._world)
+            checkpoint.save(self.folder, images, tensors, state, self.keep, then, self._world)
         except BaseException as error:
             self._error = error
             atexit.register(self._report)

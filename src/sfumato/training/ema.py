@@ -1,16 +1,16 @@
-"""Averages of the weights over several horizons at once, and any other horizon from what was kept of them.
+"""Averages of the weights over several horizons at once, and the reconstruction of other horizons from them.
 
-A power-function average of weights theta(tau), tau counted in images, is (Karras et al. 2024, "Analyzing and improving
-the training dynamics of diffusion models", section 3)
+A power-function average of the weights theta(tau), with tau counted in images, is (Karras et al. 2024, "Analyzing and
+improving the training dynamics of diffusion models", section 3)
 
-    average(t) = integral_0^t p(tau; t) theta(tau) d tau,    p(tau; t) = (gamma + 1) tau^gamma / t^(gamma + 1),
+    average(t) = integral_0^t p(tau; t) theta(tau) d tau,    p(tau; t) = (gamma + 1) tau^gamma / t^(gamma + 1).
 
-a profile whose standard deviation is a fixed share of the training so far, ``width``, whatever its length:
+The standard deviation of its profile is a fixed fraction of the training so far, ``width``, whatever its length:
 
     width^2 = (gamma + 1) / ((gamma + 2)^2 (gamma + 3)).
 
-All profiles are powers, so that one of another width is nearly a linear combination of those that were followed and of
-their earlier states: least squares on the profiles gives the coefficients, which never see a weight.
+All profiles are powers, so the profile of another width is nearly a linear combination of the tracked ones and of their
+earlier states. Least squares on the profiles gives the coefficients, without the weights.
 """
 
 import copy
@@ -30,21 +30,26 @@ from .shards import like, local
 
 M = TypeVar("M", bound=nn.Module)
 
-WIDTHS = (0.05, 0.15)  # followed in every run; with a state kept at every 1.25 times the images they span the next
-CANDIDATES = (0.05, 0.07, 0.1, 0.15, 0.2)  # rebuilt within 5 % of their profile's norm
-KEPT = 8  # states of the past, down to a sixth of the images seen
+WIDTHS = (0.05, 0.15)  # tracked in every run; kept whenever images grow by 1.25, they span the candidates
+CANDIDATES = (0.05, 0.07, 0.1, 0.15, 0.2)  # reconstructed to within 5 % of the norm of their profiles
+KEPT = 8  # earlier states, back to a sixth of the images seen
 
 
 @dataclass(frozen=True)
 class Profile:
-    """The weights of an average that ended at ``images``; its ``width`` is at most 0.288, that of a plain mean."""
+    """The profile of an average.
+
+    Arguments:
+        images: images seen at its end.
+        width: its standard deviation as a fraction of ``images``, at most 0.288, that of a plain mean.
+    """
 
     images: int
     width: float
 
     @property
     def gamma(self) -> float:
-        """The power, of at least 0: the root of the module's second formula, by bisection in log(gamma + 1)."""
+        """The power, at least 0: the root of the second formula above, by bisection in log(gamma + 1)."""
         low, high = 0.0, 30.0
         for _ in range(100):
             middle = (low + high) / 2
@@ -60,9 +65,12 @@ class Profile:
 
 
 def coefficients(known: Sequence[Profile], wanted: Profile) -> tuple[list[float], float]:
-    """The combination of ``known`` profiles nearest to ``wanted``, and its distance relative to the norm of that.
+    """The combination of ``known`` profiles that is nearest to ``wanted``.
 
-    ``min |sum_i c_i p_i - p|`` in L2 with ``sum_i c_i = 1``, so that weights which do not move stay as they are.
+    ``min |sum_i c_i p_i - p|`` in L2 with ``sum_i c_i = 1``, so that weights that do not move stay as they are.
+
+    Returns:
+        The coefficients, and the distance relative to the norm of ``wanted``.
     """
     n = len(known)
     system = torch.ones(n + 1, n + 1, dtype=torch.float64)
@@ -77,11 +85,15 @@ def coefficients(known: Sequence[Profile], wanted: Profile) -> tuple[list[float]
 
 
 class EMA(Generic[M]):
-    """Averaged copies of a ``module``, one for each of ``widths``.
+    """Averaged copies of a module.
 
-    After the step that brings the count of images to t, ``average <- (1 - b) average + b weights`` with
-    ``1 - b = (1 - batch / t)^(gamma + 1)``: the first step forgets the initial weights altogether. Parameters only: a
-    buffer is not learned, and averaging would move it.
+    After the step that brings the images seen to t, ``average <- (1 - b) average + b weights`` with
+    ``1 - b = (1 - batch / t)^(gamma + 1)``: the first step forgets the initial weights. Only parameters are averaged: a
+    buffer is not learned, and averaging would change it.
+
+    Arguments:
+        module: the module, which is copied.
+        widths: of the profiles, one average each.
     """
 
     def __init__(self, module: M, widths: Sequence[float] = WIDTHS) -> None:
@@ -91,22 +103,22 @@ class EMA(Generic[M]):
 
     @cached_property
     def _averages(self) -> list[list[Tensor]]:
-        """Their memory, found when it is first asked for."""
+        """Their tensors, looked up once."""
         return [[local(p.detach()) for p in average.parameters()] for average in self.modules]
 
     def moved(self) -> None:
-        """To be told when ``modules`` were put elsewhere in memory."""
+        """Call this after the tensors of ``modules`` have moved."""
         self.__dict__.pop("_averages", None)
 
     @torch.no_grad()
     def update(self, parameters: Sequence[Tensor], images_seen: int, batch: int) -> None:
-        """Move the averages towards the module's ``parameters``, in their order, whose step has just been made."""
+        """Move the averages towards ``parameters``, those of the module after a step, in their order."""
         kept = 1 - min(batch / images_seen, 1.0)
         for average, power in zip(self._averages, self._powers, strict=True):
             torch._foreach_lerp_(average, [local(p.detach()) for p in parameters], 1 - kept**power)
 
     def state(self) -> dict[str, Tensor]:
-        """Every average's parameters as "width/name": what is kept of the past, and what a checkpoint holds."""
+        """The parameters of every average as "width/name", as checkpoints hold them."""
         return {
             f"{width:g}/{name}": parameter
             for width, module in zip(self.widths, self.modules, strict=True)
@@ -115,15 +127,21 @@ class EMA(Generic[M]):
 
     @torch.no_grad()
     def load(self, state: Mapping[str, Tensor], module: M, path: Path) -> None:
-        """The inverse of ``state``, with ``module``'s buffers, which all share.
+        """Set the averages to ``state``.
 
-        Raises InputError that names ``path`` where the tensors are others.
+        Arguments:
+            state: as ``state()`` returns it.
+            module: whose buffers all averages take.
+            path: the file of the state, for messages.
+
+        Raises:
+            InputError: tensors of another network.
         """
         own = self.state()
         for name in {**own, **state}:
             if name not in own or name not in state or own[name].shape != state[name].shape:
                 raise InputError(
-                    f"{path}: '{name}' does not fit; the averages are of another network than config.json's"
+                    f"{path}: '{name}' does not fit; the averages belong to another network than that of config.json"
                 )
             own[name].copy_(like(state[name], own[name]))
         for average in self.modules:
@@ -135,16 +153,22 @@ class EMA(Generic[M]):
 def combine(
     module: nn.Module, states: Iterable[tuple[int, Mapping[str, Tensor]]], widths: Sequence[float], wanted: Profile
 ) -> float:
-    """Fill ``module``'s parameters with the average that ``wanted`` describes, out of ``states``.
+    """Set the parameters of ``module`` to the average with the profile ``wanted``.
 
-    ``states`` are (images, what ``EMA.state`` gave then) of the averages of these ``widths``. Returns how far the
-    profile is from the wanted one, relative to its norm.
+    Arguments:
+        module: the module to fill.
+        states: pairs (images, what ``EMA.state`` returned then).
+        widths: of the averages in ``states``.
+        wanted: the profile.
+
+    Returns:
+        The distance of the profile from the wanted one, relative to its norm.
     """
-    held = list(states)
-    known = [Profile(images, width) for images, _ in held for width in widths]
+    known_states = list(states)
+    known = [Profile(images, width) for images, _ in known_states for width in widths]
     c, distance = coefficients(known, wanted)
     for name, parameter in module.named_parameters():
-        tensors = [state[f"{width:g}/{name}"] for _, state in held for width in widths]
+        tensors = [state[f"{width:g}/{name}"] for _, state in known_states for width in widths]
         parameter.zero_()
         for factor, tensor in zip(c, tensors, strict=True):
             parameter.add_(tensor.to(parameter), alpha=factor)
@@ -158,9 +182,17 @@ def choose(
     images: int,
     bound: Callable[[M], float],
 ) -> tuple[float, dict[float, float]]:
-    """Fill ``module`` with the average after ``images`` whose ``bound`` is the least, of all ``CANDIDATES``.
+    """Set ``module`` to the average with the lowest bound, of all ``CANDIDATES``.
 
-    ``states`` and ``widths`` are those of ``combine``. Returns (its width, bounds by width); NaN is never the least.
+    Arguments:
+        module: the module to fill.
+        states: as in ``combine``.
+        widths: as in ``combine``.
+        images: images seen at the end of the averages.
+        bound: the bound of a module; NaN is never the lowest.
+
+    Returns:
+        (Width of the best average, bounds by width).
     """
     bounds = {}
     for width in CANDIDATES:

@@ -1,4 +1,4 @@
-"""One process trains a run at a time: a lock of the operating system's, which dies with the process that holds it."""
+"""One process trains a run at a time: a lock of the operating system, which ends with the process that holds it."""
 
 import errno
 import json
@@ -13,15 +13,20 @@ from types import TracebackType
 from sfumato.errors import InputError
 from sfumato.runs.folder import RunFolder
 
-_NO_LOCKS = {errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS}  # some network file systems have none
-_FAR = 1 << 30  # the byte that Windows locks, which nobody could then read, beyond those that say who
+_NO_LOCKS = {errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS}  # some network file systems have no locks
+_FAR = 1 << 30  # the byte that Windows locks; a locked byte cannot be read, so it is beyond the text
 
 
 class Lock:
-    """Holds ``run``/.lock, a file that says who, while its block runs.
+    """Holds the lock of a run inside its context, in a file that names this process.
 
-    Raises InputError when another process holds it, or when the file cannot be made. On a file system without locks
-    nothing is locked.
+    On a file system without locks nothing is locked.
+
+    Arguments:
+        run: the folder.
+
+    Raises:
+        InputError: on entry, when another process holds the lock or the file cannot be written.
     """
 
     def __init__(self, run: RunFolder) -> None:
@@ -37,7 +42,7 @@ class Lock:
             os.write(self._descriptor, json.dumps(who).encode())
         except BlockingIOError:
             raise InputError(
-                f"{self.run}: another process{_holder(path)} is training it; wait for it or end it"
+                f"{self.run}: another process{_holder(path)} is training it; wait for it, or end it"
             ) from None
         except OSError as error:
             self._close()
@@ -52,7 +57,7 @@ class Lock:
         path = self.run.lock
         ours = _same(self._descriptor, path)  # unless the folder was replaced meanwhile
         if sys.platform == "win32":
-            self._close()  # it removes nothing that is open, so not the next holder's file either
+            self._close()  # Windows removes no open file, so not that of the next holder either
         if ours:
             with suppress(OSError):  # the file alone locks nothing
                 path.unlink()
@@ -65,12 +70,12 @@ class Lock:
 
 
 def _locked(path: Path) -> int:
-    """A descriptor of the file that holds its lock. Raises BlockingIOError when another has it."""
+    """A descriptor of the file, locked. Raises BlockingIOError when another process has the lock."""
     while True:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
         try:
             _lock(descriptor)
-            # The holder before may have removed the file between our opening and our locking it.
+            # The previous holder may have removed the file after it was opened here and before it was locked.
             if _same(descriptor, path):
                 return descriptor
         except BaseException:
@@ -107,7 +112,7 @@ def _same(descriptor: int, path: Path) -> bool:
 
 
 def _holder(path: Path) -> str:
-    """What the file says of its holder, if it says so already."""
+    """The holder that the file names, if it is written already."""
     try:
         who = json.loads(path.read_bytes())
         return f" (pid {int(who['pid'])}, host {who['host']}, since {who['since']})"

@@ -8,14 +8,18 @@ from typing import Any
 from sfumato.files import write_text
 from sfumato.runs.folder import RunFolder
 
-_ONCE = ("train", "held_out", "average")  # at one count of images
+_ONCE = ("train", "held_out", "average")  # kinds with one row per count of images
 
 
 class Record:
-    """Writes rows to ``run``/metrics.jsonl, one JSON object a line, and scalars to ``run``/tensorboard.
+    """Writes rows to metrics.jsonl, one JSON object per line, and scalars to TensorBoard.
 
-    Rows beyond ``images``, left by a run that was killed after its last checkpoint, are dropped at the start. Of rows
-    about that very count of images those that are there stay the only ones of their kind.
+    Rows beyond ``images``, from a run that was killed after its last checkpoint, are dropped at the start. Rows at
+    exactly ``images`` stay, and are not written again.
+
+    Arguments:
+        run: the folder.
+        images: images seen so far.
     """
 
     def __init__(self, run: RunFolder, images: int) -> None:
@@ -27,7 +31,7 @@ class Record:
         self._events = SummaryWriter(str(run.tensorboard), purge_step=images or None, flush_secs=5)
 
     def write(self, kind: str, images: int, **numbers: Any) -> None:
-        """One row; plain numbers in it also go to TensorBoard as ``kind/name`` against images seen."""
+        """Write one row. Its plain numbers also go to TensorBoard as ``kind/name`` against images seen."""
         if (kind, images) in self._present and kind in _ONCE:
             return
         self._file.write(json.dumps({"kind": kind, "images": images, **numbers}) + "\n")
@@ -49,7 +53,7 @@ class Record:
 
 
 def rewinds(metrics: Path, images: int) -> int:
-    """How often the run was wound back, by its record up to ``images``."""
+    """How often the run was rewound, according to its record up to ``images``."""
     counts = [0]
     with suppress(OSError):
         for line in metrics.read_text(encoding="utf-8", errors="replace").splitlines():
@@ -60,7 +64,7 @@ def rewinds(metrics: Path, images: int) -> int:
 
 
 def _parsed(line: str) -> dict[str, Any]:
-    """A row with a count of images, or none."""
+    """A row with a count of images, or an empty one."""
     try:
         row = json.loads(line)
     except ValueError:  # the last line of a killed process
@@ -69,7 +73,7 @@ def _parsed(line: str) -> dict[str, Any]:
 
 
 def _drop_after(path: Path, images: int) -> set[tuple[str, int]]:
-    """Drop them. Returns what is there of ``images``."""
+    """Drop the rows beyond ``images``. Returns the (kind, images) of the rows at exactly ``images``."""
     kept: list[str] = []
     present: set[tuple[str, int]] = set()
     if not path.exists():

@@ -1,4 +1,4 @@
-"""What stops a run: a loss or a gradient that is not finite, said in terms that help."""
+"""Losses and gradients that are not finite: detection, and messages that name step, samples, noise levels and layer."""
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -17,16 +17,20 @@ class NonFiniteError(FailedError):
 
 
 def explain_losses(losses: Tensor, x_0: Tensor, samples: Tensor, logsnr: Tensor | None, layers: Sequence[str]) -> str:
-    """Why ``losses`` (B,) are not all finite, or "" if they are.
+    """Why losses are not all finite, or "" if they are.
 
-    ``samples`` (B,) say which of the data ``x_0`` are; ``logsnr`` (B,) are the levels, where the loss has any;
-    ``layers`` are those that ``bad_layers`` found.
+    Arguments:
+        losses: (B,).
+        x_0: the samples.
+        samples: their indices (B,) in the data.
+        logsnr: their noise levels (B,), or None for a loss without levels.
+        layers: found by ``bad_layers``.
     """
     bad = ~losses.isfinite()
     if not bad.any():
         if losses.sum().isfinite():
             return ""
-        bad = torch.ones_like(bad)  # each is finite, and their mean overflows
+        bad = torch.ones_like(bad)  # each is finite, but their mean overflows
     where = f"{_named(samples[bad.cpu()])} in a batch of {len(losses)}"
     if logsnr is not None:
         where += f", at log-SNR {_span(logsnr[bad])}"
@@ -39,9 +43,9 @@ def explain_losses(losses: Tensor, x_0: Tensor, samples: Tensor, logsnr: Tensor 
 
 
 def last_bad_gradient(network: nn.Module) -> int:
-    """The number of the last parameter, of those of this process, whose gradient is not finite; -1 if all are.
+    """The index of the last parameter on this process whose gradient is not finite; -1 if all are.
 
-    Backward runs from the output: of the layers in the order of definition, the last is where it began.
+    The backward pass runs from the output, so the last of the layers in the order of definition is where it began.
     """
     gradients = [p.grad for p in network.parameters()]
     bad = [i for i, grad in enumerate(gradients) if grad is not None and not local(grad).isfinite().all()]
@@ -49,15 +53,15 @@ def last_bad_gradient(network: nn.Module) -> int:
 
 
 def explain_gradient(step: int, logsnr: Tensor | None, network: nn.Module, found: int) -> NonFiniteError:
-    """The error for a step whose loss is finite and whose gradient is not; ``found`` by ``last_bad_gradient``."""
+    """The error for a step whose loss is finite and whose gradient is not. ``found`` is from ``last_bad_gradient``."""
     names = [name for name, _ in network.named_parameters()]
-    layer = names[found] if found >= 0 else "none by itself, the norm overflows; lower training.learning_rate"
+    layer = names[found] if found >= 0 else "none, the norm overflows; lower training.learning_rate"
     where = "" if logsnr is None else f" (log-SNR {_span(logsnr)})"
     return NonFiniteError(f"non-finite gradient at step {step}{where}; first bad layer: {layer}")
 
 
 def explain_loss(step: int, texts: Sequence[str]) -> NonFiniteError:
-    """The error for a step with losses that are not finite, from what ``explain_losses`` gives on each process."""
+    """The error for a step with losses that are not finite, from the results of ``explain_losses`` on each process."""
     several = len(texts) > 1
     shown = [f"process {rank}: {text}" if several else text for rank, text in enumerate(texts) if text]
     return NonFiniteError(f"non-finite loss at step {step}: {'; '.join(shown)}")
@@ -69,7 +73,7 @@ def flag(found: Tensor, number: Tensor) -> None:
 
 
 def _named(samples: Tensor) -> str:
-    """Which samples of the data, counted from 0; a few of many."""
+    """The indices of the first few samples, and how many more there are."""
     numbers = [f"{int(n):,}" for n in samples[:5]]
     more = len(samples) - len(numbers)
     return f"sample{'s' * (len(samples) > 1)} {', '.join(numbers)}{f' and {more} more' if more else ''}"
@@ -82,7 +86,7 @@ def _span(logsnr: Tensor) -> str:
 
 @contextmanager
 def bad_layers(network: nn.Module) -> Iterator[list[str]]:
-    """The layers whose output is found not finite while the context lasts, the first one first."""
+    """Collect the names of layers whose output is not finite inside the context, in order of execution."""
     found: list[str] = []
 
     def hook(name: str) -> Callable[[nn.Module, Any, Any], None]:

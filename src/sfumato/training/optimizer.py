@@ -1,4 +1,4 @@
-"""The optimiser of a run, and its state as named tensors."""
+"""The optimiser of a run, its learning rate, and its state as named tensors."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -15,7 +15,11 @@ from .shards import like
 def adamw(
     weights: Sequence[nn.Parameter], numbers: Sequence[nn.Parameter], rate: float, decay: float
 ) -> torch.optim.AdamW:
-    """AdamW (Loshchilov and Hutter 2019) on a network's ``weights``, and without decay on the ``numbers`` beside it."""
+    """AdamW on the ``weights`` of a network, and without decay on the ``numbers`` that are learned with it.
+
+    References:
+        Loshchilov and Hutter 2019.
+    """
     groups = [
         {"params": weights, "weight_decay": decay},
         {"params": numbers, "weight_decay": 0.0},
@@ -38,15 +42,16 @@ def learning_rate(settings: TrainingSection, images: int, rewinds: int) -> float
 
 
 def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
-    """An optimiser's state as named tensors, "index.field"; its settings belong to the recipe."""
+    """The state of an optimiser as named tensors, "index.field"; its settings belong to the recipe."""
     state = optimizer.state_dict()["state"]
     return {f"{i}.{name}": torch.as_tensor(value) for i, fields in state.items() for name, value in fields.items()}
 
 
 def load_optimizer(optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor]) -> None:
-    """The inverse of ``optimizer_tensors``, into an optimiser made with the recipe's settings.
+    """Set the state of an optimiser, made with the recipe's settings, to what ``optimizer_tensors`` returned.
 
-    Raises InputError for a tensor that belongs to none of its parameters.
+    Raises:
+        InputError: a tensor that fits no parameter.
     """
     own = {str(i): p for i, p in enumerate(p for group in optimizer.param_groups for p in group["params"])}
     state: dict[int, dict[str, Tensor]] = {}
@@ -54,8 +59,8 @@ def load_optimizer(optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tenso
         i, _, name = key.partition(".")
         if i not in own or value.shape not in (own[i].shape, ()):
             raise InputError(
-                f"optimizer.safetensors: '{key}' {tuple(value.shape)} fits no parameter; it is of another network than "
-                "config.json's, restore the one that belongs to it"
+                f"optimizer.safetensors: '{key}' {tuple(value.shape)} fits no parameter; it belongs to another network "
+                "than that of config.json, restore the file that belongs to it"
             )
         state.setdefault(int(i), {})[name] = like(value, own[i])
     optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})

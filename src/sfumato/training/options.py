@@ -1,4 +1,4 @@
-"""What a run is told beside its recipe."""
+"""Settings of a run that are not part of its recipe."""
 
 from dataclasses import dataclass, field
 from typing import Literal
@@ -9,11 +9,14 @@ from .execution import Compute
 
 @dataclass(frozen=True)
 class Options:
-    """How a run is carried out; none of it is to change what comes out, but for a rewind and the rounding.
+    """How to carry out a run. Only a rewind and rounding can change the result.
 
-    ``checkpoint_every`` is in seconds, and stretched so that checkpoints hold training up for a hundredth of its time
-    at most. After a loss or a gradient that is not finite a run stops, or is wound back to its last checkpoint and
-    goes on with half the step.
+    Arguments:
+        checkpoint_every: seconds between checkpoints, stretched so that saving takes a hundredth of the time at most.
+        keep: which checkpoints to keep.
+        compute: what is required of the computation of steps.
+        on_nonfinite: after a loss or a gradient that is not finite, "stop", or "rewind" to the last checkpoint and
+            continue with half the learning rate.
     """
 
     checkpoint_every: float = 60.0

@@ -69,27 +69,27 @@ class Session:
         """Train, and close the run. Returns why the training ended, as ``Trainer.train`` does."""
         run = self._run
         autotune.prepare(self._engine, None if self._steps is None else self._steps - run.steps, self._seconds)
-        with signals.heard() as heard:
-            reason = self._train(heard)
+        with signals.listen() as asked:
+            reason = self._train(asked)
             if reason not in signals.AT_ONCE:
                 self._close()
             run.write_model()
             self._note("stop", step=run.steps, seconds=run.seconds, reason=reason)
         return reason
 
-    def _train(self, heard: Callable[[], str | None]) -> str:
+    def _train(self, asked: Callable[[], str | None]) -> str:
         """The loop and a last checkpoint; after a number that is not finite, again if the options ask for a rewind."""
         run = self._run
         while True:
             try:
-                reason = self._loop(heard)
+                reason = self._loop(asked)
                 run.save()
                 return reason
             except NonFiniteError as error:
                 self._note("stop", step=run.steps, seconds=run.seconds, reason="non-finite")
                 self._rewind(error)
 
-    def _loop(self, heard: Callable[[], str | None]) -> str:
+    def _loop(self, asked: Callable[[], str | None]) -> str:
         """Make steps until there is a reason to end. Returns the reason."""
         run, engine = self._run, self._engine
         clock = Clock(self._ends, run.options.checkpoint_every, run.seconds)
@@ -101,7 +101,7 @@ class Session:
             with clock.saving():
                 run.save()
         while True:
-            reason, save_due, look_due = self._agree(heard(), clock)
+            reason, save_due, look_due = self._agree(asked(), clock)
             if reason is None and self._steps is not None and run.steps >= self._steps:
                 reason = "steps"
             if reason is not None or save_due:
@@ -125,13 +125,13 @@ class Session:
                     self._measure()
                     run.keep_averages()
 
-    def _agree(self, heard: str | None, clock: Clock) -> tuple[str | None, bool, bool]:
+    def _agree(self, asked: str | None, clock: Clock) -> tuple[str | None, bool, bool]:
         """Why to stop, whether to save and whether to look, the same on all processes.
 
         Their clocks differ, and a signal may come to some of them only.
         """
         reasons = [None, "budget", *signals.STOPS.values()]
-        code = reasons.index(heard or ("budget" if clock.budget_over() else None))
+        code = reasons.index(asked or ("budget" if clock.budget_over() else None))
         due = (float(code), float(clock.save_due()), float(clock.look_due()))
         code, save, look = (int(number) for number in self._run.world.max(*due))
         return reasons[code], bool(save), bool(look)
@@ -170,7 +170,7 @@ class Session:
         if run.options.on_nonfinite == "stop":
             raise error
         if count > REWINDS:
-            raise NonFiniteError(f"{error}; rewound {REWINDS} times, in vain") from error
+            raise NonFiniteError(f"{error}; {REWINDS} rewinds have not helped") from error
         run.resume(lambda text: None)
         self._engine.state.rewinds = count
         if self._record is not None:

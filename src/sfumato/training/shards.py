@@ -1,9 +1,9 @@
-"""Networks that do not fit on one device: each process keeps a part of every weight, and of all that goes with it.
+"""Networks that do not fit on one device: each process keeps a shard of every weight and of all that goes with it.
 
-FSDP2 (``torch.distributed.fsdp.fully_shard``): process r of N holds rows r of N of a weight, of its gradient, of the
-optimiser's moments and of the averages. The weights of one block at a time are gathered where that block is computed,
-and let go after it; gradients are averaged into the parts. (Zhao et al. 2023, "PyTorch FSDP: experiences on scaling
-fully sharded data parallel".)
+FSDP2 (``torch.distributed.fsdp.fully_shard``): process r of N holds the r-th of N slices of a weight, of its gradient,
+of the optimiser's moments and of the averages. The weights of one unit at a time are gathered, and released after it is
+computed; gradients are averaged into the shards. (Zhao et al. 2023, "PyTorch FSDP: experiences on scaling fully sharded
+data parallel".)
 """
 
 from collections.abc import Sequence
@@ -24,34 +24,34 @@ def shard(network: nn.Module, units: Sequence[nn.Module], device: torch.device) 
 
     mesh = init_device_mesh(device.type, (dist.get_world_size(),))
     for module in (*units, network):
-        # Asked for, as the outermost module otherwise keeps gathered what the next step changes.
+        # Explicitly, because the outermost module would otherwise keep its weights gathered while a step changes them.
         fully_shard(module, mesh=mesh, reshard_after_forward=True)
 
 
 def synchronise(network: nn.Module, gradients: bool) -> None:
-    """Whether the next backward pass averages gradients over the processes, or each collects its own."""
+    """Whether the next backward pass averages gradients over the processes; if not, each process adds up its own."""
     network.set_requires_gradient_sync(gradients)  # type: ignore[operator]
 
 
 def sharded(tensor: Tensor) -> TypeGuard[Any]:
-    """Whether ``tensor`` is in parts."""
+    """Whether ``tensor`` is a shard."""
     return hasattr(tensor, "to_local")
 
 
 def local(tensor: Tensor) -> Tensor:
-    """This process's part, or the whole where there are none; the memory is shared."""
-    part: Tensor = tensor.to_local() if sharded(tensor) else tensor
-    return part
+    """The shard of this process, or a whole tensor itself; the memory is shared."""
+    own: Tensor = tensor.to_local() if sharded(tensor) else tensor
+    return own
 
 
 def whole(tensor: Tensor) -> Tensor:
-    """All parts put together, on every process; all of them call it."""
+    """All shards together, on every process; all processes call it."""
     full: Tensor = tensor.full_tensor() if sharded(tensor) else tensor
     return full
 
 
 def like(full: Tensor, own: Tensor) -> Tensor:
-    """Of ``full`` what corresponds to ``own``, laid out and in parts as that is; as it is where the shapes differ."""
+    """The values of ``full`` in the memory format and the sharding of ``own``; ``full`` itself if the shapes differ."""
     if full.shape != own.shape:
         return full
     if not sharded(own):
@@ -59,7 +59,7 @@ def like(full: Tensor, own: Tensor) -> Tensor:
     from torch.distributed.tensor import DTensor
 
     mesh = own.device_mesh
-    each = -(-len(full) // mesh.size())  # as torch.chunk parts rows
+    each = -(-len(full) // mesh.size())  # as torch.chunk splits rows
     first = min(each * mesh.get_local_rank(), len(full))
     rows = full[first : first + each].to(own.device)
     return DTensor.from_local(rows, mesh, own.placements, shape=own.shape, stride=own.stride())

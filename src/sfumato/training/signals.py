@@ -1,4 +1,4 @@
-"""What ends a run early: signals, heard at the next step boundary; a second one ends it at once, as usual."""
+"""Signals that end a run after the current step; a second signal ends it at once, as usual."""
 
 import signal
 import threading
@@ -10,39 +10,40 @@ from typing import Any, Final
 STOPS: Final = MappingProxyType(
     {
         "SIGINT": "interrupted",  # Ctrl-C
-        "SIGTERM": "terminated",  # a machine that goes down, a scheduler whose time is up
-        "SIGUSR1": "asked",  # a scheduler that will start the run again
+        "SIGTERM": "terminated",  # the machine shuts down, or the scheduler's time is over
+        "SIGUSR1": "asked",  # from a scheduler that will start the run again
     }
 )
-"""Why a run stopped, by the signal; the systems that lack one never send it."""
+"""Why a run stopped, by the name of the signal. Not every system has all of them."""
 
 AT_ONCE: Final = ("terminated", "asked")
-"""The reasons after which nothing is done but a checkpoint: whoever sent these waits for no pictures."""
+"""Reasons after which a run only writes a checkpoint: the sender does not wait for samples."""
 
 STATUSES: Final = MappingProxyType({"interrupted": 130, "terminated": 143})
-"""Exit statuses, by the reason; 0 for every other one."""
+"""Exit statuses by reason; 0 for every other reason."""
 
 
 @contextmanager
-def heard() -> Iterator[Callable[[], str | None]]:
-    """A function that says why to stop, once one of the signals has come, or None.
+def listen() -> Iterator[Callable[[], str | None]]:
+    """Listen to the signals inside the context.
 
-    The signals belong to the main thread, and one that is ignored, as under nohup, stays ignored.
+    The context gives a function that returns the reason to stop, or None before a signal has arrived. Only the main
+    thread receives signals. A signal that is ignored, as under nohup, stays ignored.
     """
-    came: list[str] = []
-    formers: dict[int, Any] = {}
+    reasons: list[str] = []
+    handlers: dict[int, Any] = {}
 
     def handle(signum: int, frame: object) -> None:
-        came.append(STOPS[signal.Signals(signum).name])
-        signal.signal(signum, formers[signum])
+        reasons.append(STOPS[signal.Signals(signum).name])
+        signal.signal(signum, handlers[signum])
 
     if threading.current_thread() is threading.main_thread():
         for name in STOPS:
             number = getattr(signal, name, None)
             if number is not None and signal.getsignal(number) not in (signal.SIG_IGN, None):
-                formers[number] = signal.signal(number, handle)
+                handlers[number] = signal.signal(number, handle)
     try:
-        yield lambda: came[0] if came else None
+        yield lambda: reasons[0] if reasons else None
     finally:
-        for number, former in formers.items():
+        for number, former in handlers.items():
             signal.signal(number, former)
