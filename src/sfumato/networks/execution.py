@@ -1,4 +1,4 @@
-"""How a network computes its function: choices of speed and memory that are made from outside."""
+"""Choices of how a network computes its function, for speed or memory, made from outside."""
 
 from typing import Literal, Protocol, runtime_checkable
 
@@ -18,18 +18,18 @@ class Configurable(Protocol):
         """Change how the network computes; a choice that is None stays as it is.
 
         Arguments:
-            attention: "fused" can be differentiated once, and not in forward mode.
-            lean_norms: norms keep only their input for the backward pass and compute the rest again. They can then be
-                differentiated once, and not in forward mode.
-            recompute: the backward pass computes each unit again from its input: a third more time for a fraction of
-                the memory, with the same gradient to the bit.
+            attention: "fused" has no forward or second derivatives.
+            lean_norms: whether norms keep only their input for the backward pass and compute the rest again. They then
+                have no forward or second derivatives.
+            recompute: whether the backward pass computes each unit again from its input: a third more time for a
+                fraction of the memory, with the same gradient to the bit.
         """
 
     def units(self) -> list[nn.Module]:
-        """The modules that are computed one after another, in order: what sharding gathers one at a time."""
+        """The modules that are computed one after another, in order. Sharding gathers the weights of one at a time."""
 
 
 def network_of(module: nn.Module) -> nn.Module:
-    """The ``network`` inside ``module``, which takes its time and its memory; ``module`` itself where there is none."""
-    network = getattr(module, "network", None)  # not a Protocol: submodules are no attributes of their class
+    """The ``network`` of ``module``, where time and memory go; ``module`` itself if it has none."""
+    network = getattr(module, "network", None)  # not a Protocol: submodules are not attributes of their class
     return network if isinstance(network, nn.Module) else module

@@ -1,12 +1,12 @@
-"""The layers of the U-Net, on signals (B, C, L) and images (B, C, H, W) from one code.
+"""The layers of the U-Net, for signals (B, C, L) and images (B, C, H, W).
 
 With e the embedding of the noise label,
 
     residual block    y = shortcut(x) + conv(dropout(silu(norm(h)))),   h = conv(silu(norm(x))) + linear(e)
     self-attention    y = x + out(softmax(q k^T / sqrt(d)) v),          q, k, v linear in norm(x), over all positions
 
-Both end in a layer of zeros, so that a fresh block is its shortcut. The other weights are Xavier-uniform with zero
-biases. (Ho, Jain and Abbeel, 2020, "Denoising Diffusion Probabilistic Models", appendix B and its code.)
+Both end in a layer of zeros, so a fresh block equals its shortcut. The other weights are Xavier-uniform with zero
+biases. (Ho, Jain & Abbeel 2020, "Denoising Diffusion Probabilistic Models", appendix B and its code.)
 """
 
 from collections.abc import Callable
@@ -21,7 +21,7 @@ from torch.autograd.function import once_differentiable
 from sfumato.errors import InputError
 from sfumato.networks.dropout import Dropout
 
-EPSILON = 1e-6  # of the group norms, as in DDPM's network; torch's own 1e-5 would change what its weights compute
+EPSILON = 1e-6  # of the group norms, as in DDPM's network; with torch's 1e-5 its weights would compute something else
 
 
 Layer = TypeVar("Layer", bound=nn.Module)
@@ -30,7 +30,7 @@ Layer = TypeVar("Layer", bound=nn.Module)
 def convolution(
     dimension: int, channels: int, out_channels: int, kernel: int, *, stride: int = 1
 ) -> nn.Conv1d | nn.Conv2d:
-    """Convolution over 1 or 2 axes with an odd kernel; stride 1 keeps the sides, stride 2 pads nothing."""
+    """Convolution over 1 or 2 axes with an odd kernel; stride 1 keeps the sides, stride 2 has no padding."""
     padding = kernel // 2 if stride == 1 else 0
     if dimension == 1:
         return initialised(nn.Conv1d(channels, out_channels, kernel, stride=stride, padding=padding))
@@ -60,15 +60,15 @@ def zeroed(layer: Layer) -> Layer:
 
 
 def group_norm(channels: int, groups: int) -> nn.GroupNorm:
-    """Group norm in at most ``groups`` groups: the largest divisor of ``channels`` that leaves two channels to each.
+    """Group norm with the most groups, up to ``groups``, that divide ``channels`` and have two channels or more.
 
-    A group of one channel would take away its mean over the positions, and with it the embedding that was just added.
+    A group of one channel would subtract its mean over the positions, and with it the embedding that was just added.
     """
     return nn.GroupNorm(_divisor(channels, groups), channels, eps=EPSILON)
 
 
 def norm_silu(channels: int, groups: int) -> "NormSilu":
-    """``group_norm`` and a SiLU."""
+    """``group_norm`` followed by a SiLU."""
     return NormSilu(_divisor(channels, groups), channels, eps=EPSILON)
 
 
@@ -80,9 +80,8 @@ def _divisor(channels: int, groups: int) -> int:
 class NormSilu(nn.GroupNorm):
     """``silu(norm(x))``, ``(B, C, *s) -> (B, C, *s)``.
 
-    While ``lean`` is set, backward computes the norm anew from its input instead of keeping what comes out of it: of
-    the six tensors that a residual block keeps, two need not be. There are then no forward derivatives and no second
-    ones.
+    While ``lean`` is set, the backward pass computes the norm again from its input instead of keeping its output. This
+    saves two of the six tensors that a residual block keeps. Forward and second derivatives are then not available.
     """
 
     lean: bool = False
@@ -97,7 +96,7 @@ class NormSilu(nn.GroupNorm):
 class _LeanNormSilu(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, groups: int, epsilon: float) -> Tensor:
-        # Of channels last, CPUs alone have a norm.
+        # Only CPUs have a group norm for channels last.
         last = x.ndim == 4 and x.device.type == "cpu" and x.is_contiguous(memory_format=torch.channels_last)
         ctx.layout = torch.channels_last if last else torch.contiguous_format
         x = x.contiguous(memory_format=ctx.layout)
@@ -120,12 +119,12 @@ class _LeanNormSilu(torch.autograd.Function):
 
 
 def full_precision(x: Tensor) -> torch.autocast:
-    """A context in which products keep the type of their factors, on x's device, whatever is automatic around it."""
+    """A context without autocast on the device of ``x``: products keep the type of their factors."""
     return torch.autocast(x.device.type, enabled=False)
 
 
-def at_hand(x: Tensor) -> Tensor:
-    """``x`` in the type that products have around here: the automatic one where there is one, else x's own."""
+def in_autocast_type(x: Tensor) -> Tensor:
+    """``x`` in the type of autocast where it is enabled, else unchanged."""
     kind = x.device.type
     return x.to(torch.get_autocast_dtype(kind)) if torch.is_autocast_enabled(kind) else x
 
@@ -133,8 +132,16 @@ def at_hand(x: Tensor) -> Tensor:
 class ResidualBlock(nn.Module):
     """Two convolutions with the noise embedding added between them, around a shortcut.
 
-    ``(B, channels, *s), (B, embedding) -> (B, out_channels, *s)``; the shortcut is a 1x1 convolution where the channels
-    change, else the identity. The embedding is expected after its SiLU, which all blocks share.
+    ``(B, channels, *s), (B, embedding) -> (B, out_channels, *s)``. The shortcut is a 1x1 convolution where the number
+    of channels changes, else the identity. The SiLU of the embedding is computed once, before all blocks.
+
+    Arguments:
+        dimension: 1 for signals, 2 for images.
+        channels: channels of the input.
+        out_channels: channels of the output.
+        embedding: length of the embedding.
+        groups: maximum number of groups of the norms.
+        dropout: probability of dropout.
     """
 
     def __init__(
@@ -168,10 +175,16 @@ class ResidualBlock(nn.Module):
 class SelfAttention(nn.Module):
     """Every position attends to every other: ``(B, C, *s) -> (B, C, *s)``.
 
-    ``y = x + out(softmax(q k^T / sqrt(d)) v)`` with d = C / heads, and q, k, v affine in the normalised x.
-    While ``fused`` is set, torch's own attention computes it, which has no forward derivatives (torch.func.jvp) and no
-    second ones.
-    Raises ``InputError`` if ``heads`` does not divide ``channels``.
+    ``y = x + out(softmax(q k^T / sqrt(d)) v)`` with d = C / heads, and q, k, v affine in the normalised x. While
+    ``fused`` is set, torch's own attention computes this, without forward derivatives (torch.func.jvp) and second ones.
+
+    Arguments:
+        channels: channels C of x.
+        heads: number of heads, a divisor of ``channels``.
+        groups: maximum number of groups of the norm.
+
+    Raises:
+        InputError: ``heads`` does not divide ``channels``.
     """
 
     fused: bool = False
@@ -188,7 +201,7 @@ class SelfAttention(nn.Module):
         self.out = zeroed(linear(channels, channels))
 
     def forward(self, x: Float[Tensor, "b c *s"]) -> Float[Tensor, "b c *s"]:
-        # One copy here, where each of the three layers would make its own.
+        # One copy here; without it each of the three layers would make its own.
         h = self.norm(x).flatten(2).transpose(1, 2).contiguous()  # (B, positions, C)
         q, k, v = (
             layer(h).unflatten(2, (self.heads, -1)).transpose(1, 2)  # (B, heads, positions, C / heads)
@@ -204,9 +217,9 @@ class SelfAttention(nn.Module):
 
 
 class Downsample(nn.Module):
-    """Halve every side by a convolution of 3 with stride 2: ``(B, C, *s) -> (B, C, *(s / 2))``, even sides.
+    """Halve every even side by a convolution of kernel 3 and stride 2: ``(B, C, *s) -> (B, C, *(s / 2))``.
 
-    One zero is added at the end of each axis and none at its beginning, so that output i sees inputs 2 i to 2 i + 2.
+    Each axis is padded by one zero at its end and none at its beginning, so output i sees inputs 2 i to 2 i + 2.
     """
 
     def __init__(self, dimension: int, channels: int) -> None:
@@ -220,7 +233,7 @@ class Downsample(nn.Module):
 
 
 class Upsample(nn.Module):
-    """Double every side by repetition, then a convolution of 3: ``(B, C, *s) -> (B, C, *(2 s))``."""
+    """Double every side by repetition, followed by a convolution of kernel 3: ``(B, C, *s) -> (B, C, *(2 s))``."""
 
     def __init__(self, dimension: int, channels: int) -> None:
         super().__init__()

@@ -1,14 +1,14 @@
 """The U-Net of DDPM, for images and signals.
 
-    conv_in -> down: per level `blocks` blocks, then half the sides   (each output is kept as a skip)
+    conv_in -> down: per stage `blocks` blocks, then half the sides   (each output is kept as a skip)
             -> middle: block, attention, block
-            -> up: per level `blocks + 1` blocks, each on [x, skip], then double the sides
+            -> up: per stage `blocks + 1` blocks, each on [x, skip], then double the sides
             -> norm, SiLU, conv_out
 
-Level i has ``width * multipliers[i]`` channels and sides ``s / 2^i``; a block is a residual block, followed by
-self-attention at the chosen resolutions. With its defaults on (3, 32, 32) it is the network of Ho, Jain and Abbeel
-(2020, appendix B) for CIFAR-10, layer for layer, with 35,746,307 parameters. Submodules are registered in order of
-execution, so that weights can be carried to and from other code by order alone.
+Stage i has ``width * multipliers[i]`` channels and sides ``s / 2^i``. A block is a residual block, followed by
+self-attention at the chosen resolutions. The defaults on (3, 32, 32) give the network of Ho, Jain & Abbeel (2020,
+appendix B) for CIFAR-10, layer for layer, with 35,746,307 parameters. Submodules are registered in order of execution,
+so that weights can be exchanged with other code by order alone.
 """
 
 from collections.abc import Sequence
@@ -29,20 +29,20 @@ from sfumato.networks.layers import (
     ResidualBlock,
     SelfAttention,
     Upsample,
-    at_hand,
     convolution,
     full_precision,
+    in_autocast_type,
     norm_silu,
     zeroed,
 )
 
 
 class Block(nn.Module):
-    """A residual block and the attention that follows it, which is the identity where there is none.
+    """A residual block followed by attention, or by the identity.
 
-    While ``recomputes`` is set, backward computes the block anew from its input instead of keeping what is inside: a
-    third more time, for a fraction of the memory, and the same gradient to the bit (Chen et al. 2016, "Training deep
-    nets with sublinear memory cost").
+    While ``recomputes`` is set, the backward pass computes the block again from its input instead of keeping its inner
+    values: a third more time for a fraction of the memory, with the same gradient to the bit (Chen et al. 2016,
+    "Training deep nets with sublinear memory cost").
     """
 
     recomputes: bool = False
@@ -64,7 +64,7 @@ class Block(nn.Module):
 
 
 class Down(nn.Module):
-    """One level of the way down: its blocks, then ``resample``. Appends every output to ``skips``."""
+    """One stage on the way down: its blocks, then ``resample``. Appends every output to ``skips``."""
 
     def __init__(self, blocks: Sequence[Block], resample: Downsample | None) -> None:
         super().__init__()
@@ -82,7 +82,7 @@ class Down(nn.Module):
 
 
 class Up(nn.Module):
-    """One level of the way up: its blocks, then ``resample``. Each block takes the last of ``skips`` to its input."""
+    """One stage on the way up: its blocks, then ``resample``. Each block also takes the last of ``skips``."""
 
     def __init__(self, blocks: Sequence[Block], resample: Upsample | None) -> None:
         super().__init__()
@@ -98,28 +98,31 @@ class Up(nn.Module):
 
 
 class UNet(nn.Module):
-    """``y = network(x, label, cond)``: x (B, C, L) or (B, C, H, W), label (B,) any real number, cond (B, conditions) or
-    None for zeros, y shaped as x (``outputs`` times its channels).
+    """The U-Net, ``y = network(x, label, cond)``.
+
+    x has shape (B, C, L) or (B, C, H, W), label is any real number (B,), cond has shape (B, conditions) or is None for
+    zeros. y is shaped as x, with ``outputs`` times the channels. A fresh network outputs 0. It computes in the type of
+    its weights, which must be that of x.
 
     Arguments:
-        shape: of one sample, (C, L) or (C, H, W).
-        width: channels of the first level, and features of the label; even, at least 4.
-        multipliers: channels of each level in units of ``width``; every level halves the sides of the one before it.
-        blocks: residual blocks a level on the way down; the way up has one more.
-        attention: the resolutions (longest side of the feature map, after padding) whose blocks attend; may be empty.
-            The middle always attends.
-        heads: of every attention; divides the channels of each.
-        dropout: probability inside each residual block.
+        shape: shape of one sample, (C, L) or (C, H, W).
+        width: channels of the first stage, and number of features of the label; even, at least 4.
+        multipliers: channels of each stage in units of ``width``; every stage halves the sides of the previous one.
+        blocks: residual blocks per stage on the way down; on the way up there is one more.
+        attention: resolutions (longest side of the feature map, after padding) whose blocks have attention; may be
+            empty. The middle always has it.
+        heads: number of heads of every attention; divides the channels of each.
+        dropout: probability of dropout in each residual block.
         embedding: "sinusoidal" for labels that count steps, "fourier" for labels of order one.
-        groups: of the group norms, at most (see ``layers.group_norm``).
-        outputs: how many answers of x's shape, one behind the other along the channels.
-        fourier: powers n of the features sin(2^n pi x), cos(2^n pi x) that the first convolution sees beside x, so that
-            fine detail of values is plain to it (Kingma et al. 2021, appendix C: n = 7, 8 for 256 levels).
-        pad: repeat the last values of each axis until its length divides by 2^(levels - 1), and crop the output.
-        conditions: how many numbers of order one, beside the label, are told of a sample; zeros say nothing.
+        groups: maximum number of groups of the norms (see ``layers.group_norm``).
+        pad: repeat the last values of each axis until 2^(stages - 1) divides its length, and crop the output.
+        outputs: number of outputs, concatenated along the channels.
+        fourier: powers n of the features sin(2^n pi x), cos(2^n pi x) that are concatenated with x, which show the
+            first convolution fine differences of values (Kingma et al. 2021, appendix C: n = 7, 8 for 256 values).
+        conditions: length of the condition vector, with entries of order one; zeros mean unconditional.
 
-    A fresh network outputs 0. Computes in the type of its weights, which must be that of x. Raises ``InputError`` for
-    arguments that make no network and for an x or a cond of another shape.
+    Raises:
+        InputError: an argument is out of range, or x or cond has another shape.
     """
 
     def __init__(
@@ -149,7 +152,7 @@ class UNet(nn.Module):
         probability("dropout", dropout)
         padded = _padded_sides(self.shape, 2 ** (len(channels) - 1), pad)
         self.padding = [p - s for p, s in zip(padded, self.shape[1:], strict=True)]
-        attends = _attending_levels(attention, [max(padded) // 2**i for i in range(len(channels))])
+        attends = _attending_stages(attention, [max(padded) // 2**i for i in range(len(channels))])
         dimension = len(padded)
 
         def block(inputs: int, outputs: int, attend: bool) -> Block:
@@ -159,21 +162,21 @@ class UNet(nn.Module):
         self.embed = LabelEmbedding(embedding, width, 4 * width, conditions)
         self.fourier = tuple(fourier)
         self.conv_in = convolution(dimension, self.shape[0] * (1 + 2 * len(self.fourier)), width, 3)
-        skips = [width]  # the channels of every skip, in the order in which they are kept
+        skips = [width]  # the channels of every skip, in order
         down = []
-        for level, c in enumerate(channels):
-            last = level == len(channels) - 1
-            stage = [block(skips[-1] if j == 0 else c, c, attends[level]) for j in range(blocks)]
-            down.append(Down(stage, None if last else Downsample(dimension, c)))
+        for stage, c in enumerate(channels):
+            last = stage == len(channels) - 1
+            stack = [block(skips[-1] if j == 0 else c, c, attends[stage]) for j in range(blocks)]
+            down.append(Down(stack, None if last else Downsample(dimension, c)))
             skips += [c] * (blocks if last else blocks + 1)
         self.down = nn.ModuleList(down)
         self.middle = nn.ModuleList([block(channels[-1], channels[-1], attend) for attend in (True, False)])
-        above = channels[-1]  # the channels that come up from the level below
+        below = channels[-1]  # the channels that come up from the stage below
         up = []
-        for level, c in reversed(list(enumerate(channels))):
-            stage = [block((above if j == 0 else c) + skips.pop(), c, attends[level]) for j in range(blocks + 1)]
-            up.append(Up(stage, Upsample(dimension, c) if level else None))
-            above = c
+        for stage, c in reversed(list(enumerate(channels))):
+            stack = [block((below if j == 0 else c) + skips.pop(), c, attends[stage]) for j in range(blocks + 1)]
+            up.append(Up(stack, Upsample(dimension, c) if stage else None))
+            below = c
         self.up = nn.ModuleList(up)
         self.norm = norm_silu(channels[0], groups)
         self.conv_out = zeroed(convolution(dimension, channels[0], outputs * self.shape[0], 3))
@@ -203,12 +206,12 @@ class UNet(nn.Module):
         fits(x, self.shape)
         embedding = self.embed(label, cond)
         if any(self.padding):
-            # F.pad counts axes from the last, and wants the numbers for both ends of each.
+            # F.pad counts axes from the last, with the padding of both ends of each.
             x = F.pad(x, [n for extra in reversed(self.padding) for n in (0, extra)], mode="replicate")
         angles = [2**n * torch.pi * x for n in self.fourier]
-        with full_precision(x):  # where data has its last digits
+        with full_precision(x):  # x has the last digits of the data
             x = self.conv_in(torch.cat([x, *(wave for angle in angles for wave in (angle.sin(), angle.cos()))], dim=1))
-        x = at_hand(x)
+        x = in_autocast_type(x)
         skips = [x]
         for stage in self.down:
             x = stage(x, embedding, skips)
@@ -236,7 +239,7 @@ def _image_or_signal(shape: Sequence[int]) -> tuple[int, ...]:
 
 
 def _padded_sides(shape: tuple[int, ...], factor: int, pad: bool) -> list[int]:
-    """The sides of the input that the levels can halve, at least as long as the given ones."""
+    """The smallest sides, at least the given ones, that every stage can halve."""
     sides = [-(-side // factor) * factor for side in shape[1:]]
     if sides != list(shape[1:]) and not pad:
         raise InputError(
@@ -246,7 +249,7 @@ def _padded_sides(shape: tuple[int, ...], factor: int, pad: bool) -> list[int]:
     return sides
 
 
-def _attending_levels(attention: Sequence[int], resolutions: list[int]) -> list[bool]:
+def _attending_stages(attention: Sequence[int], resolutions: list[int]) -> list[bool]:
     unknown = sorted(set(attention) - set(resolutions), reverse=True)
     if unknown:
         raise InputError(
