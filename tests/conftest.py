@@ -2,7 +2,11 @@
 
 import os
 import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
+import pytest
 import torch
 from hypothesis import settings
 
@@ -16,3 +20,17 @@ os.environ["XDG_CACHE_HOME"] = _home.name
 
 settings.register_profile("sfumato", deadline=None)
 settings.load_profile("sfumato")
+
+
+@pytest.fixture(scope="module")
+def no_pages() -> Iterator[None]:
+    """Runs end without a report page, which takes ten times as long as a tiny training."""
+    from sfumato.runs import training  # here, because jaxtyping's hook is not installed when this file is read
+
+    def touch(folder: Any) -> Path:
+        folder.report.touch()
+        return folder.report
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(training, "write_report", touch)
+        yield

@@ -38,7 +38,7 @@ def canary(tmp_path: Path) -> Path:
 
 
 @pytest.fixture(scope="module")
-def begun(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def begun(no_pages: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run of two steps."""
     folder = tmp_path_factory.mktemp("begun") / "run"
     assert main(["train", "moons", *TINY, "--steps", "2", "--out", str(folder)]) == 0

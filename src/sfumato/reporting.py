@@ -7,12 +7,13 @@ web page. ``SILENT`` discards everything.
 import math
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 Progress = Callable[[int, int], None]
 """``(done, total)``: called as parts of the work are done; ``Task.count`` is one."""
 
 
+@runtime_checkable  # so that the test run can check annotations
 class Task(Protocol):
     """The progress of one piece of work."""
 
@@ -29,6 +30,7 @@ class Task(Protocol):
         """Report that ``done`` of ``total`` units of work are done."""
 
 
+@runtime_checkable
 class Reporter(Protocol):
     """The receiver of everything that a piece of work reports."""
 

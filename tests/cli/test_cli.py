@@ -1,5 +1,6 @@
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -22,6 +23,20 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     settings = ["network.width=8", "sampling.steps=5", "training.batch=16"]
     assert main(["train", "digits", *settings, "--steps", "30", "--out", str(folder)]) == 0
     return folder
+
+
+@pytest.fixture(scope="module")
+def one_step(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of one step on moons."""
+    folder = tmp_path_factory.mktemp("run") / "m"
+    assert main(["train", "moons", *TINY, "--steps", "1", "--out", str(folder)]) == 0
+    return folder
+
+
+@pytest.fixture
+def begun(one_step: Path, tmp_path: Path) -> Path:
+    """A copy of that run, to go on with."""
+    return shutil.copytree(one_step, tmp_path / "begun")
 
 
 def fails(capsys: pytest.CaptureFixture[str], *argv: str) -> str:
@@ -237,6 +252,7 @@ def test_a_run_goes_on_to_the_goal_it_was_begun_with(tmp_path: Path, capsys: pyt
     (out / "results.json").write_text('{"rows": [{"label": "STALE", "value": "1"}]}')
     assert main(["train", "--resume", str(out)]) == 0
     assert "6 steps" in capsys.readouterr().out
+    assert main(["report", str(out)]) == 0
     assert "STALE" not in (out / "report.html").read_text()
     (out / "run.json").write_text(json.dumps({**state, "goal": {"seconds": 0.001}}))
     assert "used up" in fails(capsys, "train", "--resume", str(out))
@@ -252,17 +268,15 @@ def test_a_name_means_the_built_in_whatever_lies_about(
 
 
 @pytest.mark.parametrize("line", ["5", "[]", '{"images": null}', '{"images": "a"}', "\udcff"])
-def test_a_damaged_record_does_not_stop_a_run(tmp_path: Path, line: str) -> None:
-    out = tmp_path / "m"
-    assert main(["train", "moons", *TINY, "--steps", "1", "--out", str(out)]) == 0
+def test_a_damaged_record_does_not_stop_a_run(begun: Path, line: str) -> None:
+    out = begun
     with open(out / "metrics.jsonl", "ab") as file:
         file.write(line.encode(errors="surrogateescape") + b"\n")
     assert main(["train", "--resume", str(out), "--steps", "2"]) == 0
 
 
-def test_a_resumed_run_of_another_recipe_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    out = tmp_path / "m"
-    assert main(["train", "moons", *TINY, "--steps", "1", "--out", str(out)]) == 0
+def test_a_resumed_run_of_another_recipe_is_one_line(begun: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = begun
     path = out / "config.json"
     path.write_text(path.read_text().replace('"width": 16', '"width": 32'))
     said = fails(capsys, "train", "--resume", str(out), "--steps", "2")

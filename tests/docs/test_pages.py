@@ -179,7 +179,7 @@ def test_every_block_has_a_language(page: Path) -> None:
 @pytest.mark.parametrize(
     "page", [page for page in PAGES if any(block.language in ("python", "sh") for block in blocks(page))], ids=name
 )
-def test_every_block_runs(page: Path, folder: Callable[[str], Path]) -> None:
+def test_every_block_runs(page: Path, folder: Callable[[str], Path], no_pages: None) -> None:
     folder("".join(block.text for block in blocks(page) if not block.minutes))
     namespace: dict[str, object] = {"__name__": "__main__"}
     for block in blocks(page):

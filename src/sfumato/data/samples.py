@@ -1,7 +1,7 @@
 """The samples that training and measurements ask for by index: in memory here, mapped or streamed elsewhere."""
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Int64
@@ -45,6 +45,7 @@ class Samples:
         return self.noise, self.labels
 
 
+@runtime_checkable  # so that the test run can check annotations
 class SampleSource(Protocol):
     """A set of samples that returns rows on request. ``Samples`` is the one in memory."""
 

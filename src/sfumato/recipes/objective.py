@@ -6,7 +6,7 @@ import math
 from abc import ABC, abstractmethod
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import Field, ValidationInfo, field_validator
+from pydantic import Field, field_validator
 
 from sfumato import objectives
 from sfumato.bounds.terms import finest_time
@@ -61,7 +61,7 @@ class DenoisingObjective(BaseObjective):
 
     @field_validator("uncertainty")
     @classmethod
-    def _not_undone(cls, value: str, info: ValidationInfo) -> str:
+    def _not_undone(cls, value: str, info: Any) -> str:  # pydantic's ValidationInfo cannot be checked at run time
         if value == "learned" and isinstance(info.data.get("times"), LossAwareTimes):
             raise ValueError("loss-aware times undo it; give other objective.times, or objective.uncertainty=none")
         return value
