@@ -61,7 +61,7 @@ class Run:
     recipe: Recipe
     spec: DataSpec
     version: str
-    num_parameters: float
+    num_parameters: int | float
     process: Process | None
     train: list[Row]
     held_out: list[Row]

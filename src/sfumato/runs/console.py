@@ -5,7 +5,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, TextIO
+from typing import Any, Protocol, runtime_checkable
 
 from sfumato.reporting import Task, duration
 
@@ -25,6 +25,17 @@ def is_main_process() -> bool:
     return os.environ.get("RANK", "0") == "0"
 
 
+@runtime_checkable
+class Stream(Protocol):
+    """A text stream: all that is needed of standard output, of a file, and of what a test puts in their place."""
+
+    def write(self, text: str, /) -> object:
+        """Write the text."""
+
+    def flush(self) -> object:
+        """Pass on everything that was written."""
+
+
 class Console:
     """Reports to a terminal, a notebook or a log file.
 
@@ -35,7 +46,7 @@ class Console:
         lines: the stream for lines of information; standard output by default. Warnings and bars go to standard error.
     """
 
-    def __init__(self, lines: TextIO | None = None) -> None:
+    def __init__(self, lines: Stream | None = None) -> None:
         self._lines = lines
 
     def info(self, text: str = "") -> None:
@@ -58,7 +69,7 @@ class Console:
             bar.close()
 
 
-def _print(text: str, stream: TextIO) -> None:
+def _print(text: str, stream: Stream) -> None:
     tqdm = sys.modules.get("tqdm")
     if tqdm is not None:
         tqdm.tqdm.write(text, file=stream)  # clears a bar that is being drawn, and draws it again below
