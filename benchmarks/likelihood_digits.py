@@ -1,10 +1,10 @@
-"""Bits per dimension of held-out digits under models of every kind that Sfumato trains, after equal CPU minutes.
+"""Bits per dimension of held-out digits under every kind of model that Sfumato trains, after equal CPU minutes.
 
     python benchmarks/likelihood_digits.py --seconds 600 --out benchmarks/results/likelihood_digits.json
 
-One network for all diffusion models (a UNet of two levels), one thread, one optimiser; what differs is the recipe. The
-bound is over all levels where the model is a chain and in continuous time where it is not, with 17 gray levels, on the
-tenth of the digits that was held out. `--only NAME ...` trains some of them and keeps the rest of the file.
+All diffusion models have the same network (a UNet of two levels), optimiser and single thread; only the recipe differs.
+The bound is over all levels of a chain and in continuous time for other models, with 17 gray levels, on the tenth of
+the digits that was held out. `--only NAME ...` trains some models and keeps the rest of the file.
 """
 
 import argparse
@@ -76,7 +76,7 @@ def train(name: str, seconds: float, steps: int | None, folder: Path) -> tuple[M
 
 
 def measure(model: Model, x_0: torch.Tensor) -> dict[str, object]:
-    """The bound by term, and of the first 64 the importance-weighted value along the probability flow."""
+    """The bound by term, and for the first 64 the importance-weighted value along the probability flow."""
     bound = measure_bound(model, x_0, Settings(evaluations=300))
     result: dict[str, object] = {
         "bits_per_dim": bound.estimate.mean,
@@ -96,7 +96,7 @@ def main() -> None:
     """Train, measure, write."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seconds", type=float, default=600)
-    parser.add_argument("--steps", type=int, help="at most; makes models comparable on a machine that is busy by turns")
+    parser.add_argument("--steps", type=int, help="steps at most; makes models comparable on a busy machine")
     parser.add_argument("--only", nargs="*", choices=list(MODELS))
     parser.add_argument("--out", type=Path)
     args = parser.parse_args()

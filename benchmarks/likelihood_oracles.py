@@ -1,9 +1,9 @@
-"""Likelihoods under exact denoisers, where the truth is known: the flow beside scipy's RK45, the bound beside the walk.
+"""Likelihoods under exact denoisers, where the truth is known: the flow against scipy, the bound against the walk.
 
     python benchmarks/likelihood_oracles.py --out benchmarks/results/likelihood_oracles.json
 
-The peer is the score SDE's way (Song et al. 2021): the whole batch as one state of scipy's RK45 at rtol = atol = 1e-5
-from t = 1e-5, in its VP SDE, with an exact trace. RMS errors are in bits/dim, against the density itself.
+The peer is the method of the score SDE's code (Song et al. 2021): the whole batch as one state of scipy's RK45 at rtol
+= atol = 1e-5 from t = 1e-5, in its VP SDE, with an exact trace. RMS errors are in bits/dim, against the density itself.
 """
 
 import argparse
@@ -94,7 +94,7 @@ def main() -> None:
         sde = ExactDenoiser(Process(VP(), LinearBeta()), mixture)
         log_prob, evaluations = peer(sde, x)
         row["scipy RK45"] = {"rms": rms(log_prob), "evaluations": evaluations}
-        # What no solver can mend: the end of this process is not quite its prior.
+        # An error that no solver can avoid: the end of this process is not exactly its prior.
         row["limit"] = rms(-flow_likelihood(sde, x, tolerance=1e-9).nats)
         found = flow_likelihood(sde, x)
         row["flow"] = {"rms": rms(-found.nats), "evaluations": found.evaluations}

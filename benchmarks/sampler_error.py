@@ -1,13 +1,13 @@
-"""What a number of evaluations buys: errors of every sampler, of fitted tables, and of diffusers, on an exact oracle.
+"""Errors of every sampler, of fitted tables, and of diffusers, by number of evaluations, on an exact oracle.
 
     python benchmarks/sampler_error.py [--oracle modes] [--samples 2048] [--save]
 
-The oracle "modes" is the one that others were measured on: 25 modes of standard deviation 0.05 in the plane, DDPM's
-linear chain, from its top level. Errors are distances to the end of the exact probability flow from the same starts,
-RMS over coordinates and of the median sample. The bars are the best of 392 configurations of four libraries at each
-budget, each column a different one. Fitted tables are fitted on other starts than they are measured on. Where diffusers
-is installed, its schedulers run on the same oracle from the same starts through their own `step`, asked at the levels
-that they themselves say they are at; they need a chain, so only "modes" has them.
+The oracle "modes" is the one that other libraries were measured on: 25 modes of standard deviation 0.05 in the plane,
+on DDPM's linear chain, from its top level. Errors are distances to the end of the exact probability flow from the same
+starts, RMS over coordinates and of the median sample. The bars are the best of 392 configurations of four libraries at
+each budget; each column has a different winner. Fitted tables are fitted to other starts than they are measured on.
+Where diffusers is installed, its schedulers run on the same oracle from the same starts through their own `step`, with
+the denoiser evaluated at the levels that they report; they need a chain, so only "modes" has them.
 """
 
 import argparse
@@ -129,7 +129,7 @@ def measure_peers(denoiser: Denoiser, x: Tensor, x_0: Tensor) -> Table:
 
 
 def measure(denoiser: Denoiser, samples: int) -> tuple[Table, Errors]:
-    """Errors of everything, by name and budget, and how well the fine solution itself is known."""
+    """Errors of all samplers, by name and budget, and the error of the fine solution itself."""
     shape = (denoiser.distribution.means.shape[1],)
     paths, own = reference(denoiser, shape, samples)
     others = fitting.trajectories(denoiser, shape, seed=1)
@@ -147,12 +147,12 @@ def measure(denoiser: Denoiser, samples: int) -> tuple[Table, Errors]:
 
 
 def cells(values: dict[int, float]) -> str:
-    """A column a budget, to two digits; a dash where there is none."""
+    """One column per budget, to two digits; a dash where there is no value."""
     return "".join(f"{values[b]:10.2g}" if b in values else f"{'-':>10}" for b in BUDGETS)
 
 
 def show(table: Table, field: dict[int, tuple[float, float]]) -> None:
-    """Two tables, RMS and median, the best of ours and of the field with their ratios on top."""
+    """Print two tables, RMS and median, with the best of ours and of the field and their ratios on top."""
     for i, key in enumerate(("rms", "median")):
         print(f"\n{key:26}" + "".join(f"{budget:>10}" for budget in BUDGETS))
         if field:
@@ -191,8 +191,8 @@ def main() -> None:
     except InputError as error:
         parser.error(str(error))
     field = FIELD if arguments.oracle == "modes" else {}
-    print(f"\noracle {arguments.oracle}, {arguments.samples:,} starts; the fine solution, of {FINE:,} evaluations, is")
-    print(f"known to {own.rms:.1g} RMS, {own.median:.1g} median")
+    print(f"\noracle {arguments.oracle}, {arguments.samples:,} starts; the error of the fine solution, of {FINE:,}")
+    print(f"evaluations, is {own.rms:.1g} RMS, {own.median:.1g} median")
     show(table, field)
     if version("diffusers") is None:
         print("diffusers is not installed: no peer to compare with (pip install 'sfumato[peers]')")

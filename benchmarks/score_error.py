@@ -1,13 +1,13 @@
-"""How far learned scores are from the true one, rung by rung: one network trained by each kind of score matching.
+"""The error of learned scores: one network trained by each kind of score matching, against the true score.
 
     python benchmarks/score_error.py --out benchmarks/results/score_error.json
 
 The data is a mixture of five unequal Gaussians with full covariances, in 2 and in 16 dimensions, whose score is known
-at every level. A VE process, sigma geometric from half the smallest standard deviation of any component; for all rungs
-one MLP and one optimiser. Denoising is trained twice: for about the time that sliced score matching takes, and longer.
-What is printed is ``sqrt(E |s_hat - s|^2 / E |s|^2)`` in percent at each level, over fresh noisy samples of that level.
-Settings were chosen on other samples than those measured. `--only NAME ...` trains some rungs and keeps the rest of
-the file.
+at every level. The process is VE, with sigma geometric from half the smallest standard deviation of any component. All
+objectives train the same MLP with the same optimiser. Denoising is trained twice: for about the time that sliced score
+matching takes, and longer. The table shows ``sqrt(E |s_hat - s|^2 / E |s|^2)`` in percent at each level, over fresh
+noisy samples of that level. Settings were chosen on other samples than those measured. `--only NAME ...` trains some
+objectives and keeps the rest of the file.
 """
 
 import argparse
@@ -24,7 +24,7 @@ from sfumato.core import EDM, VE, Process, SeededNoise, geometric
 from sfumato.denoisers import GaussianMixture, NetworkDenoiser
 from sfumato.networks import MLP
 from sfumato.numerics import random
-from sfumato.objectives import DenoisingLoss, Objective, UniformTimes
+from sfumato.objectives import Batch, DenoisingLoss, Objective, UniformTimes
 from sfumato.objectives.score_matching import ExplicitScoreMatching, ImplicitScoreMatching, SlicedScoreMatching
 from sfumato.objectives.times import stratify
 from sfumato.objectives.weights import simple
@@ -34,13 +34,13 @@ BATCH = 1024
 STEPS = 6_000
 LONGER = {2: 30_000, 16: 40_000}  # by the dimension of the data
 SIGMAS = (0.2, 5.0)
-LEVELS = 6  # measured, evenly over the times
-FRESH = 20_000  # samples a level
+LEVELS = 6  # levels that are measured, evenly over the times
+FRESH = 20_000  # samples per level
 WIDTH = 64
 
 
 def mixture(dimensions: int, seed: int) -> GaussianMixture:
-    """Five unequal components whose covariances have their axes anywhere and standard deviations from 0.4 to 1."""
+    """Five unequal components whose covariances have random axes and standard deviations from 0.4 to 1."""
     generator = torch.Generator().manual_seed(seed)
     means = torch.randn(5, dimensions, generator=generator, dtype=torch.float64)
     means = 2 * means / means.norm(dim=1, keepdim=True) * torch.tensor([[0.3], [1.0], [1.0], [1.2], [1.2]])
@@ -50,8 +50,8 @@ def mixture(dimensions: int, seed: int) -> GaussianMixture:
     return GaussianMixture(torch.tensor([0.1, 0.15, 0.2, 0.25, 0.3]), means, covariances)
 
 
-def rungs(truth: GaussianMixture) -> dict[str, tuple[Objective, int]]:
-    """Each objective at all levels alike, and its steps."""
+def objectives(truth: GaussianMixture) -> dict[str, tuple[Objective, int]]:
+    """Each objective, with all levels weighted equally, and its steps."""
     times, dimensions = UniformTimes(), truth.means.shape[1]
     found: dict[str, tuple[Objective, int]] = {
         "denoising, longer": (DenoisingLoss(times, simple), LONGER[dimensions]),
@@ -60,13 +60,13 @@ def rungs(truth: GaussianMixture) -> dict[str, tuple[Objective, int]]:
         "explicit": (ExplicitScoreMatching(times, truth.predict), 2 * STEPS),
         "denoising": (DenoisingLoss(times, simple), 2 * STEPS),
     }
-    if dimensions == 2:  # in 16 numbers a step takes fifteen times as long as one of denoising
+    if dimensions == 2:  # in 16 dimensions a step takes fifteen times as long as one of denoising
         found["implicit, exact trace"] = (ImplicitScoreMatching(times), STEPS)
     return found
 
 
 def fresh_denoiser(truth: GaussianMixture, seed: int) -> NetworkDenoiser:
-    """The network that each rung starts from."""
+    """The network that each objective starts from."""
     torch.manual_seed(seed)
     dimensions = truth.means.shape[1]
     data = truth.sample(100_000, torch.Generator().manual_seed(seed))
@@ -76,7 +76,7 @@ def fresh_denoiser(truth: GaussianMixture, seed: int) -> NetworkDenoiser:
 
 
 def train(objective: Objective, truth: GaussianMixture, steps: int, seed: int, rate: float = 5e-3) -> NetworkDenoiser:
-    """The averaged denoiser after Adam with a rate that falls to nothing along a cosine."""
+    """The averaged denoiser after Adam with a rate that falls to zero along a cosine."""
     denoiser = fresh_denoiser(truth, seed)
     parameters = list(denoiser.parameters())
     optimiser = torch.optim.Adam(parameters, betas=(0.9, 0.99))
@@ -89,7 +89,7 @@ def train(objective: Objective, truth: GaussianMixture, steps: int, seed: int, r
         t = stratify(random.uniform(keys, 0, 1)[:, 0], index, BATCH)
         x_0 = truth.sample(BATCH, generator).float()
         optimiser.zero_grad()
-        objective(denoiser, x_0, t, SeededNoise(keys)).mean().backward()
+        objective(denoiser, Batch(x_0, t, SeededNoise(keys))).mean().backward()
         optimiser.step()
         ema.update(parameters, step * BATCH, BATCH)
     return ema.modules[0]
@@ -97,7 +97,7 @@ def train(objective: Objective, truth: GaussianMixture, steps: int, seed: int, r
 
 @torch.no_grad()
 def relative_errors(denoiser: NetworkDenoiser, truth: GaussianMixture, seed: int) -> list[float]:
-    """At each level in percent: ``|eps_hat - eps| / |eps|`` in the mean square, which is that of the score."""
+    """At each level in percent: ``|eps_hat - eps| / |eps|`` in the mean square, which equals that of the score."""
     x_0 = truth.sample(FRESH, torch.Generator().manual_seed(random.derive(seed, "fresh"))).float()
     errors = []
     for k, t in enumerate(torch.linspace(0, 1, LEVELS, dtype=torch.float64)):
@@ -112,7 +112,13 @@ def main() -> None:
     """Train, measure, print and write."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path)
-    parser.add_argument("--only", nargs="+", metavar="NAME", default=[], help="rungs whose names begin so")
+    parser.add_argument(
+        "--only",
+        nargs="+",
+        metavar="NAME",
+        default=[],
+        help="objectives, by the beginning of their names",
+    )
     parser.add_argument("--dimensions", nargs="+", type=int, choices=list(LONGER), default=list(LONGER))
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
@@ -129,10 +135,10 @@ def main() -> None:
     for dimensions in args.dimensions:
         truth = mixture(dimensions, args.seed)
         levels = Process(VE(), geometric(*SIGMAS)).level(torch.linspace(0, 1, LEVELS)).sigma.tolist()
-        print(f"\n| {dimensions}-D, sigma | " + " | ".join(f"{sigma:.2f}" for sigma in levels) + " | ms a step |")
+        print(f"\n| {dimensions}-D, sigma | " + " | ".join(f"{sigma:.2f}" for sigma in levels) + " | ms per step |")
         print("|---|" + "---|" * (LEVELS + 1))
         rows = results.setdefault(f"{dimensions}-D", {})
-        for name, (objective, steps) in rungs(truth).items():
+        for name, (objective, steps) in objectives(truth).items():
             if args.only and not name.startswith(tuple(args.only)):
                 continue
             start = time.process_time()
