@@ -40,7 +40,7 @@ class GaussianMixture:
     means: Tensor
     covariances: Tensor
     _variances: Tensor = field(init=False, repr=False)  # (K, D): eigenvalues of each covariance
-    _axes: Tensor = field(init=False, repr=False)  # (K, D, D): eigenvectors, one per column
+    _axes: Tensor | None = field(init=False, repr=False)  # (K, D, D): eigenvectors as columns; None: the unit's
 
     def __post_init__(self) -> None:
         weights, means, covariances = (
@@ -64,7 +64,8 @@ class GaussianMixture:
         for name, value in (("weights", weights), ("means", means), ("covariances", covariances)):
             object.__setattr__(self, name, value)
         object.__setattr__(self, "_variances", variances.clamp(min=0))
-        object.__setattr__(self, "_axes", axes)
+        own = torch.eye(D, dtype=torch.float64).expand_as(axes)
+        object.__setattr__(self, "_axes", None if torch.equal(axes, own) else axes)
 
     @classmethod
     def gaussian(cls, mean: Float[Tensor, "d"], covariance: Float[Tensor, "d d"]) -> "GaussianMixture":
@@ -85,7 +86,8 @@ class GaussianMixture:
         """Independent draws, float64."""
         k = torch.multinomial(self.weights, count, replacement=True, generator=generator)
         z = torch.randn(count, self.means.shape[1], generator=generator, dtype=torch.float64)
-        return self.means[k] + torch.einsum("nde,ne->nd", self._axes[k], self._variances[k].sqrt() * z)
+        z = self._variances[k].sqrt() * z
+        return self.means[k] + (z if self._axes is None else torch.einsum("nde,ne->nd", self._axes[k], z))
 
     def log_prob(self, x_t: Float[Tensor, "b *s"], level: Level | None = None) -> Float[Tensor, "b"]:
         """The log-density of ``x_t`` in nats at a ``level`` of shape () or (B,); without one, that of clean data."""
@@ -102,8 +104,7 @@ class GaussianMixture:
         log_weights, shrunk, spread = self._components(x, level)
         weights = log_weights.softmax(1)
         alpha, sigma = level.alpha.reshape(-1, 1), level.sigma.reshape(-1, 1)
-        g = torch.einsum("kde,bke->bkd", self._axes, shrunk)
-        pulled = torch.einsum("kde,bke->bkd", self._axes, spread)
+        g, pulled = self._from_axes(shrunk), self._from_axes(spread)
         x_0 = torch.einsum("bk,bkd->bd", weights, self.means + alpha[:, None] * pulled)
         eps = sigma * torch.einsum("bk,bkd->bd", weights, g)
         return Prediction(x_0.reshape(x_t.shape).to(x_t.dtype), eps.reshape(x_t.shape).to(x_t.dtype))
@@ -111,11 +112,17 @@ class GaussianMixture:
     def _components(self, x: Tensor, level: Level) -> tuple[Tensor, Tensor, Tensor]:
         """log w_k N(x; ...) of shape (B, K); and g and C g in the axes of each component, both (B, K, D)."""
         alpha, sigma = level.alpha.reshape(-1, 1, 1), level.sigma.reshape(-1, 1, 1)
-        centred = torch.einsum("kde,bkd->bke", self._axes, x[:, None] - alpha * self.means)
+        centred = x[:, None] - alpha * self.means
+        if self._axes is not None:
+            centred = torch.einsum("kde,bkd->bke", self._axes, centred)
         variances = alpha**2 * self._variances + sigma**2  # (B or 1, K, D)
         shrunk = centred / variances
         quadratic = (centred * shrunk + variances.log() + math.log(2 * math.pi)).sum(2)
         return self.weights.log() - 0.5 * quadratic, shrunk, self._variances * shrunk
+
+    def _from_axes(self, v: Tensor) -> Tensor:
+        """Vectors (B, K, D) in the axes of each component, in the coordinate axes."""
+        return v if self._axes is None else torch.einsum("kde,bke->bkd", self._axes, v)
 
 
 class ExactDenoiser(Denoiser):

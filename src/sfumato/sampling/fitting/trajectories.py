@@ -111,6 +111,7 @@ def trajectories(
     count = count_for(shape) if count is None else count
     if count < 1:
         raise InputError(f"count: {count} is not a number of trajectories; give at least 1")
+    check_rows(cond, count)
     table = auto(denoiser.process, evaluations)
     device = next((p.device for p in denoiser.parameters()), torch.device("cpu"))
     noise = SeededNoise.samples(random.derive(seed, "trajectories"), count)
