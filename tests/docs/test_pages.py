@@ -21,6 +21,7 @@ import sfumato
 from sfumato import recipes
 from sfumato.cli import main as command_line
 from sfumato.errors import InputError
+from sfumato.recipes.networks import NETWORKS
 
 ROOT = Path(__file__).parents[2]
 PAGES = sorted([ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").rglob("*.md")])
@@ -98,15 +99,25 @@ def folder(workshop: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> C
         monkeypatch.chdir(tmp_path)
         return tmp_path
 
-    if hasattr(sfumato, "train"):
-        train = sfumato.train
+    train = sfumato.train
 
-        def quick(source, recipe="ddpm", **settings):
-            short = {"budget": None, "steps": 2, "device": "cpu", "training.batch": 16}
-            return train(source, recipe, **{**settings, **short})
+    def quick(source, recipe="ddpm", *, budget=None, steps=None, settings=None, **rest):
+        tiny = {"training.batch": 16, "network.width": 16, "sampling.steps": 4}
+        return train(source, recipe, steps=2, settings={**(settings or {}), **tiny}, **rest)
 
-        monkeypatch.setattr(sfumato, "train", quick)
+    monkeypatch.setattr(sfumato, "train", quick)
     return prepare
+
+
+@pytest.fixture
+def own_networks() -> Iterator[None]:
+    """Forget the networks that a page registers."""
+    known = dict(NETWORKS._sections)
+    yield
+    if NETWORKS._sections != known:
+        NETWORKS._sections.clear()
+        NETWORKS._sections.update(known)
+        recipes.DiffusionRecipe.model_rebuild(force=True)
 
 
 # ------------------------------------------------------------------------------------------------- commands
@@ -179,7 +190,7 @@ def test_every_block_has_a_language(page: Path) -> None:
 @pytest.mark.parametrize(
     "page", [page for page in PAGES if any(block.language in ("python", "sh") for block in blocks(page))], ids=name
 )
-def test_every_block_runs(page: Path, folder: Callable[[str], Path], no_pages: None) -> None:
+def test_every_block_runs(page: Path, folder: Callable[[str], Path], no_pages: None, own_networks: None) -> None:
     folder("".join(block.text for block in blocks(page) if not block.minutes))
     namespace: dict[str, object] = {"__name__": "__main__"}
     for block in blocks(page):
