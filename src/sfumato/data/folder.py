@@ -8,11 +8,10 @@ from pathlib import Path
 import numpy as np
 
 from ..errors import InputError
+from ..reporting import Progress
 from .assemble import pick
 from .dataset import Content, DataOptions, full_range, reason, shown
 from .images import EXTENSIONS, Header, fit, probe, quiet, read
-
-Progress = Callable[[int, int], None]
 
 
 def read_folder(folder: Path, options: DataOptions, progress: Progress | None = None) -> Content:

@@ -4,11 +4,12 @@ import difflib
 from pathlib import Path
 
 from ..errors import InputError
+from ..reporting import Progress
 from .arrays import read_array
 from .assemble import finish
 from .builtin import read_digits, read_toy
 from .dataset import Content, DataOptions, Dataset, shown
-from .folder import Progress, read_folder
+from .folder import read_folder
 from .images import EXTENSIONS
 from .toys import TOYS
 

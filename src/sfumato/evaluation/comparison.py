@@ -80,7 +80,7 @@ class Yardstick:
     def settings(self) -> Settings:
         """How likelihoods are measured: what 'sfumato likelihood' does unless told otherwise."""
         spec = self.dataset.spec
-        exact = math.prod(spec.shape) <= EXACT_TRACE
+        exact = math.prod(spec.model_shape) <= EXACT_TRACE
         return Settings(variance=1.0 if spec.continuous else 0.0, probes=None if exact else 2, seed=self.seed)
 
 

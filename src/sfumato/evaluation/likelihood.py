@@ -241,7 +241,7 @@ def forecast(model: GenerativeModel, x_0: Tensor, settings: Settings, flow: bool
     evaluations = settings.evaluations or (schedule.steps if isinstance(schedule, Chain) else 0)
     seconds = evaluations * passes[0]
     if flow:
-        traces = settings.probes or math.prod(model.spec.shape)
+        traces = settings.probes or math.prod(model.spec.model_shape)
         one = passes[0] + traces * (passes[1] - passes[0])
         seconds += (settings.draws if model.spec.grid is not None else 1) * FLOW_EVALUATIONS * one
     return seconds * batches
