@@ -6,12 +6,13 @@ import pytest
 import torch
 
 from sfumato import kinds, recipes
-from sfumato.data import AUGMENTATION_LABELS, Dataset, load
+from sfumato.data import AUGMENTATION_LABELS, DataOptions, Dataset, load
 from sfumato.denoisers import Condition
 from sfumato.errors import InputError
 from sfumato.objectives import Batch
 from sfumato.runs.folder import RunFolder
 from sfumato.training import Trainer
+from sfumato.training.execution import Execution
 
 SETTINGS = ["network=unet", "network.width=8", "network.multipliers=[1,2]", "network.blocks=1", "network.groups=4"]
 MORE = ["network.attention=[]", "training.batch=16", "training.augment=0.5"]
@@ -19,14 +20,16 @@ MORE = ["network.attention=[]", "training.batch=16", "training.augment=0.5"]
 
 @pytest.fixture(scope="module")
 def dataset() -> Dataset:
-    return load("digits")
+    return load("digits", DataOptions(limit=150))
 
 
 def trainer(run: Path, dataset: Dataset, *settings: str) -> Trainer:
     run.mkdir(exist_ok=True)
     torch.manual_seed(0)
     model = kinds.fresh(recipes.read("edm", [*SETTINGS, *MORE, *settings]), dataset.spec)
-    return Trainer(model, dataset.samples(), RunFolder(run))
+    made = Trainer(model, dataset.samples(), RunFolder(run))
+    made.engine.apply(Execution(1, "float32"), None)  # without trials
+    return made
 
 
 def test_a_resumed_run_is_the_run_to_the_bit(tmp_path: Path, dataset: Dataset) -> None:

@@ -57,25 +57,30 @@ def test_a_resumed_run_is_the_run_to_the_bit(tmp_path: Path, dataset: Dataset) -
         assert all(torch.equal(found[name], value) for name, value in expected.items())
 
 
-def test_what_is_measured_is_the_bound(tmp_path: Path, dataset: Dataset) -> None:
-    t = trainer(tmp_path, dataset)
+@pytest.fixture(scope="module")
+def learned(tmp_path_factory: pytest.TempPathFactory, dataset: Dataset) -> Trainer:
+    """After enough steps to have learnt something."""
+    t = trainer(tmp_path_factory.mktemp("learned"), dataset)
     t.train(steps=300)
-    measured = rows(tmp_path, "held_out")[-1]
+    return t
+
+
+def test_what_is_measured_is_the_bound(learned: Trainer) -> None:
+    measured = rows(learned.run.path, "held_out")[-1]
     assert [set(row) for row in measured["levels"]] == [{"loss", "error", "train_loss"}]  # type: ignore[attr-defined]
     assert measured["loss"] == measured["levels"][0]["loss"]  # type: ignore[index]
     # Another estimate of the same: the definition of the bound, one path a sample, on all that is held out.
-    module = t.averaged.module
+    module = learned.averaged.module
     assert isinstance(module, MarkovianHVAE)
-    x = t.held_out.held_out.values.repeat(50, 1)
+    x = learned.held_out.held_out.values.repeat(50, 1)
     with torch.no_grad():
         nats = module.log_ratio(x, SeededNoise.samples(1, len(x))).view(50, -1).mean(0) / 2
     count, spread = len(nats), float(nats.std())
     assert float(measured["loss"]) == pytest.approx(float(nats.mean()), abs=5 * spread / math.sqrt(8 * count))  # type: ignore[arg-type]
 
 
-def test_training_learns(tmp_path: Path, dataset: Dataset) -> None:
-    trainer(tmp_path, dataset).train(steps=300)
-    last = float(rows(tmp_path, "held_out")[-1]["loss"])  # type: ignore[arg-type]
+def test_training_learns(learned: Trainer) -> None:
+    last = float(rows(learned.run.path, "held_out")[-1]["loss"])  # type: ignore[arg-type]
     # The best single Gaussian for data of unit variance without correlation has 1.419 nats a number.
     assert last < 0.5 * math.log(2 * math.pi * math.e)
 

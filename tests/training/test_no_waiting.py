@@ -16,6 +16,8 @@ from sfumato.generative_model import GenerativeModel
 from sfumato.training import Compute, Engine, World
 from sfumato.training.execution import Execution
 
+SMALL = ["network.kind=unet", "network.width=8", "network.multipliers=[1,2]", "network.blocks=1"]
+SMALL += ["network.attention=[4]", "training.batch=8"]
 NOWHERE = torch.device("meta")
 PLAIN = Execution(1, "float32", attention="fused")
 
@@ -48,7 +50,7 @@ def what_torch_has_not(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def model(name: str, dataset: Dataset, *settings: str) -> GenerativeModel:
-    return kinds.fresh(recipes.read(name, ["network.width=8", "training.batch=8", *settings]), dataset.spec)
+    return kinds.fresh(recipes.read(name, [*SMALL, *settings]), dataset.spec)
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ from sfumato import kinds, recipes
 from sfumato.data import DataOptions, Dataset, load
 from sfumato.runs.folder import RunFolder
 from sfumato.training import Trainer
+from sfumato.training.execution import Execution
 
 SMALL = ["network.kind=auto", "network.width=8"]
 
@@ -18,8 +19,8 @@ SMALL = ["network.kind=auto", "network.width=8"]
 @pytest.fixture(scope="module", params=["digits", "moons", "signals"])
 def dataset(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Dataset:
     if request.param != "signals":
-        return load(request.param, DataOptions(count=200, limit=200))
-    phase = np.random.default_rng(0).uniform(0, 2 * np.pi, (200, 1, 1))
+        return load(request.param, DataOptions(count=60, limit=60))
+    phase = np.random.default_rng(0).uniform(0, 2 * np.pi, (60, 1, 1))
     path = tmp_path_factory.mktemp("signals") / "waves.npy"
     np.save(path, np.sin(phase + np.linspace(0, 6, 24)).astype(np.float32))
     return load(str(path))
@@ -32,6 +33,7 @@ def test_it_trains_is_measured_and_sampled(preset: str, dataset: Dataset, tmp_pa
     torch.manual_seed(0)
     model = kinds.fresh(recipes.override(plain, [*small, "training.batch=8"]), dataset.spec)
     trainer = Trainer(model, dataset.samples(), RunFolder(tmp_path))
+    trainer.engine.apply(Execution(1, "float32"), None)  # without trials
     before = {name: p.clone() for name, p in trainer.engine.state.module.named_parameters()}
     trainer.train(steps=3)
     assert any(not torch.equal(before[name], p) for name, p in trainer.engine.state.module.named_parameters())

@@ -22,12 +22,13 @@ from sfumato.world import ALONE, World
 
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
 # Dropout, so that masks are seen to belong to samples; an odd batch, so that the two have different shares.
-SMALL = ["network.width=32", "network.dropout=0.2", "training.batch=65", "data.count=500"]
+SMALL = ["network.width=32", "network.dropout=0.2", "training.batch=65", "data.count=500", "sampling.steps=2"]
+SCRIPT = Path(__file__).with_name("without_page.py")
 
 
 def command(processes: int, *arguments: object) -> list[str]:
     start = TORCHRUN if processes == 2 else [sys.executable]
-    return [*start, "-m", "sfumato", "train", *map(str, arguments)]
+    return [*start, str(SCRIPT), "train", *map(str, arguments)]
 
 
 def environment() -> dict[str, str]:
