@@ -280,7 +280,7 @@ def test_a_resumed_run_of_another_recipe_is_one_line(begun: Path, capsys: pytest
     path = out / "config.json"
     path.write_text(path.read_text().replace('"width": 16', '"width": 32'))
     said = fails(capsys, "train", "--resume", str(out), "--steps", "2")
-    assert "was made by another recipe" in said
+    assert "belongs to another recipe" in said
     assert str(path) in said
 
 
