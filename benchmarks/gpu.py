@@ -1,4 +1,4 @@
-"""The CIFAR-10 network on a GPU, beside diffusers where that is installed: training and sampling.
+"""The CIFAR-10 network on a GPU, compared with diffusers if that is installed: training and sampling.
 
     python benchmarks/gpu.py [--batch 128] [--network cifar] [--rounds 5] [--compile] [--save]
 
@@ -32,13 +32,13 @@ STEPS = 50  # of DDIM
 
 
 def finish(device: torch.device) -> None:
-    """Wait until the device has done what it was given."""
+    """Wait until the device has finished."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
 
 
 def timed(function: Callable[[], object], repeats: int, device: torch.device) -> float:
-    """Seconds of one of ``repeats`` calls that are waited for together."""
+    """Seconds per call, over ``repeats`` calls that are waited for together."""
     finish(device)
     started = time.perf_counter()
     for _ in range(repeats):
@@ -56,7 +56,7 @@ def product(device: torch.device) -> float:
 
 
 def peak(step: Callable[[], object], device: torch.device) -> float | None:
-    """The most memory that a step allocates beside nothing else, in MiB."""
+    """Peak memory of steps alone, in MiB."""
     if device.type != "cuda":
         return None
     torch.cuda.reset_peak_memory_stats(device)
@@ -94,7 +94,7 @@ def training(args: argparse.Namespace, device: torch.device, folder: Path) -> di
             made[f"diffusers {precision}"] = lambda precision=precision: peer(precision == "bfloat16")
     memory = {}
     steps = {}
-    for name, make in made.items():  # by itself first, for its memory
+    for name, make in made.items():  # alone first, for its memory
         before = torch.cuda.memory_allocated(device) if device.type == "cuda" else 0
         steps[name] = make()
         timed(steps[name], 3, device)
@@ -116,10 +116,10 @@ def training(args: argparse.Namespace, device: torch.device, folder: Path) -> di
             "share_of_product": work / seconds / best,
             "peak_mib": memory[name],
         }
-        told = "" if memory[name] is None else f"  {memory[name]:8.0f} MiB"
+        peak_text = "" if memory[name] is None else f"  {memory[name]:8.0f} MiB"
         print(
             f"{name:28}{1e3 * seconds:9.2f} ms  {args.batch / seconds:9.0f} images/s  "
-            f"{100 * work / seconds / best:5.1f} % of a product's FLOP/s{told}",
+            f"{100 * work / seconds / best:5.1f} % of a product's FLOP/s{peak_text}",
             flush=True,
         )
     return {"batch": args.batch, "product_tflops": best / 1e12, "rows": rows}
@@ -142,7 +142,7 @@ def sampling(args: argparse.Namespace, device: torch.device, folder: Path) -> di
     def run(**settings: Any) -> None:
         model.sample(count, sampler="ddim", steps=STEPS, batch=batch, **settings)
 
-    ways = {"sfumato": run, "sfumato, watched": lambda: run(watch=lambda *seen: None)}
+    samplers = {"sfumato": run, "sfumato, watched": lambda: run(watch=lambda *seen: None)}
     if importlib.util.find_spec("diffusers"):
         from diffusers import DDIMScheduler
 
@@ -158,11 +158,11 @@ def sampling(args: argparse.Namespace, device: torch.device, folder: Path) -> di
                     x = scheduler.step(network(x, t).sample, t, x).prev_sample
                 x.cpu()
 
-        ways["diffusers"] = theirs
-    found: dict[str, list[float]] = {name: [] for name in ways}
+        samplers["diffusers"] = theirs
+    found: dict[str, list[float]] = {name: [] for name in samplers}
     for _ in range(args.rounds):
-        for name, way in ways.items():
-            found[name].append(count / timed(way, 1, device))
+        for name, sampler in samplers.items():
+            found[name].append(count / timed(sampler, 1, device))
     for name, rates in found.items():
         print(f"{name:28}{statistics.median(rates):9.1f} samples/s of {STEPS} evaluations", flush=True)
     return {"batch": batch, "samples_per_second": {name: statistics.median(rates) for name, rates in found.items()}}

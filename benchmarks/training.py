@@ -1,12 +1,12 @@
-"""Training beside diffusers: images a second of both, in turns in one process, on three U-Nets of equal topology.
+"""Training compared with diffusers: images per second of both, in turns in one process, on three equal U-Nets.
 
     python benchmarks/training.py [--networks small ...] [--threads 1 2] [--rounds 8] [--curves 400] [--save]
 
-Theirs is their own step: `UNet2DModel`, `DDPMScheduler.add_noise`, the mean squared error of the noise, clipping,
-`torch.optim.AdamW`, `EMAModel`. Ours is `Engine.step` under DDPM's process and loss, with all that a run does at each
-step. Same batch, same data, in memory. Rounds take turns, and ratios are of rounds side by side, so that a busy machine
-is busy for both. `--curves N` trains both for N steps from three seeds each on digits, and compares their last losses.
-`--memory` measures the peak of resident memory of each in a process of its own.
+Their step is `UNet2DModel`, `DDPMScheduler.add_noise`, the mean squared error of the noise, clipping,
+`torch.optim.AdamW`, `EMAModel`. Ours is `Engine.step` under DDPM's process and loss, with everything that a run does in
+a step. Both have the same batch and the same data in memory. Rounds alternate, and ratios compare neighbouring
+rounds, so that other load on the machine affects both. `--curves N` trains both for N steps on digits, with three seeds
+each, and compares their last losses. `--memory` measures the peak resident memory of each in a process of its own.
 """
 
 import argparse
@@ -47,7 +47,7 @@ NETWORKS_AND_WARM = {**NETWORKS, WARM: ((1, 8, 8), 8, [1, 2], [4], 2, 0.0)}
 
 
 def data(shape: tuple[int, ...], folder: Path) -> Dataset:
-    """Digits for their shape, else smooth random pictures of 8 bits: what is in them costs nothing."""
+    """Digits for their shape, else smooth random images of 8 bits: their content does not change the speed."""
     if shape == (1, 8, 8):
         return load("digits", DataOptions())
     import numpy as np
@@ -70,7 +70,7 @@ def ours(
     batch: int | None = None,
     device: torch.device = CPU,
 ) -> Engine:
-    """A run of ours, ready to step."""
+    """Our engine, ready to step."""
     _, width, multipliers, attention, usual, _ = NETWORKS_AND_WARM[name]
     recipe = recipes.read(
         "ddpm",
@@ -94,7 +94,7 @@ def ours(
 
 
 class Theirs:
-    """A run of diffusers, as its own example trains, on data in memory."""
+    """Training with diffusers, as in its own example, on data in memory."""
 
     def __init__(
         self, name: str, values: Tensor, seed: int, rate: float = 2e-4, batch: int | None = None, autocast: bool = False
@@ -143,7 +143,7 @@ class Theirs:
 
 
 def seconds(step: Callable[[], object], repeats: int) -> float:
-    """The median of a few steps."""
+    """Median seconds of a step."""
     times = []
     for _ in range(repeats):
         started = time.perf_counter()
@@ -153,7 +153,7 @@ def seconds(step: Callable[[], object], repeats: int) -> float:
 
 
 def flops(network: torch.nn.Module, shape: tuple[int, ...]) -> int:
-    """Of a forward pass of one image, as torch counts products."""
+    """FLOPs of a forward pass of one image, as torch counts products."""
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         network(torch.zeros(1, *shape), torch.ones(1))
     return int(counter.get_total_flops())
@@ -197,7 +197,7 @@ def speed(name: str, threads: int, rounds: int, precision: str) -> dict[str, obj
 
 
 def curves(steps: int, precision: str) -> dict[str, object]:
-    """The mean loss of the last quarter of `steps` on digits, three seeds each."""
+    """Mean loss of the last quarter of `steps` on digits, three seeds each."""
     found: dict[str, list[float]] = {"sfumato": [], "diffusers": []}
     for seed in range(3):
         with tempfile.TemporaryDirectory() as folder:
@@ -212,9 +212,9 @@ def curves(steps: int, precision: str) -> dict[str, object]:
 
 
 def memory(name: str, whose: str, precision: str) -> float:
-    """The most that the steps of a run of three took, from before its network was made, in MiB.
+    """Peak memory of three steps in MiB, from before the network is made.
 
-    A run of a tiny network comes before it, so that what is loaded and compiled once is not counted.
+    A tiny network is trained first, so that what is loaded and compiled once is not counted.
     """
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as folder:
@@ -229,14 +229,14 @@ def memory(name: str, whose: str, precision: str) -> float:
         run(WARM, data((1, 8, 8), Path(folder)))
         dataset = data(NETWORKS[name][0], Path(folder))
         gc.collect()
-        Path("/proc/self/clear_refs").write_text("5")  # the peak is forgotten
+        Path("/proc/self/clear_refs").write_text("5")  # resets the peak
         before = status("VmHWM")
         run(name, dataset)
         return status("VmHWM") - before
 
 
 def status(key: str) -> float:
-    """A line of what Linux says of this process, in MiB."""
+    """A line of Linux's status of this process, in MiB."""
     lines = Path("/proc/self/status").read_text().splitlines()
     return next(int(line.split()[1]) for line in lines if line.startswith(key)) / 1024
 

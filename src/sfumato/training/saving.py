@@ -99,9 +99,9 @@ class Saver:
         self._world.wait()
         images = self._engine.images
         found = [(images, self._engine.state.averages())]
-        for place in checkpoint.checkpoints(self._run.averages):
-            if int(place.name) < images and checkpoint.damage(place) is None:
-                found.append((int(place.name), checkpoint.load(place)[0]["averages"]))
+        for path in checkpoint.checkpoints(self._run.averages):
+            if int(path.name) < images and checkpoint.damage(path) is None:
+                found.append((int(path.name), checkpoint.load(path)[0]["averages"]))
         return found
 
     def restore(self, warn: Callable[[str], None]) -> Resumed:
@@ -113,24 +113,24 @@ class Saver:
         Raises:
             InputError: there is none, it belongs to another recipe, or it does not fit.
         """
-        place, rewound = self._newest(warn)
-        tensors, state = checkpoint.load(place)
+        path, rewound = self._newest(warn)
+        tensors, state = checkpoint.load(path)
         if not all(isinstance(state.get(name, ...), kind) for name, kind in KINDS.items()):
             raise InputError(
-                f"{place / checkpoint.STATE}: lacks what a run resumes from; train again with another --out"
+                f"{path / checkpoint.STATE}: lacks what a run resumes from; train again with another --out"
             )
         if state.get("recipe") != self._recipe():
             raise InputError(
-                f"{place}: belongs to another recipe than {self._run.config_file} has now; restore that file, or train "
+                f"{path}: belongs to another recipe than {self._run.config_file} has now; restore that file, or train "
                 "again with another --out"
             )
         engine, former = self._engine, state["bits"]
         autotune.restore(engine, former)
         for key, value in engine.rounding().items():
             if (was := former.get(key)) != value:
-                warn(f"{place}: {key} was {was} and is {value} now; the run continues, its last bits will differ")
+                warn(f"{path}: {key} was {was} and is {value} now; the run continues, its last bits will differ")
         # A rewind to this very checkpoint is in the record alone.
-        engine.state.load(tensors, state["images"], max(state["rewinds"], rewound), place)
+        engine.state.load(tensors, state["images"], max(state["rewinds"], rewound), path)
         if self._world.is_main:
             for later in checkpoint.checkpoints(self._run.averages):
                 if int(later.name) > engine.images:  # of steps that are made again, perhaps with other results
@@ -140,8 +140,8 @@ class Saver:
     def _newest(self, warn: Callable[[str], None]) -> tuple[Path, int]:
         """The newest whole checkpoint, as the first process sees it, and the rewinds in the record until then."""
         folder = self._run.checkpoints
-        place = checkpoint.newest(folder, warn) if self._world.is_main else None
-        own = "" if place is None else f"{place.name} {rewinds(self._run.metrics, int(place.name))}"
+        path = checkpoint.newest(folder, warn) if self._world.is_main else None
+        own = "" if path is None else f"{path.name} {rewinds(self._run.metrics, int(path.name))}"
         found = self._world.gather_text(own)[0]
         if not found:
             raise InputError(f"{folder}: no whole checkpoint to resume from; train again with another --out")
