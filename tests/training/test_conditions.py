@@ -13,6 +13,7 @@ from sfumato import kinds, recipes
 from sfumato.data import DataOptions, Dataset, Samples, load
 from sfumato.denoisers import Condition
 from sfumato.objectives import Batch, Loss
+from sfumato.recipes.conditioning import NoConditioning
 from sfumato.runs.folder import RunFolder
 from sfumato.training import Compute, Options, Trainer
 from sfumato.training.held_out import SAMPLES, HeldOut
@@ -39,11 +40,17 @@ def by_label(samples: Samples) -> Condition:
     return Condition(classes=samples.labels)
 
 
+@pytest.fixture(autouse=True)
+def conditional(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Recipes whose samples have their label as a condition."""
+    monkeypatch.setattr(NoConditioning, "condition", lambda section, samples: by_label(samples))
+
+
 def made(run: Path, dataset: Dataset, preset: str = "ddpm", *settings: str, micro_batch: int | None = None) -> Trainer:
     torch.manual_seed(0)
     model = kinds.fresh(recipes.read(preset, [*SMALL_MLP, *settings]), dataset.spec)
     options = Options(compute=Compute(micro_batch, threads=1))
-    return Trainer(model, numbered(dataset), RunFolder(run), options, conditioning=by_label)
+    return Trainer(model, numbered(dataset), RunFolder(run), options)
 
 
 def watched(loss: Loss[Any], monkeypatch: pytest.MonkeyPatch) -> list[Batch]:
@@ -102,7 +109,7 @@ def test_augmented_images_keep_their_conditions(tmp_path: Path) -> None:
     digits = load("digits", DataOptions(limit=COUNT))
     settings = ["network.width=8", "training.batch=32", "training.augment=0.5"]
     model = kinds.fresh(recipes.read("edm", settings), digits.spec)
-    draws = Trainer(model, numbered(digits), RunFolder(tmp_path), conditioning=by_label).engine.draws
+    draws = Trainer(model, numbered(digits), RunFolder(tmp_path)).engine.draws
     batch = draws.batch(0, 32, (0, 32))
     assert torch.equal(classes(batch), draws.data.take(draws.order.indices(0, 32)).labels)
     assert batch.cond is not None

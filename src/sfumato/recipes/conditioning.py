@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Literal
 
-from sfumato.data import DataSpec
+from sfumato.data import DataSpec, Samples
+from sfumato.denoisers import Condition
 
 from .section import Section
 
@@ -17,3 +18,7 @@ class NoConditioning(Section):
     def length(self, spec: DataSpec) -> int:
         """How many numbers of the network's condition vector it takes."""
         return 0
+
+    def condition(self, samples: Samples) -> Condition | None:
+        """The condition of training samples, one row per sample; None for an unconditional model."""
+        return None

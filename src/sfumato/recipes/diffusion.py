@@ -8,8 +8,8 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import AfterValidator
 
 from sfumato import core, objectives
-from sfumato.data import AUGMENTATION_LABELS, DataSpec
-from sfumato.denoisers import NetworkDenoiser
+from sfumato.data import AUGMENTATION_LABELS, DataSpec, Samples
+from sfumato.denoisers import Condition, NetworkDenoiser
 from sfumato.errors import InputError
 from sfumato.sampling.methods import ADAPTIVE, NAMES
 
@@ -93,6 +93,9 @@ class DiffusionRecipe(Recipe):
         network = recipe.network.build(spec.model_shape, 2 if learned else 1, conditions)
         target = self.target.build(context)
         return NetworkDenoiser(network, context.process, target, self.label, context.sigma_data, learned)
+
+    def condition(self, samples: Samples) -> Condition | None:
+        return self.conditioning.condition(samples)
 
     def build_process(self) -> core.Process:
         return self.process.build()

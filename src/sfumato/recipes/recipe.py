@@ -15,7 +15,8 @@ from pydantic import BeforeValidator, Field
 from torch import nn
 
 from sfumato import core, objectives
-from sfumato.data import DataOptions, DataSpec
+from sfumato.data import DataOptions, DataSpec, Samples
+from sfumato.denoisers import Condition
 from sfumato.errors import InputError
 
 from .section import OpenFraction, PositiveFloat, PositiveInt, Section
@@ -123,6 +124,10 @@ class Recipe(Section, ABC):
     @abstractmethod
     def build_bound(self, spec: DataSpec) -> objectives.Loss[Any]:
         """The loss that trained weights are chosen by: the bound, or ``build_loss`` for a model without one."""
+
+    def condition(self, samples: Samples) -> Condition | None:
+        """The condition of training samples, one row per sample; None for an unconditional model."""
+        return None
 
     def build_process(self) -> core.Process:
         """The diffusion process.

@@ -14,7 +14,7 @@ from sfumato.networks import Configurable
 from sfumato.world import World
 
 from . import shards
-from .draws import Conditioning, Draws, unconditional
+from .draws import Draws
 from .execution import Compute, Execution, Layout
 from .state import State
 from .step import Step
@@ -29,7 +29,6 @@ class Engine:
         numbers: the indices (N,) by which messages call the training samples.
         compute: what is required of the computation.
         world: the processes that train together.
-        conditioning: what the network is told of each sample.
 
     Raises:
         InputError: a batch smaller than the number of processes, or a requirement that the network cannot meet.
@@ -42,7 +41,6 @@ class Engine:
         numbers: Int64[Tensor, "n"],
         compute: Compute,
         world: World,
-        conditioning: Conditioning = unconditional,
     ) -> None:
         settings = model.recipe.training
         self.model = model
@@ -57,7 +55,7 @@ class Engine:
         self.loss = model.recipe.build_loss(model.spec).to(self.device)
         self.state = State(model, self.loss, self.device, world, compute.shard)
         order = Order(len(data), settings.seed)
-        self.draws = Draws(data, order, self.loss, settings.seed, settings.augment, conditioning)
+        self.draws = Draws(data, order, self.loss, settings.seed, settings.augment, model.recipe.condition)
         self._step = Step(self.state, self.draws, numbers, settings, self.batch, world)
         self._step.micro_batch = compute.micro_batch
         self.execution: Execution | None = None

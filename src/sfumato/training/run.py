@@ -11,7 +11,6 @@ from sfumato.world import ALONE, World
 
 from . import closing
 from .closing import Choice
-from .draws import Conditioning, unconditional
 from .engine import Engine
 from .held_out import HeldOut
 from .optimizer import learning_rate
@@ -28,7 +27,6 @@ class TrainingRun:
         run: the folder.
         options: settings of the run that are not part of the recipe.
         world: the processes that train together.
-        conditioning: what the network is told of each sample.
 
     Raises:
         InputError: data that cannot be split, a batch smaller than the number of processes, or an option that the
@@ -42,7 +40,6 @@ class TrainingRun:
         run: RunFolder,
         options: Options = DEFAULTS,
         world: World = ALONE,
-        conditioning: Conditioning = unconditional,
     ) -> None:
         self.model = model
         self.run = run
@@ -56,10 +53,11 @@ class TrainingRun:
         settings = model.recipe.training
         training, held_out = split(len(data), settings.held_out, settings.seed)
         trained_on, rest = Subset(data, training), Subset(data, held_out)
-        self.engine = Engine(model, trained_on, training, options.compute, world, conditioning)
+        self.engine = Engine(model, trained_on, training, options.compute, world)
         bound = model.recipe.build_bound(model.spec).to(data.device)
         self.held_out, self._bound = (
-            HeldOut.of(loss, rest, trained_on, settings.seed, world, conditioning) for loss in (self.engine.loss, bound)
+            HeldOut.of(loss, rest, trained_on, settings.seed, world, model.recipe.condition)
+            for loss in (self.engine.loss, bound)
         )
         self._saver = Saver(self.engine, run, options.keep, world)
 
