@@ -1,4 +1,4 @@
-"""What is wrong with a recipe, in one line: the key, what was given, what is allowed, and how to fix it."""
+"""Errors of recipes in one line: the key, the value given, what is allowed, and how to fix it."""
 
 import difflib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -7,7 +7,7 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from .kinds import kind_for, kinds_with
-from .section import kinds, members
+from .section import kinds, members, sections_at
 
 
 def explain(error: ValidationError, data: Mapping[str, Any]) -> str:
@@ -17,7 +17,9 @@ def explain(error: ValidationError, data: Mapping[str, Any]) -> str:
     key, given = ".".join(path), _look_up(data, path)
     if first["type"] == "extra_forbidden":
         return _unknown(path, data)
-    if first["type"] in ("union_tag_invalid", "union_tag_not_found"):
+    if first["type"] == "invalid_key":
+        return f"key {first['loc'][-1]!r} is not allowed; a key is a word"
+    if first["type"] in ("union_tag_invalid", "union_tag_not_found", "model_attributes_type"):
         return _unknown_kind(path, given, data)
     if first["type"] == "string_pattern_mismatch":
         return f"{key}: {given!r} is not allowed; give letters, digits and . _ + -, beginning with a letter or digit"
@@ -28,7 +30,7 @@ def explain(error: ValidationError, data: Mapping[str, Any]) -> str:
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """`; did you mean X?`, judged first by the whole dotted key, then by its last part."""
+    """`; did you mean X?` with the known name nearest to ``name``: as a whole, or else by its last word."""
     names = sorted(set(known))
     close = difflib.get_close_matches(name, names, n=1)
     if not close:
@@ -38,7 +40,7 @@ def nearest(name: str, known: Iterable[str]) -> str:
 
 
 def _unknown(path: list[str], data: Mapping[str, Any]) -> str:
-    """About a key that this recipe cannot have."""
+    """The error of a key that this recipe cannot have."""
     key, recipe = ".".join(path), kind_for(data)
     if path[0] not in recipe.model_fields:
         if any(kinds_with(path[0])):
@@ -53,7 +55,7 @@ def _unknown(path: list[str], data: Mapping[str, Any]) -> str:
 
 
 def _unknown_kind(path: list[str], given: Any, data: Mapping[str, Any]) -> str:
-    """About a section with a kind that does not exist, or not there."""
+    """The error of a section whose kind is unknown or missing."""
     key = ".".join(path)
     allowed = ", ".join(repr(kind) for section in _members_at(path, data) for kind in kinds(section))
     if not isinstance(given, dict):
@@ -64,9 +66,9 @@ def _unknown_kind(path: list[str], given: Any, data: Mapping[str, Any]) -> str:
 
 
 def _other_kind(path: Sequence[str], data: Mapping[str, Any], value: Any = None) -> tuple[str, str, list[str]] | None:
-    """(section.kind, its kind, the kinds to give instead) where another kind would make ``path`` a known key.
+    """(key of a kind, its value, the values to give instead) if another kind of a section makes ``path`` a known key.
 
-    With a ``value``, the key at the end is a kind that has to have it.
+    With a ``value``, ``path`` leads to a kind that also has to have this value.
     """
     models: list[type[BaseModel]] = [kind_for(data)]
     inside: Any = data
@@ -76,9 +78,7 @@ def _other_kind(path: Sequence[str], data: Mapping[str, Any], value: Any = None)
         if not any(_leads(model, path[i:], value) for model in here):
             wanted = [name for model in models if _leads(model, path[i:], value) for name in kinds(model)]
             return (f"{'.'.join(path[:i])}.kind", str(kind), wanted) if wanted else None
-        models = [
-            section for model in here if part in model.model_fields for section in members(model.model_fields[part])
-        ]
+        models = sections_at(part, here)
         inside = inside.get(part) if isinstance(inside, dict) else None
     return None
 
@@ -100,9 +100,7 @@ def _members_at(path: Sequence[str], data: Mapping[str, Any]) -> list[type[BaseM
     for part in path:
         kind = inside.get("kind") if isinstance(inside, dict) else None
         here = [model for model in models if kind in kinds(model)] or models
-        models = [
-            section for model in here if part in model.model_fields for section in members(model.model_fields[part])
-        ]
+        models = sections_at(part, here)
         inside = inside.get(part) if isinstance(inside, dict) else None
     return models
 

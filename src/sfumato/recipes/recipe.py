@@ -24,8 +24,12 @@ from .section import OpenFraction, PositiveFloat, PositiveInt, Section
 
 def _sides(value: Any) -> Any:
     """A size as people type it, 32 or 32x48, as a list."""
-    sides = re.fullmatch(r"(\d+)(?:x(\d+))?", str(value))
-    return [int(sides[1]), int(sides[2] or sides[1])] if sides else value
+    if value is None or isinstance(value, list):
+        return value
+    sides = re.fullmatch(r"([1-9]\d*)(?:x([1-9]\d*))?", str(value))
+    if sides is None:
+        raise ValueError("give one side such as 32, or two such as 32x48")
+    return [int(sides[1]), int(sides[2] or sides[1])]
 
 
 class DataSection(Section):

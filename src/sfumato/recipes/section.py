@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from types import UnionType
 from typing import Annotated, Any, Generic, TypeVar, Union, get_args, get_origin
@@ -92,6 +92,12 @@ def members(field: FieldInfo) -> list[type[BaseModel]]:
         if isinstance(registry, Registry):
             return list(registry)
     return list(_sections(field.annotation))
+
+
+def sections_at(key: str, models: Iterable[type[BaseModel]]) -> list[type[BaseModel]]:
+    """The sections that can be the value of ``key`` in one of the ``models``."""
+    fields = (model.model_fields[key] for model in models if key in model.model_fields)
+    return [section for field in fields for section in members(field)]
 
 
 def _sections(annotation: Any) -> Iterator[type[BaseModel]]:

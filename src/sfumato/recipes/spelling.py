@@ -1,7 +1,9 @@
-"""What people may write for short in a recipe, as the recipe itself has it.
+"""Abbreviations in recipes.
 
-objective.times: loss-aware        a bare kind for a section that has kinds: {kind: loss-aware}
-objective.log_ratio_mean: 0.4      a setting of log-normal times: objective.times.log_ratio_mean
+Two are understood, in files and in overrides:
+
+    objective.times: loss-aware        a bare kind, for {kind: loss-aware}
+    objective.log_ratio_mean: 0.4      for objective.times.log_ratio_mean
 """
 
 from collections.abc import Iterable, Mapping
@@ -9,22 +11,20 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from .section import kinds, members
+from .section import kinds, sections_at
 
 _MOVED = {("objective", name): ("objective", "times", name) for name in ("log_ratio_mean", "log_ratio_std")}
 
 
 def spelled_out(data: Mapping[str, Any], models: Iterable[type[BaseModel]]) -> dict[str, Any]:
-    """``data`` of one of these ``models`` without abbreviations."""
+    """``data``, which describes one of the ``models``, without abbreviations."""
     return _moved(_with_kinds(data, list(models)))
 
 
 def _with_kinds(data: Mapping[str, Any], models: list[type[BaseModel]]) -> dict[str, Any]:
     full: dict[str, Any] = {}
     for key, value in data.items():
-        inner = [
-            section for model in models if key in model.model_fields for section in members(model.model_fields[key])
-        ]
+        inner = sections_at(key, models)
         if isinstance(value, str) and any(kinds(section) for section in inner):
             full[key] = {"kind": value}
         else:
