@@ -10,7 +10,7 @@ from .kinds import kind_for, kinds_with
 from .section import kinds, members, sections_at
 
 
-def explain(error: ValidationError, data: Mapping[str, Any]) -> str:
+def explain(error: ValidationError, data: Mapping[Any, Any]) -> str:
     """The first error of ``error`` about the recipe ``data``."""
     first = error.errors()[0]
     path = _path(first["loc"], data)
@@ -39,7 +39,7 @@ def nearest(name: str, known: Iterable[str]) -> str:
     return f"; did you mean {close[0]}?" if close else ""
 
 
-def _unknown(path: list[str], data: Mapping[str, Any]) -> str:
+def _unknown(path: list[str], data: Mapping[Any, Any]) -> str:
     """The error of a key that this recipe cannot have."""
     key, recipe = ".".join(path), kind_for(data)
     if path[0] not in recipe.model_fields:
@@ -54,7 +54,7 @@ def _unknown(path: list[str], data: Mapping[str, Any]) -> str:
     return f"{key}: {section}={kind} has no such setting; give {section}={_either(wanted)} with it, or leave it out"
 
 
-def _unknown_kind(path: list[str], given: Any, data: Mapping[str, Any]) -> str:
+def _unknown_kind(path: list[str], given: Any, data: Mapping[Any, Any]) -> str:
     """The error of a section whose kind is unknown or missing."""
     key = ".".join(path)
     allowed = ", ".join(repr(kind) for section in _members_at(path, data) for kind in kinds(section))
@@ -65,7 +65,7 @@ def _unknown_kind(path: list[str], given: Any, data: Mapping[str, Any]) -> str:
     return f"{key}.kind: {given.get('kind')!r} is not allowed{where}; give one of {allowed}"
 
 
-def _other_kind(path: Sequence[str], data: Mapping[str, Any], value: Any = None) -> tuple[str, str, list[str]] | None:
+def _other_kind(path: Sequence[str], data: Mapping[Any, Any], value: Any = None) -> tuple[str, str, list[str]] | None:
     """(key of a kind, its value, the values to give instead) if another kind of a section makes ``path`` a known key.
 
     With a ``value``, ``path`` leads to a kind that also has to have this value.
@@ -93,7 +93,7 @@ def _leads(model: type[BaseModel], path: Sequence[str], value: Any) -> bool:
     return any(_leads(section, path[1:], value) for section in members(field))
 
 
-def _members_at(path: Sequence[str], data: Mapping[str, Any]) -> list[type[BaseModel]]:
+def _members_at(path: Sequence[str], data: Mapping[Any, Any]) -> list[type[BaseModel]]:
     """The sections that may stand at ``path``."""
     models: list[type[BaseModel]] = [kind_for(data)]
     inside: Any = data

@@ -13,7 +13,7 @@ KINDS: tuple[type[Recipe], ...] = (DiffusionRecipe, HierarchyRecipe)
 """Every kind of recipe; the first is for data without the marker of another."""
 
 
-def kind_for(data: Mapping[str, Any]) -> type[Recipe]:
+def kind_for(data: Mapping[Any, Any]) -> type[Recipe]:
     """The kind of recipe that ``data`` describes: the one whose marker it holds."""
     return next((kind for kind in KINDS if kind.marker and data.get(kind.marker) is not None), KINDS[0])
 

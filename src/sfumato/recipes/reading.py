@@ -58,13 +58,13 @@ def _text(name: str) -> str:
 
 def override(recipe: Recipe, overrides: Iterable[str]) -> Recipe:
     """``recipe`` with ``dotted.key=value`` overrides. Raises InputError as ``read`` does."""
-    changes: dict[str, Any] = {}
+    changes: dict[Any, Any] = {}
     for text in overrides:
         changes = _merged(changes, spelled_out(_parsed(text), KINDS))
     return validate(_merged(recipe.model_dump(), changes), where="recipe")
 
 
-def validate(data: Mapping[str, Any], where: str) -> Recipe:
+def validate(data: Mapping[Any, Any], where: str) -> Recipe:
     """The recipe of its kind that ``data`` describes. Raises InputError naming the first bad key in ``where``."""
     try:
         return kind_for(data).model_validate(data)
@@ -72,9 +72,9 @@ def validate(data: Mapping[str, Any], where: str) -> Recipe:
         raise InputError(f"{where}: {explain(error, data)}") from None
 
 
-def _with_defaults(data: dict[str, Any]) -> dict[str, Any]:
+def _with_defaults(data: dict[Any, Any]) -> dict[Any, Any]:
     """``data`` over the default recipe of its kind, which also names the kinds of sections."""
-    merged: dict[str, Any] = _merged(kind_for(data)().model_dump(), data)
+    merged: dict[Any, Any] = _merged(kind_for(data)().model_dump(), data)
     return merged
 
 
@@ -87,7 +87,7 @@ def _merged(base: Any, data: Any) -> Any:
     return {**base, **{key: _merged(base.get(key), value) for key, value in data.items()}}
 
 
-def _parsed(text: str) -> dict[str, Any]:
+def _parsed(text: str) -> dict[Any, Any]:
     """``dotted.key=value`` as nested mappings."""
     key, equals, typed = text.partition("=")
     if not equals or not key:
@@ -97,7 +97,7 @@ def _parsed(text: str) -> dict[str, Any]:
     except YAML_ERRORS:
         raise InputError(f"{key}: the value {typed!r} cannot be read; quote it") from None
     *sections, name = key.split(".")
-    nested: dict[str, Any] = {name: value}
+    nested: dict[Any, Any] = {name: value}
     for section in reversed(sections):
         nested = {section: nested}
     return nested

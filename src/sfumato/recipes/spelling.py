@@ -16,13 +16,13 @@ from .section import kinds, sections_at
 _MOVED = {("objective", name): ("objective", "times", name) for name in ("log_ratio_mean", "log_ratio_std")}
 
 
-def spelled_out(data: Mapping[str, Any], models: Iterable[type[BaseModel]]) -> dict[str, Any]:
+def spelled_out(data: Mapping[Any, Any], models: Iterable[type[BaseModel]]) -> dict[Any, Any]:
     """``data``, which describes one of the ``models``, without abbreviations."""
     return _moved(_with_kinds(data, list(models)))
 
 
-def _with_kinds(data: Mapping[str, Any], models: list[type[BaseModel]]) -> dict[str, Any]:
-    full: dict[str, Any] = {}
+def _with_kinds(data: Mapping[Any, Any], models: list[type[BaseModel]]) -> dict[Any, Any]:
+    full: dict[Any, Any] = {}
     for key, value in data.items():
         inner = sections_at(key, models)
         if isinstance(value, str) and any(kinds(section) for section in inner):
@@ -32,7 +32,7 @@ def _with_kinds(data: Mapping[str, Any], models: list[type[BaseModel]]) -> dict[
     return full
 
 
-def _moved(data: dict[str, Any]) -> dict[str, Any]:
+def _moved(data: dict[Any, Any]) -> dict[Any, Any]:
     for (section, name), (_, inner, setting) in _MOVED.items():
         outer = data.get(section)
         if not isinstance(outer, dict) or name not in outer or not isinstance(outer.get(inner, {}), dict):
