@@ -4,10 +4,10 @@ import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
+from jaxtyping import Shaped
 
 from sfumato.errors import InputError
 from sfumato.files import write_with
@@ -18,7 +18,7 @@ from . import training
 from .console import Console
 from .settings import TrainSettings
 
-Source = str | Path | np.ndarray[Any, Any] | torch.Tensor
+Source = str | Path | Shaped[np.ndarray, "n *s"] | torch.Tensor
 """Data: the name of a built-in data set, a path, or an array with one sample per row."""
 
 
