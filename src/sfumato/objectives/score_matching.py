@@ -110,7 +110,7 @@ class ImplicitScoreMatching(Objective):
         else:
             directions = _draw(self.directions, self.probes, batch.noise, x_0)
         eps, curvature = _curvature(denoiser, batch, t, directions)
-        # Of the axes the sum is the trace; of random directions, the mean.
+        # The sum over the axes is the trace; for random directions it is the mean.
         trace = curvature.sum(0) if self.probes is None else curvature.mean(0)
         return (0.5 * eps.square().sum(1) - trace) / eps.shape[1]
 
@@ -118,9 +118,19 @@ class ImplicitScoreMatching(Objective):
 class SlicedScoreMatching(Objective):
     """``(-sigma v' (grad eps_hat) v + (v' eps_hat)^2 / 2) / D``, the mean over ``projections`` directions v.
 
-    The form for any law of v with E[v v'] = I (Song, Garg, Shi & Ermon 2019, section 3). The one of reduced variance,
-    with |eps_hat|^2 in the place of (v' eps_hat)^2, is ``ImplicitScoreMatching(times, probes)``. Directions are draws
-    2, 3, ... of the noise. Raises InputError for fewer than one projection and for unknown ``directions``.
+    This form holds for any distribution of v with E[v v'] = I. The variance-reduced form, with |eps_hat|^2 instead of
+    (v' eps_hat)^2, is ``ImplicitScoreMatching(times, probes)``.
+
+    Arguments:
+        times: the distribution of times.
+        projections: number of random directions, draws 2, 3, ... of the noise.
+        directions: distribution of a direction, one of ``DIRECTIONS``.
+
+    Raises:
+        InputError: fewer than one projection, or unknown directions.
+
+    References:
+        Song, Garg, Shi & Ermon 2019, section 3.
     """
 
     differentiates = True

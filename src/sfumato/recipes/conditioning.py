@@ -1,4 +1,4 @@
-"""The conditioning section: what a model is conditioned on besides the noise level."""
+"""The conditioning section: the conditions of a model besides the noise level."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class NoConditioning(Section):
     kind: Literal["none"] = "none"
 
     def length(self, spec: DataSpec) -> int:
-        """How many numbers of the network's condition vector it takes."""
+        """The number of entries it adds to the network's condition vector."""
         return 0
 
     def condition(self, samples: Samples) -> Condition | None:

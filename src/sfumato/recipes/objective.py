@@ -1,4 +1,4 @@
-"""The objective section: what is minimised, and at which times."""
+"""The objective section: the loss, and the times that it is computed at."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ MAX_EXACT_TRACE = 16  # dimensions; above, a backward pass for each costs more t
 
 
 class BaseObjective(Section, ABC):
-    """What every objective answers for, so that a recipe can check that its sections fit together."""
+    """Base class of objectives. Its flags let a recipe check that its sections fit together."""
 
     learns_schedule: ClassVar[bool] = False
     learns_variance: ClassVar[bool] = False
     needs_variance: ClassVar[bool] = False
-    takes_pairs: ClassVar[bool] = False  # also noise that comes with the data, and images that were moved
+    takes_pairs: ClassVar[bool] = False  # of noise and data, and images that were moved
     is_bound: ClassVar[bool] = False
 
     kind: str
@@ -47,8 +47,8 @@ def _first_time(context: Context) -> float:
 class DenoisingObjective(BaseObjective):
     """The error of the noise with a ``weight`` per noise level.
 
-    It can also learn the ``uncertainty`` of each level. With a ``pairing``, the noises of a batch are reassigned so
-    that each is near its sample.
+    It can also learn the ``uncertainty`` of each noise level. A ``pairing`` reassigns the noise of a batch so that
+    noise and samples are near each other.
     """
 
     takes_pairs: ClassVar[bool] = True

@@ -16,7 +16,7 @@ from .section import OpenFraction, PositiveFloat, PositiveInt, Section
 
 
 class BaseSchedule(Section, ABC):
-    """What every schedule can do."""
+    """Base class of schedules."""
 
     learned: ClassVar[bool] = False
 

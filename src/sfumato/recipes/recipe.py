@@ -33,7 +33,7 @@ def _sides(value: Any) -> Any:
 
 
 class DataSection(Section):
-    """How a source is read; the same names as ``DataOptions``."""
+    """The options for reading a source, with the names of ``DataOptions``."""
 
     layout: Literal["auto", "vector", "signal", "image"] = "auto"
     key: str | None = None
@@ -80,7 +80,7 @@ class TrainingSection(Section):
 
 
 class Recipe(Section, ABC):
-    """What every kind of recipe says and builds.
+    """Base class of the kinds of recipes.
 
     A kind is one subclass. Its ``marker`` is the section that only this kind has; where the data of a recipe holds
     that section, it is a recipe of this kind. A diffusion recipe has none.
@@ -119,7 +119,7 @@ class Recipe(Section, ABC):
 
     @abstractmethod
     def build_loss(self, spec: DataSpec) -> objectives.Loss[Any]:
-        """What is minimised.
+        """The loss.
 
         Raises:
             InputError: sections of the recipe contradict each other.

@@ -27,7 +27,7 @@ class Section(BaseModel):
 
 @dataclass(frozen=True)
 class Context:
-    """What a section may need, besides its own settings, to build its object.
+    """The surroundings that a section needs to build its object.
 
     Arguments:
         spec: the data contract.
@@ -41,7 +41,7 @@ class Context:
 
     @property
     def chain_length(self) -> int | None:
-        """The number of levels of a chain; None in continuous time."""
+        """The number of noise levels of a chain; None in continuous time."""
         schedule = self.process.schedule
         return schedule.steps if isinstance(schedule, core.Chain) else None
 

@@ -24,7 +24,7 @@ def spelled_out(data: Mapping[Any, Any], models: Iterable[type[BaseModel]]) -> d
 def _with_kinds(data: Mapping[Any, Any], models: list[type[BaseModel]]) -> dict[Any, Any]:
     full: dict[Any, Any] = {}
     for key, value in data.items():
-        inner = sections_at(key, models) if isinstance(key, str) else []  # any other key is refused later
+        inner = sections_at(key, models) if isinstance(key, str) else []  # other keys are refused later
         if isinstance(value, str) and any(kinds(section) for section in inner):
             full[key] = {"kind": value}
         else:

@@ -1,4 +1,4 @@
-"""The target section: what the network predicts."""
+"""The target section: the quantity that the network predicts."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from .section import Context, Section
 
 
 class TargetSection(Section):
-    """What the network predicts."""
+    """The quantity that the network predicts."""
 
     kind: Literal["x_0", "noise", "score", "v", "velocity", "edm"] = "noise"
 

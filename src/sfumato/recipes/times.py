@@ -15,7 +15,7 @@ EDM_MEAN, EDM_STD = -1.2, 1.2  # of log(sigma / alpha): Karras et al. 2022, tabl
 
 
 class AutoTimes(Section):
-    """The levels of a chain, each equally likely; uniform times where the schedule is no chain."""
+    """The noise levels of a chain, each equally likely; uniform times in continuous time."""
 
     kind: Literal["auto"] = "auto"
 
@@ -26,7 +26,7 @@ class AutoTimes(Section):
 
 
 class UniformTimes(Section):
-    """Uniform times, also between the levels of a chain."""
+    """Uniform times, also between the noise levels of a chain."""
 
     kind: Literal["uniform"]
 

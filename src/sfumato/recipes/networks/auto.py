@@ -24,7 +24,7 @@ class AutoNetwork(NetworkSection):
     width: PositiveInt | None = None
     dropout: Fraction = 0.0
     embedding: Literal["sinusoidal", "fourier"] | None = None
-    fourier: bool = False  # features of the values' fine detail, where a UNet sees data with levels
+    fourier: bool = False  # show fine differences of values to a UNet, for data that is not continuous
 
     def resolved(self, spec: DataSpec, label: str) -> NetworkSection:
         # Sinusoids resolve labels that count to a thousand; the log of a ratio is of order one.

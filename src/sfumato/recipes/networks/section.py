@@ -1,4 +1,4 @@
-"""What a network section is: one class per kind of network, registered by its ``kind``."""
+"""The base class of network sections: one subclass per kind of network, registered under its ``kind``."""
 
 from __future__ import annotations
 
