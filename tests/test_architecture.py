@@ -102,8 +102,6 @@ MOST_LINES_OF_A_VERB = 150
 
 # What is still over. This list only shrinks.
 STILL_OVER: set[str] = {
-    "cli/likelihood.py",
-    "cli/likelihood.py: function run",
     "model.py: class Model",
 }
 

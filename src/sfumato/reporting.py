@@ -10,7 +10,7 @@ from contextlib import AbstractContextManager, contextmanager
 from typing import Protocol, runtime_checkable
 
 Progress = Callable[[int, int], None]
-"""``(done, total)``: called as parts of the work are done; ``Task.count`` is one."""
+"""``(done, total)``, called while work is done; ``Task.count`` is one."""
 
 
 @runtime_checkable  # so that the test run can check annotations
@@ -69,7 +69,7 @@ SILENT = Silent()
 
 
 def duration(seconds: float) -> str:
-    """A time in words: 8 s, 1 min 30 s, 2 h 5 min; "?" where it is infinite or not known."""
+    """A time in words: 8 s, 1 min 30 s, 2 h 5 min; "?" if it is infinite or unknown."""
     if not math.isfinite(seconds):
         return "?"
     whole = round(seconds)

@@ -356,7 +356,7 @@ def test_sentences_weigh_differences_by_their_errors() -> None:
     (clear,) = verdicts(rows, standing(b=(0.3, 0.1), c=(0.2, 0.05)))
     assert clear == "best by bound: a, 1.5000 bits/dim; clearly: next is c, +0.2000 ± 0.0500, 4 standard errors"
     (near,) = verdicts(rows, standing(b=(0.01, 0.1), c=(0.2, 0.05), d=(0.05, 0.04)))
-    assert near.endswith("not clearly: within 2 standard errors are b (+0.0100 ± 0.1000), d (+0.0500 ± 0.0400)")
+    assert near.endswith("not clearly: b (+0.0100 ± 0.1000), d (+0.0500 ± 0.0400) are within 2 standard errors")
     (one,) = verdicts(rows, standing(b=(0.01, None)))
     assert "one sample has no error" in one
     assert verdicts(rows, standing()) == []

@@ -159,7 +159,7 @@ def test_data_of_another_kind_gets_a_line(run, capsys, tmp_path, values, message
         (["--tolerance", "2"], "--tolerance 2.0"),
         (["--per-sample", "x.txt"], "end it in .csv"),
         (["--out", "nowhere/x.png"], "does not exist"),
-        (["--no-flow", "--probes", "3"], "--probes: it is the flow's, which --no-flow leaves out"),
+        (["--no-flow", "--probes", "3"], "--probes: only the flow uses it, and --no-flow is given; leave it out"),
     ],
 )
 def test_settings_that_cannot_be_get_a_line(run, capsys, argv, message):

@@ -1,6 +1,7 @@
 """``sfumato.train`` in Python: the example of its docstring, arrays, settings, and what it refuses."""
 
 import doctest
+import json
 from pathlib import Path
 
 import numpy as np
@@ -25,7 +26,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_the_examples_run(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(entry, "Console", lambda: SILENT)
     failed, attempted = doctest.testmod(entry)
-    assert (failed, attempted > 2) == (0, True)
+    assert (failed, attempted > 6) == (0, True)
     assert Path("runs/moons/model.safetensors").is_file()
 
 
@@ -46,6 +47,29 @@ def test_an_array_is_kept_so_that_its_run_can_be_resumed() -> None:
     assert main(["train", "--resume", "a", "--steps", "3"]) == 0
     assert entry._path_of(values) == str(kept)
     assert entry._path_of(values + 1) != str(kept)
+
+
+def test_it_scores_what_the_command_scores(capsys: pytest.CaptureFixture[str]) -> None:
+    model = sfumato.train("moons", steps=3, settings={**TINY, "data.count": 80}, out="a", reporter=SILENT)
+    capsys.readouterr()
+    assert main(["likelihood", "a", "-n", "5", "--evaluations", "20", "--against", "digits", "--json"]) == 2
+    assert main(["likelihood", "a", "-n", "5", "--evaluations", "20", "--against", "checkerboard", "--json"]) == 0
+    record = json.loads(capsys.readouterr().out)
+    found = sfumato.score("a", count=5, evaluations=20, against="checkerboard", reporter=SILENT)
+    assert found.bits_per_dim == record["bound"]["bits_per_dim"]
+    assert found.flow is not None
+    assert found.flow.estimate.mean == record["flow"]["bits_per_dim"]
+    assert {name: each.value for name, each in found.auroc.items()} == {
+        name: each["value"] for name, each in record["against"]["auroc"].items()
+    }
+    assert set(found.scores) == {"bits", "typicality", "norms"}
+    assert "bound (-ELBO)" in str(found)
+    # A model alone knows no training data to compare with; its samples are data like any other.
+    alone = sfumato.score(model, model.sample(9, seed=1), flow=False, evaluations=20, reporter=SILENT)
+    assert set(alone.scores) == {"bits"}
+    assert (len(alone.bound.bits), alone.flow, alone.auroc) == (9, None, {})
+    with pytest.raises(InputError, match="data: is missing"):
+        sfumato.score(model, reporter=SILENT)
 
 
 @pytest.mark.parametrize(

@@ -27,7 +27,7 @@ VERBS = {
     "report": "write the report page of a run",
 }
 
-SHARED = ("train", "sample", "likelihood")  # verbs that several processes of torchrun can share
+SHARED = ("train", "sample", "likelihood")  # verbs that can run on several processes of torchrun
 
 DESCRIPTION = """\
 Diffusion models for your own data: train a model, draw samples, compute likelihoods, and get a report.

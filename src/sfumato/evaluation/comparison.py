@@ -22,7 +22,7 @@ from sfumato.generative_model import GenerativeModel
 from sfumato.likelihood import Bound, Exact
 from sfumato.numerics.random import derive
 
-from .likelihood import EXACT_TRACE, Settings, encode, forecast, measure_bound, measure_flow
+from .likelihood import Settings, encode, forecast, measure_bound, measure_flow
 from .recognition import recognise
 from .wasserstein import Ruler
 
@@ -78,10 +78,8 @@ class Yardstick:
         return cls(dataset, train, held_out, rows, ruler, seed)
 
     def settings(self) -> Settings:
-        """How likelihoods are measured: what 'sfumato likelihood' does unless told otherwise."""
-        spec = self.dataset.spec
-        exact = math.prod(spec.model_shape) <= EXACT_TRACE
-        return Settings(variance=1.0 if spec.continuous else 0.0, probes=None if exact else 2, seed=self.seed)
+        """How likelihoods are measured: the defaults of 'sfumato likelihood'."""
+        return Settings.suited_to(self.dataset.spec, self.seed)
 
 
 def measure(model: GenerativeModel, yardstick: Yardstick, progress: Progress = lambda part, done, total: None) -> Row:

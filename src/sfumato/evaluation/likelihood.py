@@ -11,6 +11,7 @@ from torch import Tensor
 
 from sfumato.bounds import standard_decoder
 from sfumato.core import Chain, Prediction, SeededNoise
+from sfumato.data import DataSpec
 from sfumato.denoisers import Denoiser
 from sfumato.errors import InputError
 from sfumato.generative_model import GenerativeModel
@@ -54,6 +55,12 @@ class Settings:
     by: Literal["noise", "uniform"] = "noise"
     seed: int = 0
     batch: int = 256
+
+    @classmethod
+    def suited_to(cls, spec: DataSpec, seed: int = 0) -> "Settings":
+        """The settings for data of this contract: exact traces in few dimensions, the usual variance of its steps."""
+        exact = math.prod(spec.model_shape) <= EXACT_TRACE
+        return cls(variance=1.0 if spec.continuous else 0.0, probes=None if exact else 2, seed=seed)
 
 
 def encode(model: GenerativeModel, values: Tensor, what: str) -> Tensor:

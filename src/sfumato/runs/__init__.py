@@ -1,1 +1,1 @@
-"""Run folders, and the life of a run: what the command line, the report and a page share."""
+"""Run folders, and every operation on a run; the command line is one way to call them."""

@@ -160,5 +160,5 @@ def _write(record: dict[str, Any], folder: Path, experiments: Sequence[Experimen
 
 
 def describe_end(settings: CompareSettings, reason: str) -> list[str]:
-    """What to print when a signal ended the comparison."""
+    """The lines to print when a signal ended the comparison."""
     return [lifecycle.ENDS[reason], f"continue with: {settings.command()}"]

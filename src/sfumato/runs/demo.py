@@ -26,7 +26,7 @@ _BATCH = 256
 
 @dataclass(frozen=True, eq=False)
 class Demo:
-    """What the demonstration made.
+    """The results of the demonstration.
 
     Arguments:
         training: how the training ended.
@@ -56,7 +56,7 @@ class Demo:
         ]
 
     def to_dict(self) -> dict[str, Any]:
-        """What --json prints."""
+        """The result as --json prints it."""
         found = {} if self.recognition is None else {"recognition": vars(self.recognition)}
         return {**self.training.to_dict(), **found}
 

@@ -59,7 +59,7 @@ class Drawn:
         return [head, *map(str, self.files)]
 
     def to_dict(self) -> dict[str, Any]:
-        """What --json prints."""
+        """The result as --json prints it."""
         return {
             "files": [str(path) for path in self.files],
             "count": self.settings.count,

@@ -121,7 +121,7 @@ class Experiment:
         return self.folder.path.exists() and not has_not_trained(self.folder)
 
     def _kept(self) -> dict[str, Any]:
-        """What an earlier command kept; empty where there is nothing, or it is damaged."""
+        """The results of an earlier command; empty if there are none, or they are damaged."""
         try:
             return self.folder.measurement("comparison") or {}
         except InputError:
@@ -131,7 +131,7 @@ class Experiment:
         self.folder.write_measurement("comparison", found)
 
     def _identity(self, yardstick: Yardstick) -> dict[str, Any]:
-        """What a row is valid for: these samples and these weights."""
+        """The samples and the weights that a row is valid for."""
         weights = self.folder.weights
         return {"scored": len(yardstick.rows), "weights": digest(weights) if weights.exists() else None}
 

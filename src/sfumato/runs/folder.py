@@ -1,6 +1,6 @@
 """A run folder: the name of every file in it, and access to those that several parts of the package read.
 
-The format number in ``config.json`` holds for the whole folder: whoever reads a run calls ``config`` first.
+The format number in ``config.json`` is valid for the whole folder, so call ``config`` before you read other files.
 """
 
 import json
@@ -20,9 +20,11 @@ from .settings import Goal as Goal
 
 @dataclass(frozen=True)
 class Origin:
-    """What ``run.json`` holds: the data a run was started on (an absolute path or a built-in name), and its goal.
+    """The content of ``run.json``.
 
-    ``goal`` is None in a folder that names none.
+    Arguments:
+        source: the data that the run was started on: an absolute path, or the name of a built-in data set.
+        goal: when training ends; None if the file does not say.
     """
 
     source: str
@@ -31,7 +33,7 @@ class Origin:
 
 @dataclass(frozen=True)
 class RunFolder:
-    """The folder of a run at ``path``. Making one touches no file."""
+    """The folder of a run at ``path``. The constructor reads and writes nothing."""
 
     path: Path
 
@@ -120,7 +122,7 @@ class RunFolder:
     # ---------------------------------------------------------------------------------------------------- typed access
 
     def config(self) -> Config:
-        """Recipe and data contract. Raises InputError when it is missing, damaged, foreign or of another format."""
+        """Recipe and data contract. Raises InputError if the file is missing, damaged, not ours, or of another format."""
         return read_config(self.path)
 
     def recipe(self) -> Recipe:
@@ -132,7 +134,7 @@ class RunFolder:
         return self.config().spec
 
     def origin(self) -> Origin:
-        """What run.json holds. Raises InputError when it is missing or damaged, or names no source."""
+        """The content of run.json. Raises InputError if it is missing or damaged, or names no source."""
         data = self._object(self.origin_file)
         if data is None:
             raise InputError(f"{self.origin_file}: missing or damaged; give a run folder that 'sfumato train' made")
@@ -146,9 +148,10 @@ class RunFolder:
         write_text(self.origin_file, json.dumps({"source": origin.source, "goal": goal}, indent=2) + "\n")
 
     def measurement(self, name: str) -> dict[str, Any] | None:
-        """The measurement of that name (see ``measurement_file``), None where there is none.
+        """The measurement of that name (see ``measurement_file``); None if there is none.
 
-        Raises InputError, one line that names the file, when it is damaged.
+        Raises:
+            InputError: the file is damaged.
         """
         path = self.measurement_file(name)
         if not path.is_file():
@@ -159,7 +162,7 @@ class RunFolder:
         return data
 
     def write_measurement(self, name: str, record: Mapping[str, Any]) -> Path:
-        """Write a measurement, and return its file."""
+        """Write a measurement and return the path of its file."""
         path = self.measurement_file(name)
         write_text(path, json.dumps(record, indent=2, ensure_ascii=False) + "\n")
         return path

@@ -3,7 +3,6 @@
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -24,7 +23,7 @@ from .settings import Goal
 from .sources import origin_of, own_data
 
 ENDS = {"interrupted": "interrupted", "terminated": "ended by SIGTERM", "asked": "ended by SIGUSR1"}
-"""What is reported of a training that a signal ended."""
+"""How messages name the end of a training by a signal."""
 
 
 def untrained(source: str, recipe: Recipe, dataset: Dataset) -> GenerativeModel:
@@ -46,7 +45,7 @@ def untrained(source: str, recipe: Recipe, dataset: Dataset) -> GenerativeModel:
 
 
 def default_name(dataset: Dataset, recipe: Recipe) -> str:
-    """The name of a run's folder where none is given: SOURCE-RECIPE."""
+    """The default name of a run's folder: SOURCE-RECIPE."""
     return f"{stem_of(dataset)}-{recipe.name}"
 
 
@@ -57,7 +56,9 @@ def stem_of(dataset: Dataset) -> str:
 
 @contextmanager
 def claimed(wanted: Path | None, name: str) -> Iterator[RunFolder]:
-    """A folder for a new run, made for this process alone; removed again if the context raises before it is used.
+    """Create a folder for a new run; if the context raises before anything is written, the folder is removed.
+
+    No other process gets the same folder.
 
     Arguments:
         wanted: the folder; it may exist if it is empty.
@@ -71,7 +72,7 @@ def claimed(wanted: Path | None, name: str) -> Iterator[RunFolder]:
         yield RunFolder(path)
     except BaseException:
         for folder in made:
-            with suppress(OSError):  # not empty: somebody uses it
+            with suppress(OSError):  # not empty, so it is in use
                 folder.rmdir()
         raise
 
@@ -128,7 +129,7 @@ def reopen(folder: RunFolder, reporter: Reporter = SILENT) -> tuple[GenerativeMo
 
 
 def remaining_goal(folder: RunFolder, seconds: float) -> Goal:
-    """What is left of the goal that a run was started with, after ``seconds`` of training.
+    """The rest of the goal that a run was started with, after ``seconds`` of training.
 
     Raises:
         InputError: the run names no goal, or has reached it.
@@ -181,16 +182,3 @@ def write_card(folder: RunFolder, model: GenerativeModel, trainer: Trainer, meas
     if trainer.last_measured is not None:
         facts["held-out loss"] = f"{trainer.last_measured:.4f}"
     write_text(folder.card, model.card({**facts, **measured}))
-
-
-def summary(folder: RunFolder, page: Path | None, trainer: Trainer, reason: str) -> dict[str, Any]:
-    """What --json prints of a training."""
-    return {
-        "run": str(folder),
-        "report": None if page is None else str(page),
-        "stopped": reason,
-        "steps": trainer.steps,
-        "images": trainer.images,
-        "seconds": round(trainer.seconds, 3),
-        "held_out_loss": trainer.last_measured,
-    }

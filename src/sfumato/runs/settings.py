@@ -46,7 +46,7 @@ class Goal:
         return f"--steps {self.steps}" if self.steps is not None else f"--budget {self.seconds:g}s"
 
     def after(self, seconds: float) -> "Goal":
-        """What is left of this goal after ``seconds`` of training; steps are counted in all, so they stay."""
+        """The goal that remains after ``seconds`` of training. Steps are counted over all sessions, so they stay."""
         return self if self.seconds is None else Goal(seconds=max(self.seconds - seconds, 0.0))
 
 

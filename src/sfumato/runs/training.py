@@ -67,8 +67,17 @@ class Trained:
         return lines
 
     def to_dict(self) -> dict[str, Any]:
-        """What --json prints."""
-        return lifecycle.summary(self.folder, self.report, self.trainer, self.reason)
+        """The result as --json prints it."""
+        trainer = self.trainer
+        return {
+            "run": str(self.folder),
+            "report": None if self.report is None else str(self.report),
+            "stopped": self.reason,
+            "steps": trainer.steps,
+            "images": trainer.images,
+            "seconds": round(trainer.seconds, 3),
+            "held_out_loss": trainer.last_measured,
+        }
 
 
 def train(settings: TrainSettings, reporter: Reporter = SILENT) -> Trained:

@@ -52,7 +52,7 @@ class Tuned:
         )
 
     def to_dict(self) -> dict[str, Any]:
-        """What --json prints."""
+        """The result as --json prints it."""
         return {**self.result, "seconds": round(self.seconds or 0.0, 3)}
 
 
@@ -155,7 +155,7 @@ class Tuning:
 
     @property
     def _identity(self) -> dict[str, Any]:
-        """What a state is valid for."""
+        """The settings and weights that a state is valid for."""
         count, seed = self.settings.count, self.settings.seed
         return {"weights": self.model.fitted_to, "count": count, "seed": seed, "iterations": self.iterations}
 
@@ -166,7 +166,7 @@ class Tuning:
         write_text(self._state_file(evaluations), json.dumps({**self._identity, **state}) + "\n")
 
     def _state(self, evaluations: int) -> dict[str, Any]:
-        """What an earlier fit with the same settings left; empty if there is none, or it is damaged."""
+        """The state of an earlier fit with the same settings; empty if there is none, or it is damaged."""
         try:
             state: dict[str, Any] = json.loads(self._state_file(evaluations).read_text(encoding="utf-8"))
             if any(state[key] != value for key, value in self._identity.items()):

@@ -1,0 +1,258 @@
+"""Score data under the model of a run, and write the numbers and a picture."""
+
+import json
+import math
+import time
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from sfumato.data import split
+from sfumato.data.order import permutation
+from sfumato.errors import InputError
+from sfumato.evaluation.likelihood import Settings
+from sfumato.evaluation.scoring import DataToScore, Score, score
+from sfumato.files import write_text, write_with
+from sfumato.generative_model import GenerativeModel
+from sfumato.kinds import load
+from sfumato.likelihood import Bound, Estimate
+from sfumato.likelihood.rate_distortion import rate_distortion
+from sfumato.report.charts.likelihood import likelihood_figure
+from sfumato.reporting import SILENT, Reporter
+from sfumato.world import joined
+
+from .device import pick_device
+from .folder import RunFolder
+from .outputs import require_writable
+from .settings import LikelihoodSettings
+from .sources import data_like, own_data
+
+SHOWN = 16  # most and least likely samples in the picture
+REFERENCE = 128  # training samples to compare with
+
+
+@dataclass(frozen=True, eq=False)
+class Chosen:
+    """The samples that are scored.
+
+    Arguments:
+        data: their values and their name.
+        rows: their numbers in the source.
+    """
+
+    data: DataToScore
+    rows: list[int]
+
+
+def score_run(settings: LikelihoodSettings, reporter: Reporter = SILENT) -> tuple[dict[str, Any], list[Path]] | None:
+    """Score as ``settings`` say, and write the picture, the numbers, and those of each sample if they are asked for.
+
+    Returns:
+        The record, as the .json file holds it, and the files that were written; None in all processes but the main
+        one.
+
+    Raises:
+        InputError: data or settings that do not fit the model, or a file that cannot be written.
+    """
+    require_writable("--out", settings.out)
+    require_writable("--per-sample", settings.per_sample)
+    folder = RunFolder(settings.run)
+    model = load(settings.run, pick_device(settings.device))
+    _refuse_unused(settings, model)
+    measuring = resolved(settings, model)
+    chosen = choose(settings.data, settings.count, settings.seed, folder, model, reporter)
+    against = None
+    if settings.against is not None:
+        against = choose(settings.against, settings.count, settings.seed, folder, model, reporter).data
+    reference = training_samples(folder, model, settings.seed)
+    started = time.monotonic()
+    with joined(model.device) as world:
+        found = score(
+            model,
+            chosen.data,
+            measuring,
+            flow=settings.flow,
+            reference=reference,
+            against=against,
+            reporter=reporter,
+            world=world,
+        )
+    if not world.is_main:
+        return None
+    seconds = time.monotonic() - started
+    order = found.bound.bits.argsort()
+    shown = min(SHOWN, len(order))
+    ends = {"most": order[:shown], "least": order[-shown:].flip(0)}
+    record = {
+        "run": str(settings.run),
+        "data": chosen.data.name,
+        **_measured(found, chosen, model),
+        **{
+            name: {"samples": [chosen.rows[i] for i in index.tolist()], "bits": found.bound.bits[index].tolist()}
+            for name, index in ends.items()
+        },
+        "bits": found.bound.bits.tolist(),
+        "seed": settings.seed,
+        "seconds": round(seconds, 3),
+    }
+    picture = settings.out or folder.picture("likelihood")
+    files = _write(record, picture, [chosen.data.values[index] for index in ends.values()], model)
+    if settings.per_sample is not None:
+        _write_samples(settings.per_sample, chosen.rows, found)
+        files.append(settings.per_sample)
+    return record, files
+
+
+def _refuse_unused(settings: LikelihoodSettings, model: GenerativeModel) -> None:
+    """Refuse settings that would change nothing."""
+    filling = {"draws": settings.draws, "dequantisation": settings.dequantisation}
+    flow = {"tolerance": settings.tolerance, "probes": settings.probes, **filling}
+    levels = {"steps": settings.steps, "variance": settings.variance}
+    model.require("flow", **{f"--{name}": value for name, value in {**flow, **levels}.items()})
+    rules = (
+        (not settings.flow, flow, "only the flow uses it, and --no-flow is given"),
+        (model.spec.continuous, filling, "this data is continuous, so nothing is dequantised"),
+    )
+    for holds, values, why in rules:
+        given = [name for name, value in values.items() if value is not None]
+        if holds and given:
+            raise InputError(f"--{given[0]}: {why}; leave it out")
+
+
+def resolved(settings: LikelihoodSettings, model: GenerativeModel) -> Settings:
+    """How to measure: the given settings, and for the others what suits the data."""
+    suited = Settings.suited_to(model.spec, settings.seed)
+    probes = None if settings.probes == "exact" else settings.probes or suited.probes
+    variance = {"beta": 1.0, "posterior": 0.0}
+    return replace(
+        suited,
+        evaluations=settings.evaluations,
+        steps=settings.steps,
+        variance=suited.variance if settings.variance is None else variance[settings.variance],
+        tolerance=settings.tolerance or suited.tolerance,
+        probes=probes,
+        draws=settings.draws or suited.draws,
+        by=settings.dequantisation or suited.by,
+        batch=settings.batch,
+    )
+
+
+def choose(
+    source: str | None,
+    count: int,
+    seed: int,
+    folder: RunFolder | None,
+    model: GenerativeModel,
+    reporter: Reporter = SILENT,
+) -> Chosen:
+    """``count`` samples of ``source``, at most, chosen by ``seed``; without a source, of the run's held-out data.
+
+    Raises:
+        InputError: data that cannot be read.
+    """
+    if source is None:
+        assert folder is not None
+        dataset = own_data(folder, reporter)
+        training = model.recipe.training
+        _, rows = split(len(dataset), training.held_out, training.seed)
+        name = f"the held-out part of {dataset.spec.source}"
+    else:
+        dataset = data_like(source, model, reporter)
+        rows, name = torch.arange(len(dataset)), dataset.spec.source
+    rows = rows[permutation(len(rows), seed, "scored")[:count]].sort().values
+    return Chosen(DataToScore(dataset.values[rows], name), rows.tolist())
+
+
+def training_samples(folder: RunFolder, model: GenerativeModel, seed: int) -> Tensor | None:
+    """Training samples to compare with, in data units; None where the training data is gone."""
+    try:
+        dataset = own_data(folder)
+    except InputError:
+        return None
+    training = model.recipe.training
+    train, _ = split(len(dataset), training.held_out, training.seed)
+    return dataset.values[train[permutation(len(train), seed, "reference")[:REFERENCE]]]
+
+
+def _measured(found: Score, chosen: Chosen, model: GenerativeModel) -> dict[str, Any]:
+    """The numbers of a score, as JSON holds them."""
+    spec, values, bound = model.spec, chosen.data.values, found.bound
+    against = None
+    if found.against is not None:
+        against = {
+            "name": found.against.name,
+            "bits": found.against.bound.bits.tolist(),
+            "bits_per_dim": _numbers(found.against.bound.estimate),
+            "auroc": {name: _finite(vars(each)) for name, each in found.auroc.items()},
+        }
+    return {
+        "samples": len(values),
+        "unit": "" if spec.unit_scale else " (standardised)",
+        "deviation": float(values.double().std() if spec.unit_scale else 1.0),
+        "density": spec.continuous,
+        "bound": {
+            **_numbers(bound.estimate),
+            "terms": {name: _numbers(term) for name, term in bound.terms.items()},
+            "evaluations": bound.evaluations,
+        },
+        "flow": None
+        if found.flow is None
+        else {**_numbers(found.flow.estimate), "evaluations": found.flow.evaluations},
+        "scores": {
+            name: {"mean": float(s.mean()), "std": float(s.std()) if len(s) > 1 else None}
+            for name, s in found.scores.items()
+        },
+        "against": against,
+        "rate_distortion": _curve(model, bound),
+    }
+
+
+def _curve(model: GenerativeModel, bound: Bound) -> dict[str, list[float]] | None:
+    if model.denoiser is None:
+        return None
+    curve = rate_distortion(bound)
+    return {
+        "logsnr": curve.logsnr.tolist(),
+        "t": model.denoiser.process.schedule.time(curve.logsnr).clamp(0, 1).tolist(),
+        "rate": curve.rate.tolist(),
+        "rmse": (curve.rmse * (model.spec.unit_scale or 1.0)).tolist(),
+    }
+
+
+def _numbers(estimate: Estimate) -> dict[str, float | None]:
+    return _finite({"bits_per_dim": estimate.mean, "standard_error": estimate.error, "method_error": estimate.method})
+
+
+def _finite(numbers: dict[str, float]) -> dict[str, float | None]:
+    """JSON has no NaN."""
+    return {name: value if math.isfinite(value) else None for name, value in numbers.items()}
+
+
+def _write(record: dict[str, Any], picture: Path, ends: list[Tensor], model: GenerativeModel) -> list[Path]:
+    numbers = picture.with_suffix(".json")
+    write_text(numbers, json.dumps(record, indent=2) + "\n")
+    drawn = likelihood_figure(record, ends[0].numpy(), ends[1].numpy(), model.spec)
+    write_with(picture, lambda beside: drawn.save(beside, "PNG"))
+    return [picture, numbers]
+
+
+def _write_samples(path: Path, rows: list[int], found: Score) -> None:
+    """Write the numbers of each sample as a line of a .csv file."""
+    bound = found.bound
+    nats = bound.dimensions * math.log(2)
+    columns = {
+        "sample": rows,
+        "bound_bits_per_dim": bound.bits.tolist(),
+        "bound_method_error": (bound.variance.sqrt() / nats).tolist(),
+        "prior": (bound.prior / nats).tolist(),
+        "steps": (bound.steps / nats).tolist(),
+        "decoder": (bound.decoder / nats).tolist(),
+    }
+    if found.flow is not None:
+        columns["flow_bits_per_dim"] = found.flow.bits.tolist()
+    columns |= {name: each.tolist() for name, each in found.scores.items() if name != "bits"}
+    lines = [",".join(columns), *(",".join(f"{v:.9g}" for v in row) for row in zip(*columns.values(), strict=True))]
+    write_text(path, "\n".join(lines) + "\n")
