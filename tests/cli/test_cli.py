@@ -390,8 +390,8 @@ def test_a_hierarchy_is_a_model_like_the_others(vae: Path, tmp_path: Path, capsy
         (["sample", "--steps", "9", "--eta", "1"], "leave out --steps, --eta"),
         (["sample", "--tolerance", "1e-3"], "leave out --tolerance"),
         (["sample", "--out", "x.gif"], "a movie shows the steps from noise to data"),
-        (["tune"], "mhvae: a hierarchical VAE draws its 2 latents in turn and has no denoiser"),
-        (["certify"], "mhvae: a hierarchical VAE draws its 2 latents in turn and has no denoiser"),
+        (["tune"], "2 latents in turn and has no sampler to choose; give another model"),
+        (["certify"], "2 latents in turn and has no sampler to choose; give another model"),
     ],
 )
 def test_what_a_hierarchy_has_not_is_refused(

@@ -10,7 +10,6 @@ from typing import Any
 from sfumato.denoisers import Denoiser
 from sfumato.errors import InputError
 from sfumato.files import write_text, write_with
-from sfumato.model import Model
 from sfumato.report.charts.certify import certificate
 from sfumato.reporting import SILENT, Reporter
 from sfumato.sampling import certification
@@ -21,6 +20,7 @@ from sfumato.sampling.tableau import Tableau
 
 from .device import pick_device
 from .folder import RunFolder
+from .loading import load_with_samplers
 from .outputs import require_writable
 from .settings import CertifySettings
 
@@ -121,7 +121,7 @@ def _target(settings: CertifySettings) -> Target:
         raise InputError(
             f"--oracle {settings.oracle}: {settings.target} is a model, not an oracle; give one of the two"
         )
-    model = Model.from_pretrained(settings.target, device)
+    model = load_with_samplers(settings.target, device)
     tables = model.unconditional_tables()
     fitted = {"fitted": tables} if tables else {}
     return Target(settings.target, model.sampling_denoiser(), model.spec.model_shape, fitted, 256, 2**18)

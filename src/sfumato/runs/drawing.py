@@ -27,6 +27,7 @@ from sfumato.world import ALONE, joined
 from .console import is_main_process
 from .device import pick_device
 from .folder import RunFolder
+from .loading import load_with_samplers
 from .outputs import require_writable
 from .settings import SampleSettings, TuneSettings
 
@@ -113,7 +114,7 @@ def _model(settings: SampleSettings) -> GenerativeModel:
     device = pick_device(settings.device)
     if settings.under is None:
         return load(settings.run, device)
-    model = Model.from_pretrained(settings.run, device)
+    model = load_with_samplers(settings.run, device)
     return model.with_process(recipes.read(settings.under).resolved(model.spec).build_process())
 
 

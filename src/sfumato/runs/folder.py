@@ -122,7 +122,7 @@ class RunFolder:
     # ---------------------------------------------------------------------------------------------------- typed access
 
     def config(self) -> Config:
-        """Recipe and data contract. Raises InputError if the file is missing, damaged, not ours, or of another format."""
+        """Recipe and data contract. Raises InputError if the file is missing, damaged or of another format."""
         return read_config(self.path)
 
     def recipe(self) -> Recipe:

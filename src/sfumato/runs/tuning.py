@@ -19,6 +19,7 @@ from sfumato.sampling import Tableau, fitting
 
 from .device import pick_device
 from .folder import RunFolder
+from .loading import load_with_samplers
 from .settings import TuneSettings
 
 FINE = fitting.FINE  # evaluations of the solution that errors are distances to
@@ -69,8 +70,8 @@ class Tuning:
     def __init__(self, settings: TuneSettings) -> None:
         self.settings = settings
         self.folder = RunFolder(settings.run)
-        self.model = Model.from_pretrained(settings.run, pick_device(settings.device))
-        self.denoiser = self.model.sampling_denoiser()  # refuses a model without one
+        self.model = load_with_samplers(settings.run, pick_device(settings.device))
+        self.denoiser = self.model.sampling_denoiser()
         for evaluations in settings.nfe:
             fitting.check_budget(evaluations)
         self.iterations = settings.iterations or fitting.ITERATIONS
@@ -203,5 +204,5 @@ def describe_table(tableau: Tableau, model: Model) -> str:
 
 def fitted_table(settings: TuneSettings, evaluations: int) -> str:
     """The table in use for that many evaluations, as text."""
-    model = Model.from_pretrained(settings.run)
+    model = load_with_samplers(settings.run)
     return describe_table(model.tableau("auto", evaluations), model)
