@@ -78,7 +78,7 @@ def comparison_figure(
             x += width * unit + _BETWEEN
         _bits(columns[0], rows)
         _distances(columns[1], rows)
-        _rates(columns[2], rows)
+        _rates(columns[2], rows, spec.layout.noun)
         return to_pixels(figure)
 
 
@@ -144,7 +144,7 @@ def _distances(axes: Axes, rows: Sequence[Mapping[str, Any]]) -> None:
     _title(axes, "distance of samples", "relative to real samples")
 
 
-def _rates(axes: Axes, rows: Sequence[Mapping[str, Any]]) -> None:
+def _rates(axes: Axes, rows: Sequence[Mapping[str, Any]], noun: str) -> None:
     rates = [row["training"]["images_per_second"] for row in rows]
     axes.hlines(range(len(rows)), 0, rates, color=BLUE, alpha=0.7, linewidth=7, capstyle="butt")
     for i, rate in enumerate(rates):
@@ -155,7 +155,7 @@ def _rates(axes: Axes, rows: Sequence[Mapping[str, Any]]) -> None:
     axes.xaxis.set_visible(False)
     axes.spines["bottom"].set_visible(False)
     axes.grid(visible=False)
-    _title(axes, "images/s")
+    _title(axes, f"{noun}/s")
 
 
 def _title(axes: Axes, *words: str) -> None:
