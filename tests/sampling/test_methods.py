@@ -42,7 +42,7 @@ def start(process: Process, table) -> torch.Tensor:
 @pytest.mark.parametrize("name", METHODS)
 @each_process
 def test_every_method_lands_among_the_data_of_every_process(name, process):
-    budget = 600 if name == "langevin" else 60  # its moves must keep up with the fall of the noise
+    budget = 300 if name == "langevin" else 60  # its moves must keep up with the fall of the noise
     table = tableau(process, name, budget)
     assert 0.8 * budget <= table.evaluations <= budget
     assert table.stochastic == (METHODS[name].order is None)
