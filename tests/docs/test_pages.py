@@ -25,7 +25,7 @@ from sfumato.recipes.networks import NETWORKS
 
 ROOT = Path(__file__).parents[2]
 PAGES = sorted([ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").rglob("*.md")])
-LANGUAGES = {"python", "sh", "bash", "yaml", "text", "bibtex"}
+LANGUAGES = {"python", "sh", "console", "bash", "yaml", "text", "bibtex"}
 TINY = ["--steps", "2", "training.batch=16", "--device", "cpu"]
 SMALL_NETWORK = ["network.width=16", "sampling.steps=4"]
 RUNS = {  # the runs that the pages speak of: source and settings
@@ -135,10 +135,10 @@ def call(argv: list[str]) -> tuple[int, str]:
 
 
 def commands(block: Block) -> list[list[str]]:
-    """The command lines of a shell block; of one with prompts, the lines behind them."""
+    """The command lines of a block; in a console, the lines with a prompt."""
     text = block.text.replace("\\\n", " ")
     lines = text.splitlines()
-    if any(line.startswith("$ ") for line in lines):
+    if block.language == "console":
         lines = [line[2:] for line in lines if line.startswith("$ ")]
     return [words for line in lines if (words := shlex.split(line, comments=True))]
 
@@ -199,7 +199,7 @@ def test_every_block_runs(page: Path, folder: Callable[[str], Path], no_pages: N
             code = compile("\n" * (block.line - 1) + block.text, str(page), "exec")
             if not block.minutes:
                 exec(code, namespace)
-        elif block.language == "sh":
+        elif block.language in ("sh", "console"):
             for words in commands(block):
                 argv = arguments(words)
                 if argv is None:
