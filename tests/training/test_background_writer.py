@@ -14,7 +14,7 @@ import torch
 from sfumato.errors import InputError
 from sfumato.training import checkpoint
 from sfumato.training.background_writer import Writer
-from sfumato.training.checkpoint import Keep
+from sfumato.training.keep import Keep
 
 PARTS = {"weights": {"a": torch.arange(6.0).reshape(2, 3)}}
 STATE = {"seconds": 1.5}
@@ -79,7 +79,7 @@ import sys, time
 from pathlib import Path
 import torch
 from sfumato.training import checkpoint
-from sfumato.training.checkpoint import Keep
+from sfumato.training.keep import Keep
 from sfumato.training.background_writer import Writer
 write = checkpoint.save_file
 checkpoint.save_file = lambda *args: (time.sleep(0.3), write(*args))

@@ -15,7 +15,7 @@ from safetensors import SafetensorError
 from sfumato import files
 from sfumato.errors import InputError
 from sfumato.training import checkpoint, integrity
-from sfumato.training.checkpoint import Keep
+from sfumato.training.keep import Keep
 
 PARTS = {
     "weights": {"a": torch.arange(6.0).reshape(2, 3), "b": torch.ones(4, dtype=torch.int64)},

@@ -7,9 +7,9 @@ the batch). So the weights, their averages, the optimiser and one integer are th
 from sfumato.world import World as World
 from sfumato.world import joined as joined
 
-from .checkpoint import Keep as Keep
 from .engine import Engine as Engine
 from .execution import Compute as Compute
+from .keep import Keep as Keep
 from .nonfinite import NonFiniteError as NonFiniteError
 from .options import Options as Options
 from .session import TrainingProgress as TrainingProgress

@@ -10,7 +10,8 @@ from typing import Any
 from sfumato.world import ALONE, World
 
 from . import checkpoint
-from .checkpoint import Keep, NamedTensors
+from .checkpoint import NamedTensors
+from .keep import Keep
 
 
 class Writer:

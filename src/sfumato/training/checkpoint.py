@@ -7,13 +7,11 @@ warning, and the one before it is used.
 
 import errno
 import json
-import math
 import os
 import re
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +29,7 @@ from .integrity import MANIFEST as MANIFEST
 from .integrity import STATE as STATE
 from .integrity import damage as damage
 from .integrity import directory_name, read_json, read_state, slice_of, write_json
+from .keep import USUAL, Keep
 
 NamedTensors = Mapping[str, Mapping[str, Tensor]]
 """Tensors by their name, by the name of the file that holds them."""
@@ -42,40 +41,6 @@ _REMEDIES = {
 }
 
 
-@dataclass(frozen=True)
-class Keep:
-    """Which checkpoints to keep.
-
-    Arguments:
-        last: this many of the newest.
-        every: also the first one at or after each multiple of this many images, forever.
-        best: also the one with the lowest finite ``state["score"]``, the first of equals.
-
-    Raises:
-        InputError: a number below 1.
-    """
-
-    last: int = 2
-    every: int | None = None
-    best: bool = True
-
-    def __post_init__(self) -> None:
-        if self.last < 1 or (self.every is not None and self.every < 1):
-            raise InputError(f"Keep: last={self.last}, every={self.every}; give at least 1")
-
-    def kept(self, scores: Mapping[int, float | None]) -> set[int]:
-        """Those to keep of the checkpoints at these images, each with its score."""
-        order = sorted(scores)
-        kept = set(order[-self.last :])
-        if self.every is not None:
-            first = {images // self.every: images for images in reversed(order)}
-            kept |= {images for multiple, images in first.items() if multiple > 0}
-        finite = {images: score for images in order if (score := scores[images]) is not None and math.isfinite(score)}
-        if self.best and finite:
-            kept.add(min(finite, key=finite.__getitem__))
-        return kept
-
-
 # ------------------------------------------------------------------------------------------------------------- writing
 
 
@@ -84,7 +49,7 @@ def save(
     images: int,
     tensors: NamedTensors,
     state: Mapping[str, Any],
-    keep: Keep = Keep(),
+    keep: Keep = USUAL,
     then: Callable[[], None] | None = None,
     world: World = ALONE,
 ) -> Path:
@@ -168,7 +133,7 @@ def write_tensors(draft: Path, tensors: NamedTensors, rank: int = 0, size: int =
     return digests
 
 
-def finish(draft: Path, state: Mapping[str, Any], digests: Mapping[str, str], keep: Keep = Keep()) -> Path:
+def finish(draft: Path, state: Mapping[str, Any], digests: Mapping[str, str], keep: Keep = USUAL) -> Path:
     """Complete the checkpoint in the folder that ``begin`` made, and delete those that ``keep`` does not name.
 
     One process calls it, after all others have written.

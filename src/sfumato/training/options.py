@@ -3,8 +3,8 @@
 from dataclasses import dataclass, field
 from typing import Literal
 
-from .checkpoint import Keep
 from .execution import Compute
+from .keep import Keep
 
 
 @dataclass(frozen=True)

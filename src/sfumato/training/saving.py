@@ -16,9 +16,9 @@ from sfumato.world import ALONE, World
 from . import autotune, checkpoint
 from .autotune import fingerprint
 from .background_writer import Writer
-from .checkpoint import Keep
 from .ema import KEPT
 from .engine import Engine
+from .keep import Keep
 from .metrics import rewinds
 
 KINDS: dict[str, Any] = {"seconds": (int, float), "rewinds": int, "score": (float, NoneType), "bits": dict}
