@@ -18,7 +18,7 @@ SETTINGS = [
     "network.width=8",
     "network.depth=1",
     f"training.batch={BATCH}",
-    "data.limit=200",
+    "data.count=200",
     "sampling.steps=2",
 ]
 SCRIPT = Path(__file__).with_name("without_page.py")
@@ -68,10 +68,10 @@ def results(run: Path) -> tuple[dict[str, str], list[int], list[tuple[int, float
 
 def test_a_run_killed_at_random_times_ends_with_the_weights_of_one_that_was_not(tmp_path: Path) -> None:
     alone, run = tmp_path / "alone", tmp_path / "killed"
-    finished(train("digits", *SETTINGS, "--out", str(alone)))
+    finished(train("moons", *SETTINGS, "--out", str(alone)))
 
     draw = random.Random()
-    kills, process = 0, train("digits", *SETTINGS, "--out", str(run))
+    kills, process = 0, train("moons", *SETTINGS, "--out", str(run))
     for _ in range(KILLS):
         goal = max(images(run), 0) + draw.randint(0, STEPS // KILLS // 2) * BATCH
         kills += killed_after(process, run, goal, draw.uniform(0, 0.1))
