@@ -338,11 +338,13 @@ def draw_samples(models: dict[str, Any], folder: Path, count: int, steps: int) -
         axes.scatter(*x.T, s=3, color=colour, linewidths=0, alpha=0.6)
         panel(axes, title)
         found = shares(truth, x)
-        for mean, share in zip(truth.means.tolist(), found, strict=True):
-            axes.annotate(f"{share:.0f} %", mean, (mean[0] + 1.9, mean[1] + 1.1), color=INK, fontsize=11, ha="center")
+        for mean, fraction in zip(truth.means.tolist(), found, strict=True):
+            axes.annotate(
+                f"{fraction:.0f} %", mean, (mean[0] + 1.9, mean[1] + 1.1), color=INK, fontsize=11, ha="center"
+            )
         far = 100 * float(((x.double()[:, None] - truth.means).norm(dim=2).amin(1) > 2).double().mean())
         print(
-            f"# {title}: shares {', '.join(f'{share:.1f}' for share in found)} %; {far:.1f} % farther than 2 from all"
+            f"# {title}: fractions {', '.join(f'{fraction:.1f}' for fraction in found)} %; {far:.1f} % farther than 2 from all"
         )
     save(figure, folder / "ladder_samples.png")
 
