@@ -344,7 +344,7 @@ def draw_samples(models: dict[str, Any], folder: Path, count: int, steps: int) -
             )
         far = 100 * float(((x.double()[:, None] - truth.means).norm(dim=2).amin(1) > 2).double().mean())
         print(
-            f"# {title}: fractions {', '.join(f'{fraction:.1f}' for fraction in found)} %; {far:.1f} % farther than 2 from all"
+            f"# {title}: fractions {', '.join(f'{part:.1f}' for part in found)} %; {far:.1f} % farther than 2 from all"
         )
     save(figure, folder / "ladder_samples.png")
 
