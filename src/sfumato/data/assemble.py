@@ -34,6 +34,7 @@ def finish(content: Content, options: DataOptions, source: str) -> Dataset:
         content: what a reader found.
         options: how to read it.
         source: the name of the data.
+
     Raises:
         InputError: a layout that the source does not have; values that are not within the bounds or on the levels.
     """

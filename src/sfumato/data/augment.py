@@ -63,8 +63,10 @@ def augment(
         uniform: numbers in (0, 1). The first six decide which operations are applied, in the order of the labels; the
             others give z, a, w, b, u and v.
         probability: of each operation.
+
     Returns:
         The images and their labels.
+
     Raises:
         InputError: a probability outside [0, 1].
     """

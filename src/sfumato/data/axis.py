@@ -20,6 +20,7 @@ class Axis:
         values: one position per value of a signal, strictly increasing or strictly decreasing.
         name: such as "wavelength", or empty.
         unit: such as "nm", or empty.
+
     Raises:
         InputError: positions that are not finite or not in order.
     """

@@ -21,6 +21,7 @@ def refuse(values: np.ndarray, wrong: Callable[[np.ndarray], np.ndarray], what: 
         wrong: takes values in float64 and marks the wrong ones.
         what: is wrong with them, as the end of "3 values in 2 of 9 samples ...".
         fix: what to do about it.
+
     Raises:
         InputError: some values are wrong.
     """

@@ -38,6 +38,7 @@ class DataOptions:
             may all belong to one class).
         count: number of samples drawn from a toy.
         seed: seed of the samples drawn from a toy.
+
     Raises:
         InputError: values out of range, or only one of ``low`` and ``high``.
     """

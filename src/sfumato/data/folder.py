@@ -23,6 +23,7 @@ def read_folder(folder: Path, options: DataOptions, progress: Progress | None = 
         folder: the folder.
         options: how to read it.
         progress: called with (files done, files in total).
+
     Raises:
         InputError: no images; none that can be read; one that cannot be read where ``unreadable`` is "stop"; images
             that differ in channels, depth or (without ``size``) size.

@@ -32,8 +32,10 @@ def split(count: int, fraction: float, seed: int) -> tuple[Int64[Tensor, "train"
         count: number of samples, at least 2.
         fraction: of the samples to hold out, in (0, 1); at least one sample is held out, and at least one is not.
         seed: of the shuffle that decides.
+
     Returns:
         The indices to train on and the held-out indices, each ascending.
+
     Raises:
         InputError: fewer than 2 samples, or a fraction outside (0, 1).
     """
@@ -55,6 +57,7 @@ class Order:
     Arguments:
         count: number of samples, at least 1.
         seed: of the orders.
+
     Raises:
         InputError: no samples.
     """

@@ -19,6 +19,7 @@ def read_fields(data: object, fields: Fields, within: str = "") -> dict[str, Any
         data: the parsed JSON.
         fields: the keys, all of them required.
         within: path of ``data`` in the contract, such as "transform."; it stands before each key in an error.
+
     Raises:
         InputError: ``data`` is not an object, or has unknown, missing or mistyped keys.
     """

@@ -27,6 +27,7 @@ def load(source: str, options: DataOptions | None = None, progress: Progress | N
             built-in source, ``./name`` means the folder.
         options: how to read it.
         progress: called with (files done, files in total) while a folder is read.
+
     Raises:
         InputError: no such source, a source that is ambiguous or cannot be read, options that do not apply to it.
     """

@@ -38,6 +38,7 @@ class DataSpec:
         fingerprint: SHA-256 of values, labels and noise.
         source: name of the data, never a path.
         axis: positions of a signal's values, or None.
+
     Raises:
         InputError: arguments that contradict each other.
     """
@@ -124,8 +125,10 @@ class DataSpec:
 
         Arguments:
             x: (*, *shape), of any type.
+
         Returns:
             float32, or float64 when given float64.
+
         Raises:
             InputError: the last axes of ``x`` are not ``shape``.
         """
@@ -143,8 +146,10 @@ class DataSpec:
 
         Arguments:
             x: (*, *model_shape).
+
         Returns:
             float32, or float64 when given float64.
+
         Raises:
             InputError: the last axes of ``x`` are not ``model_shape``.
         """

@@ -29,6 +29,7 @@ def read(name: str, overrides: Iterable[str] = ()) -> Recipe:
     Arguments:
         name: name of a preset, or path of a YAML file.
         overrides: changes as ``dotted.key=value``, in any order.
+
     Raises:
         InputError: the preset or a key is unknown (the nearest is named), the file is not a recipe, or a value is not
             allowed (what is allowed is named). Always one line.

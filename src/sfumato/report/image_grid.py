@@ -60,6 +60,7 @@ def grid(
         scale: pixels per pixel in each direction; by default small images are enlarged.
         window_of: values that determine the window, by default ``values``.
         clear: make gaps and empty cells transparent (modes "LA" and "RGBA") instead of light gray.
+
     Raises:
         InputError: ``values`` are not images of the contract's shape; columns or scale below 1.
     """

@@ -27,6 +27,7 @@ def picture(values: Values, spec: DataSpec, reference: Values | None = None) -> 
         spec: the data contract.
         reference: real data. A plot shows it beside the samples; a grid of unbounded images takes its range of grays
             from it.
+
     Raises:
         InputError: ``values`` or ``reference`` do not have the shape of this data.
     """
@@ -51,6 +52,7 @@ def movie(
         path: a file that ends in .gif or .webp.
         fps: frames per second.
         reference: real data, as for ``picture``.
+
     Raises:
         InputError: another ending, a speed that is not positive, or frames that do not have the shape of this data.
     """
@@ -75,6 +77,7 @@ def animate(
         format: "GIF" or "WEBP".
         fps: frames per second.
         lossless: for WebP. Lossy animations have quality 70: noise does not compress, and half of a movie is noise.
+
     Raises:
         InputError: a speed that is not positive.
     """

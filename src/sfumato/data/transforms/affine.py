@@ -30,6 +30,7 @@ class Affine(Transform):
         low: smallest value in data units, or None where the data is not bounded.
         high: largest value, or None.
         levels: number of equally spaced values from ``low`` to ``high``, or None for continuous data.
+
     Raises:
         InputError: arguments that contradict each other.
     """

@@ -28,6 +28,7 @@ class NetworkSection(Section, ABC):
             shape: shape of one sample.
             outputs: number of outputs, concatenated along the channels.
             conditions: length of the condition vector, 0 for none.
+
         Raises:
             InputError: the settings do not make a network of samples of this shape.
         """
