@@ -13,12 +13,20 @@ from markdown.inlinepatterns import InlineProcessor
 INLINE = r"(?<![\\$\w])\$(?![\s$])([^$]+?)(?<![\s\\])\$(?![\w$])"
 
 
+FUNCTION = r"(<mi>(?:arctan|cos|det|exp|log|max|min|sin)</mi>)(?!<mo stretchy=\"false\">&#x00028;|</)"
+
+
+def mathml(latex: str, display: str = "inline") -> str:
+    """The equation, with a thin space between the name of a function and its argument."""
+    return re.sub(FUNCTION, r'\1<mspace width="0.167em"/>', convert(latex, display=display))
+
+
 class Inline(InlineProcessor):
     """``$x_t$`` within a line."""
 
     def handleMatch(self, m: re.Match[str], data: str) -> tuple[str, int, int]:
         """The equation, hidden from the other patterns."""
-        return self.md.htmlStash.store(convert(m[1])), m.start(0), m.end(0)
+        return self.md.htmlStash.store(mathml(m[1])), m.start(0), m.end(0)
 
 
 class Display(BlockProcessor):
@@ -34,7 +42,7 @@ class Display(BlockProcessor):
         if not (text.endswith("$$") and len(text) > 4):
             raise ValueError(f"an equation begins with $$ and does not end in its paragraph: {text}")
         box = etree.SubElement(parent, "div", {"class": "equation"})
-        box.text = self.parser.md.htmlStash.store(convert(text[2:-2].strip(), display="block"))
+        box.text = self.parser.md.htmlStash.store(mathml(text[2:-2].strip(), display="block"))
 
 
 class Equations(Extension):
