@@ -25,10 +25,13 @@ WORLD = {"world"}  # the processes that work together: torch only; floors 0 to 2
 # The modules about one model know each other.
 MODELS = {"model_folder", "generate", "generative_model", "model", "hierarchical_model", "kinds"}
 
+SETTINGS = ("runs.command", "runs.settings")  # plain values; the command line takes its defaults from them
+
 # From the bottom to the top. A room is a package, a module at the root of the package, or one module of a package.
 # A room may use every room in an earlier line; rooms in one line do not know each other.
 FLOORS: list[set[str]] = [
-    {"runs.settings"},  # plain values on the ground; the command line takes its defaults from them
+    {"runs.command"},
+    {"runs.settings"},
     # L0
     {"numerics"},
     {"core"},
@@ -52,7 +55,7 @@ FLOORS: list[set[str]] = [
     {"cli"},
     {"__main__"},
 ]
-L3_AND_ABOVE = set().union(*FLOORS[8:])
+L3_AND_ABOVE = set().union(*FLOORS[9:])
 
 MAY_USE: dict[str, set[str]] = {
     room: below
@@ -85,7 +88,7 @@ class Outside(NamedTuple):
 
 OUTSIDE: dict[str, Outside] = {
     **dict.fromkeys(MAY_USE, Outside(LIGHT, set())),
-    **dict.fromkeys([*GROUND, "runs.settings"], Outside(set(), set())),
+    **dict.fromkeys([*GROUND, *SETTINGS], Outside(set(), set())),
     "numerics": Outside(LIGHT, {"torchode", "scipy"}),  # an ODE solver with step sizes per sample; assignments
     "data": Outside(LIGHT | {"numpy"}, HEAVY),
     **dict.fromkeys(L3_AND_ABOVE, Outside(LIGHT | LIBRARY, HEAVY | {"tensorboardX"})),
@@ -210,7 +213,11 @@ def inside_fault(room: str, item: Import) -> str:
     usable = {room, *MAY_USE[room], *(set() if room in GROUND else GROUND)}
     if not any(target == name or target.startswith(f"{name}.") for name in usable):
         return f"{room} may not import {item.target}"
-    if room == "cli" and not item.deferred and room_of(item.target) not in {"cli", "runs.settings", *GROUND}:
+    if (
+        room == "cli"
+        and not item.deferred
+        and room_of(item.target) not in {"cli", "runs.command", "runs.settings", *GROUND}
+    ):
         return f"{room} may import {item.target} only inside a function: --help must not load torch"
     return ""
 

@@ -7,7 +7,9 @@ from pathlib import Path
 import pytest
 
 from sfumato import InputError
+from sfumato.cli.arguments import settings_of
 from sfumato.cli.main import _parse
+from sfumato.runs.command import Settings
 from sfumato.runs.settings import (
     CertifySettings,
     CompareSettings,
@@ -16,10 +18,8 @@ from sfumato.runs.settings import (
     LikelihoodSettings,
     ReportSettings,
     SampleSettings,
-    Settings,
     TrainSettings,
     TuneSettings,
-    from_mapping,
 )
 
 RUN = Path("runs/a folder")
@@ -54,7 +54,7 @@ def parsed(command: str) -> argparse.Namespace:
     ],
 )
 def test_a_command_means_its_settings(settings: Settings) -> None:
-    assert from_mapping(type(settings), vars(parsed(settings.command()))) == settings
+    assert settings_of(type(settings), parsed(settings.command())) == settings
 
 
 @pytest.mark.parametrize(
@@ -62,7 +62,7 @@ def test_a_command_means_its_settings(settings: Settings) -> None:
 )
 def test_defaults_need_no_words(text: str) -> None:
     kind = next(kind for kind in Settings.__subclasses__() if kind.verb == text.split()[0])
-    assert from_mapping(kind, vars(parsed(f"sfumato {text}"))).command() == f"sfumato {text}"
+    assert settings_of(kind, parsed(f"sfumato {text}")).command() == f"sfumato {text}"
 
 
 @pytest.mark.parametrize(

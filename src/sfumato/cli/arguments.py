@@ -1,9 +1,21 @@
-"""Types of arguments, for argparse, and the flags that several verbs have."""
+"""Types of arguments for argparse, the arguments that several verbs have, and settings made from arguments."""
 
 import argparse
 import re
 from collections.abc import Callable
+from dataclasses import fields
 from pathlib import Path
+from typing import TypeVar
+
+from sfumato.runs.command import Settings
+
+AnySettings = TypeVar("AnySettings", bound=Settings)
+
+
+def settings_of(kind: type[AnySettings], args: argparse.Namespace) -> AnySettings:
+    """The settings that the arguments of a verb mean; lists become tuples."""
+    values = {each.name: getattr(args, each.name) for each in fields(kind)}
+    return kind(**{name: tuple(value) if isinstance(value, list) else value for name, value in values.items()})
 
 
 def seconds(text: str) -> float:

@@ -7,9 +7,9 @@ With RUN, they are measured against the trained model's own fine solution of 1,0
 import argparse
 from pathlib import Path
 
-from sfumato.runs.settings import CertifySettings, from_mapping
+from sfumato.runs.settings import CertifySettings
 
-from .arguments import add_device, counts, positive, words
+from .arguments import add_device, counts, positive, settings_of, words
 from .output import Output
 
 EXAMPLES = """\
@@ -51,7 +51,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Measure, print the tables, and draw the figure."""
-    out, settings = Output(args), from_mapping(CertifySettings, vars(args))
+    out, settings = Output(args), settings_of(CertifySettings, args)
     from sfumato.runs.certification import run_certification
     from sfumato.runs.certification_text import lines
 

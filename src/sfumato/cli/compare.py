@@ -10,9 +10,9 @@ interrupted, the same command continues it; recipes may be added.
 import argparse
 from pathlib import Path
 
-from sfumato.runs.settings import CompareSettings, from_mapping
+from sfumato.runs.settings import CompareSettings
 
-from .arguments import add_device, positive, seconds, words
+from .arguments import add_device, positive, seconds, settings_of, words
 from .malloc import keep_freed_memory
 from .output import Output
 
@@ -51,7 +51,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Train and measure each recipe, and print which is best."""
-    out, settings = Output(args), from_mapping(CompareSettings, vars(args))
+    out, settings = Output(args), settings_of(CompareSettings, args)
     from sfumato.runs.comparison import compare, describe_end
     from sfumato.runs.comparison_text import lines
 

@@ -6,9 +6,9 @@ Takes two minutes on a laptop. At the end it prints the paths of the files and f
 import argparse
 from pathlib import Path
 
-from sfumato.runs.settings import DemoSettings, from_mapping
+from sfumato.runs.settings import DemoSettings
 
-from .arguments import add_device, seconds
+from .arguments import add_device, seconds, settings_of
 from .malloc import keep_freed_memory
 from .output import Output
 
@@ -34,7 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Train, sample, ask a classifier, write the report."""
-    out, settings = Output(args), from_mapping(DemoSettings, vars(args))
+    out, settings = Output(args), settings_of(DemoSettings, args)
     from sfumato.runs.demo import demo
 
     keep_freed_memory()

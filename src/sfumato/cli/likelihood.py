@@ -11,9 +11,9 @@ import argparse
 from pathlib import Path
 from typing import Literal
 
-from sfumato.runs.settings import LikelihoodSettings, from_mapping
+from sfumato.runs.settings import LikelihoodSettings
 
-from .arguments import add_device, add_run, positive
+from .arguments import add_device, add_run, positive, settings_of
 from .output import Output
 
 EXAMPLES = """\
@@ -79,7 +79,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Score, print the table, write the figure."""
-    out, settings = Output(args), from_mapping(LikelihoodSettings, vars(args))
+    out, settings = Output(args), settings_of(LikelihoodSettings, args)
     from sfumato.runs.scoring import score_run
     from sfumato.runs.scoring_text import lines
 

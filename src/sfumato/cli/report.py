@@ -5,9 +5,9 @@ If the run has no samples yet, for example because training was killed, they are
 
 import argparse
 
-from sfumato.runs.settings import ReportSettings, from_mapping
+from sfumato.runs.settings import ReportSettings
 
-from .arguments import add_device, add_run
+from .arguments import add_device, add_run, settings_of
 from .output import Output
 
 EXAMPLES = """\
@@ -24,7 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Write the page."""
-    out, settings = Output(args), from_mapping(ReportSettings, vars(args))
+    out, settings = Output(args), settings_of(ReportSettings, args)
     from sfumato.runs.report import report
 
     page = report(settings, out.reporter)

@@ -7,9 +7,9 @@ the work is shared; the samples are those of a single process.
 import argparse
 from pathlib import Path
 
-from sfumato.runs.settings import SampleSettings, from_mapping
+from sfumato.runs.settings import SampleSettings
 
-from .arguments import add_device, add_run, positive
+from .arguments import add_device, add_run, positive, settings_of
 from .output import Output
 
 EXAMPLES = """\
@@ -65,7 +65,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Draw and write."""
-    out, settings = Output(args), from_mapping(SampleSettings, vars(args))
+    out, settings = Output(args), settings_of(SampleSettings, args)
     from sfumato.runs.drawing import draw
 
     found = draw(settings, out.reporter)

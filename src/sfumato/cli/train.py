@@ -8,9 +8,9 @@ checkpoints, samples and a report. Ctrl-C stops training and keeps a checkpoint.
 import argparse
 from pathlib import Path
 
-from sfumato.runs.settings import TrainSettings, from_mapping
+from sfumato.runs.settings import TrainSettings
 
-from .arguments import add_device, positive, seconds
+from .arguments import add_device, positive, seconds, settings_of
 from .malloc import keep_freed_memory
 from .output import Output
 
@@ -88,7 +88,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Train, sample, write the report; under torchrun as one of several processes."""
-    out, settings = Output(args), from_mapping(TrainSettings, vars(args))
+    out, settings = Output(args), settings_of(TrainSettings, args)
     from sfumato.runs.training import train
 
     keep_freed_memory()

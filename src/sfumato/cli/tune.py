@@ -7,9 +7,9 @@ from then on, sampling with N evaluations uses it. If the command is interrupted
 
 import argparse
 
-from sfumato.runs.settings import TuneSettings, from_mapping
+from sfumato.runs.settings import TuneSettings
 
-from .arguments import add_device, add_run, counts, positive
+from .arguments import add_device, add_run, counts, positive, settings_of
 from .output import Output
 
 EXAMPLES = """\
@@ -45,7 +45,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Fit and write."""
-    out, settings = Output(args), from_mapping(TuneSettings, vars(args))
+    out, settings = Output(args), settings_of(TuneSettings, args)
     from sfumato.runs.tuning import FINE, Tuning, fitted_table
 
     tuning = Tuning(settings)

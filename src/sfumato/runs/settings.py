@@ -4,14 +4,14 @@ The fields are named as the flags; ``settings.command()`` is the command that wo
 nothing heavy, as the command line takes its defaults from here.
 """
 
-import shlex
-from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal, TypeVar, get_type_hints
+from typing import Annotated, ClassVar, Literal
 
 from sfumato.errors import InputError
 from sfumato.reporting import duration
+
+from .command import Settings, comma_separated, in_seconds, number_or_all
 
 
 @dataclass(frozen=True)
@@ -50,55 +50,6 @@ class Goal:
         return self if self.seconds is None else Goal(seconds=max(self.seconds - seconds, 0.0))
 
 
-def _seconds(value: float) -> str:
-    return f"{value:g}s"
-
-
-def _list(values: tuple[object, ...]) -> str:
-    return ",".join(map(str, values))
-
-
-def _evaluations(value: int | None) -> str:
-    return "all" if value is None else str(value)
-
-
-@dataclass(frozen=True)
-class Settings:
-    """The settings of one verb.
-
-    A field annotated with a flag, and possibly a function that writes its value, is a flag of the command line; the
-    others are positional arguments, tuples at the end.
-    """
-
-    verb: ClassVar[str]
-
-    def command(self) -> str:
-        """The command line that would do the same, quoted for a shell."""
-        first: list[str] = []
-        flags: list[str] = []
-        last: list[str] = []
-        hints = get_type_hints(type(self), include_extras=True)
-        for each in fields(self):
-            value = getattr(self, each.name)
-            flag, text = (*getattr(hints[each.name], "__metadata__", (None,)), str)[:2]
-            if isinstance(value, tuple) and flag is None:
-                last += map(str, value)
-            elif flag is None:
-                first += [] if value is None else [str(value)]
-            elif value != each.default:
-                flags += [flag] if value is True else [f"--no-{flag[2:]}"] if value is False else [flag, text(value)]
-        return shlex.join(["sfumato", self.verb, *first, *flags, *last])
-
-
-AnySettings = TypeVar("AnySettings", bound=Settings)
-
-
-def from_mapping(kind: type[AnySettings], given: Mapping[str, Any]) -> AnySettings:
-    """Settings of this kind from the values in ``given`` that have the names of its fields; lists become tuples."""
-    values = {each.name: given[each.name] for each in fields(kind)}
-    return kind(**{name: tuple(value) if isinstance(value, list) else value for name, value in values.items()})
-
-
 @dataclass(frozen=True)
 class TrainSettings(Settings):
     """The settings of ``train``: a new run on ``source``, or the continuation of the run ``resume``.
@@ -132,11 +83,11 @@ class TrainSettings(Settings):
     source: str | None = None
     overrides: tuple[str, ...] = ()
     recipe: Annotated[str | None, "--recipe"] = None
-    budget: Annotated[float | None, "--budget", _seconds] = None
+    budget: Annotated[float | None, "--budget", in_seconds] = None
     steps: Annotated[int | None, "--steps"] = None
     out: Annotated[Path | None, "--out"] = None
     resume: Annotated[Path | None, "--resume"] = None
-    checkpoint_every: Annotated[float, "--checkpoint-every", _seconds] = 60.0
+    checkpoint_every: Annotated[float, "--checkpoint-every", in_seconds] = 60.0
     keep_last: Annotated[int, "--keep-last"] = 2
     keep_every: Annotated[int | None, "--keep-every"] = None
     precision: Annotated[Literal["auto", "float32", "bfloat16"], "--precision"] = "auto"
@@ -146,7 +97,7 @@ class TrainSettings(Settings):
     gradient_checkpointing: Annotated[bool, "--gradient-checkpointing"] = False
     shard: Annotated[bool, "--shard"] = False
     on_nonfinite: Annotated[Literal["stop", "rewind"], "--on-nonfinite"] = "stop"
-    timeout: Annotated[float, "--timeout", _seconds] = 300.0
+    timeout: Annotated[float, "--timeout", in_seconds] = 300.0
     device: Annotated[str, "--device"] = "auto"
 
     def __post_init__(self) -> None:
@@ -183,7 +134,7 @@ class DemoSettings(Settings):
     """
 
     verb: ClassVar[str] = "demo"
-    budget: Annotated[float, "--budget", _seconds] = 80.0
+    budget: Annotated[float, "--budget", in_seconds] = 80.0
     out: Annotated[Path | None, "--out"] = None
     device: Annotated[str, "--device"] = "auto"
 
@@ -278,7 +229,7 @@ class LikelihoodSettings(Settings):
     data: str | None = None
     count: Annotated[int, "--count"] = 128
     against: Annotated[str | None, "--against"] = None
-    evaluations: Annotated[int | None, "--evaluations", _evaluations] = 100
+    evaluations: Annotated[int | None, "--evaluations", number_or_all] = 100
     steps: Annotated[int | None, "--steps"] = None
     variance: Annotated[Literal["posterior", "beta"] | None, "--variance"] = None
     flow: Annotated[bool, "--flow"] = True
@@ -316,7 +267,7 @@ class TuneSettings(Settings):
 
     verb: ClassVar[str] = "tune"
     run: Path
-    nfe: Annotated[tuple[int, ...], "--nfe", _list] = (8,)
+    nfe: Annotated[tuple[int, ...], "--nfe", comma_separated] = (8,)
     count: Annotated[int | None, "--count"] = None
     iterations: Annotated[int | None, "--iterations"] = None
     seed: Annotated[int, "--seed"] = 0
@@ -345,8 +296,8 @@ class CertifySettings(Settings):
     verb: ClassVar[str] = "certify"
     target: str = "oracle"
     oracle: Annotated[str | None, "--oracle"] = None
-    nfe: Annotated[tuple[int, ...] | None, "--nfe", _list] = None
-    methods: Annotated[tuple[str, ...] | None, "--methods", _list] = None
+    nfe: Annotated[tuple[int, ...] | None, "--nfe", comma_separated] = None
+    methods: Annotated[tuple[str, ...] | None, "--methods", comma_separated] = None
     samples: Annotated[int | None, "--samples"] = None
     seed: Annotated[int, "--seed"] = 0
     out: Annotated[Path | None, "--out"] = None
@@ -382,8 +333,8 @@ class CompareSettings(Settings):
 
     verb: ClassVar[str] = "compare"
     source: str
-    recipes: Annotated[tuple[str, ...], "--recipes", _list] = ("ddpm", "ncsn", "vp-sde", "edm", "flow", "vdm")
-    budget: Annotated[float | None, "--budget", _seconds] = None
+    recipes: Annotated[tuple[str, ...], "--recipes", comma_separated] = ("ddpm", "ncsn", "vp-sde", "edm", "flow", "vdm")
+    budget: Annotated[float | None, "--budget", in_seconds] = None
     steps: Annotated[int | None, "--steps"] = None
     out: Annotated[Path | None, "--out"] = None
     count: Annotated[int, "--count"] = 128

@@ -1,0 +1,48 @@
+"""Settings as values that know their own command line."""
+
+import shlex
+from dataclasses import dataclass, fields
+from typing import ClassVar, get_type_hints
+
+
+def in_seconds(value: float) -> str:
+    """A duration as the command line takes it."""
+    return f"{value:g}s"
+
+
+def comma_separated(values: tuple[object, ...]) -> str:
+    """Several values as one word."""
+    return ",".join(map(str, values))
+
+
+def number_or_all(value: int | None) -> str:
+    """A number, or "all" for None."""
+    return "all" if value is None else str(value)
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The settings of one verb.
+
+    A field annotated with a flag, and possibly a function that writes its value, is a flag of the command line; the
+    others are positional arguments, tuples at the end.
+    """
+
+    verb: ClassVar[str]
+
+    def command(self) -> str:
+        """The command line that would do the same, quoted for a shell."""
+        first: list[str] = []
+        flags: list[str] = []
+        last: list[str] = []
+        hints = get_type_hints(type(self), include_extras=True)
+        for each in fields(self):
+            value = getattr(self, each.name)
+            flag, text = (*getattr(hints[each.name], "__metadata__", (None,)), str)[:2]
+            if isinstance(value, tuple) and flag is None:
+                last += map(str, value)
+            elif flag is None:
+                first += [] if value is None else [str(value)]
+            elif value != each.default:
+                flags += [flag] if value is True else [f"--no-{flag[2:]}"] if value is False else [flag, text(value)]
+        return shlex.join(["sfumato", self.verb, *first, *flags, *last])
