@@ -19,7 +19,7 @@ import torch
 import sfumato
 from sfumato import data, recipes
 from sfumato.data import split
-from sfumato.evaluation.likelihood import Settings, measure_bound, measure_flow
+from sfumato.likelihood import LikelihoodOptions
 from sfumato.model import Model
 from sfumato.numerics.random import derive
 from sfumato.runs.folder import RunFolder
@@ -77,7 +77,7 @@ def train(name: str, seconds: float, steps: int | None, folder: Path) -> tuple[M
 
 def measure(model: Model, x_0: torch.Tensor) -> dict[str, object]:
     """The bound by term, and for the first 64 the importance-weighted value along the probability flow."""
-    bound = measure_bound(model, x_0, Settings(evaluations=300))
+    bound = model.bound(x_0, LikelihoodOptions(evaluations=300))
     result: dict[str, object] = {
         "bits_per_dim": bound.estimate.mean,
         "standard_error": bound.estimate.error,
@@ -86,7 +86,7 @@ def measure(model: Model, x_0: torch.Tensor) -> dict[str, object]:
         "evaluations": bound.evaluations,
     }
     if model.recipe.has_process:
-        flow = measure_flow(model, x_0[:64], Settings(tolerance=1e-3, probes=2, draws=4))
+        flow = model.flow(x_0[:64], LikelihoodOptions(tolerance=1e-3, probes=2, draws=4))
         result["flow_of_64"] = {"bits_per_dim": flow.estimate.mean, "standard_error": flow.estimate.error}
         result["bound_of_64"] = float(bound.bits[:64].mean())
     return result

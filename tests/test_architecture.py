@@ -23,7 +23,16 @@ GROUND = {"_version", "errors", "files", "reporting"}  # the standard library on
 WORLD = {"world"}  # the processes that work together: torch only; floors 0 to 2 do not know of it
 
 # The modules about one model know each other.
-MODELS = {"model_folder", "generate", "generative_model", "model", "hierarchical_model", "kinds"}
+MODELS = {
+    "model_folder",
+    "generate",
+    "sampling_plan",
+    "shared_denoiser",
+    "generative_model",
+    "model",
+    "hierarchical_model",
+    "kinds",
+}
 
 SETTINGS = ("runs.command", "runs.settings")  # plain values; the command line takes its defaults from them
 

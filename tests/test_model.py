@@ -249,10 +249,10 @@ def test_the_adaptive_sampler_agrees_with_many_steps(model: Model) -> None:
 
 
 def test_a_setting_says_which_sampler(model: Model) -> None:
-    assert model.sampler() == model.recipe.sampling.sampler
-    assert model.sampler(eta=0.5) == "ddim"
-    assert model.sampler(tolerance=1e-3) == "adaptive"
-    assert model.sampler("heun") == "heun"
+    assert model.plan().sampler == model.recipe.sampling.sampler
+    assert model.plan(eta=0.5).sampler == "ddim"
+    assert model.plan(tolerance=1e-3).sampler == "adaptive"
+    assert model.plan("heun").sampler == "heun"
     for arguments in ({"sampler": "ddim", "tolerance": 1e-3}, {"sampler": "adaptive", "steps": 5}):
         with pytest.raises(InputError, match=r"adaptive"):
             model.sample(1, **arguments)  # type: ignore[arg-type]

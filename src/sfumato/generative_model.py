@@ -6,65 +6,32 @@ A model is a module of weights with the contract of its data, and the recipe tha
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Literal, TypeVar
 
 import torch
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from sfumato import model_folder
-from sfumato.core import Prediction
 from sfumato.data import DataSpec
 from sfumato.denoisers import Condition, Denoiser
 from sfumato.errors import InputError
 from sfumato.files import write_text
 from sfumato.generate import Watch, device_of
+from sfumato.likelihood import Bound, Exact, LikelihoodOptions
 from sfumato.model_folder import Config
 from sfumato.recipes import Recipe
 from sfumato.reporting import Progress
-from sfumato.sampling import Tableau
 from sfumato.world import ALONE, World
+
+from .sampling_plan import SamplingPlan
 
 Ability = Literal["sampler", "bound", "flow", "noise"]
 """What not every model has: samplers to choose, a bound on the likelihood, an exact likelihood along a flow, samplers
 that add noise."""
 
 M = TypeVar("M", bound="GenerativeModel")
-
-
-@dataclass(frozen=True)
-class SamplingPlan:
-    """How samples will be drawn.
-
-    Arguments:
-        label: short, for a file name, such as "auto-20" or "latents-3".
-        text: for a person, such as "by heun" or "through 3 latents".
-        record: the same for machine-readable results.
-        sampler: the name of the sampler, such as "auto"; "latents" for a hierarchical VAE.
-        method: what that name stands for here, such as "adams3".
-        evaluations: of the network per sample; None where only sampling itself can tell.
-        table: the table of the sampler; None for the adaptive sampler, and for a model without samplers.
-    """
-
-    label: str
-    text: str
-    record: Mapping[str, Any]
-    sampler: str
-    method: str
-    evaluations: int | None
-    table: Tableau | None = None
-
-    def counting(self, count: int, batch: int, progress: Progress) -> Watch | None:
-        """A ``watch`` that reports evaluations of a batch, done and in all; None where there are none to count."""
-        if self.table is None:
-            return None
-        each, batches = self.table.evaluations, -(-count // batch)
-
-        def watch(first: int, row: int, t: Tensor, x: Tensor, prediction: Prediction) -> None:
-            progress(each * (first // batch) + row + 1, each * batches)
-
-        return watch
 
 
 class GenerativeModel(ABC):
@@ -84,8 +51,7 @@ class GenerativeModel(ABC):
     def fresh(cls: type[M], recipe: Recipe, spec: DataSpec) -> M:
         """An untrained model for data of this contract.
 
-        Raises:
-            InputError: a recipe that cannot be built, or that makes another kind of model.
+        Raises InputError for a recipe that cannot be built, or that makes another kind of model.
         """
 
     @classmethod
@@ -101,19 +67,13 @@ class GenerativeModel(ABC):
         model = cls.fresh(config.recipe, config.spec)
         model_folder.load_weights(model.module, folder / "model.safetensors")
         model.module.to(device).eval().requires_grad_(False)
-        return model.with_fitted(folder)
-
-    @abstractmethod
-    def with_fitted(self: M, folder: Path) -> M:
-        """The same model with the samplers in ``folder`` that were fitted to the weights there."""
+        return model
 
     def save_pretrained(self, folder: str | Path, card: str | None = None) -> None:
         """Write config.json, model.safetensors and README.md (``card``, or a short one) into ``folder``.
 
-        Each file is written under another name and renamed, so an interrupted save leaves the former one whole.
-
-        Raises:
-            InputError: a model that no recipe made, or one under a process that is not its own.
+        Each file is written under another name and renamed. Raises InputError for a model that no recipe made, and for
+        one under a process that is not its own.
         """
         config, folder = self.config(), Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
@@ -140,20 +100,62 @@ class GenerativeModel(ABC):
         return ability not in self.limits
 
     def require(self, ability: Ability, **settings: Any) -> None:
-        """Check for an ability; where ``settings`` are given, only if any of them is not None.
+        """Raise InputError unless the model has this ability.
 
-        Raises:
-            InputError: the model lacks the ability. The message names the settings to leave out.
+        Where ``settings`` are given, only if any of them is not None; the message names those.
         """
         given = [name for name, value in settings.items() if value is not None]
-        if self.can(ability) or (settings and not given):
-            return
-        remedy = f"leave out {', '.join(given)}" if given else "give another model"
-        raise InputError(f"{self.name}: {self.limits[ability]}; {remedy}")
+        if not self.can(ability) and (given or not settings):
+            raise self.refusal(ability, f"leave out {', '.join(given)}" if given else "give another model")
+
+    def refusal(self, ability: Ability, remedy: str = "give another model") -> InputError:
+        """The error for a use of an ability that the model lacks."""
+        return InputError(f"{self.name}: {self.limits[ability]}; {remedy}")
+
+    @abstractmethod
+    def bound(
+        self,
+        x_0: Float[Tensor, "n *s"],
+        options: LikelihoodOptions | None = None,
+        *,
+        cond: Condition | None = None,
+        progress: Progress | None = None,
+        world: World = ALONE,
+    ) -> Bound:
+        """The bound on the likelihood of samples, in nats: of probabilities for data with levels, else of densities.
+
+        Arguments:
+            x_0: samples (N, *) in model units, on the model's device (``spec.encode``).
+            options: how to measure; by default what suits the data.
+            cond: the condition, one row per sample.
+            progress: called with the evaluations of a batch.
+            world: the processes that share the work. Each passes all samples, and returns all numbers.
+
+        Raises:
+            InputError: options that do not fit the model.
+        """
+
+    @abstractmethod
+    def flow(
+        self,
+        x_0: Float[Tensor, "n *s"],
+        options: LikelihoodOptions | None = None,
+        *,
+        cond: Condition | None = None,
+        progress: Progress | None = None,
+        world: World = ALONE,
+    ) -> Exact:
+        """The likelihood along the probability flow, as ``bound``. Raises InputError for a model without a flow."""
+
+    @abstractmethod
+    def forecast(
+        self, x_0: Tensor, options: LikelihoodOptions, flow: bool, cond: Condition | None = None, world: World = ALONE
+    ) -> float:
+        """Seconds that ``bound`` will take, and with ``flow`` the flow too. A few passes are timed."""
 
     @property
     def name(self) -> str:
-        """The recipe's name; for a model without a recipe, the class of its module."""
+        """The name of its recipe, or the class of its module."""
         return type(self.module).__name__ if self.made_by is None else self.made_by.name
 
     @property
@@ -170,9 +172,7 @@ class GenerativeModel(ABC):
     def recipe(self) -> Recipe:
         """The recipe that made this model. Raises InputError where there is none."""
         if self.made_by is None:
-            raise InputError(
-                f"{self.name}: no recipe made this model, so it cannot be trained or saved; make one from a recipe"
-            )
+            raise InputError(f"{self.name}: has no recipe, so it cannot be trained or saved; make one from a recipe")
         return self.made_by
 
     def config(self) -> Config:
@@ -214,8 +214,7 @@ class GenerativeModel(ABC):
         """Draw ``count`` samples in the data's own units, floating, shape (count, *shape), on the CPU.
 
         Clipped where the data is bounded; ``spec.to_array(spec.encode(samples))`` rounds to its levels and type.
-        Sample i depends on (seed, first + i) and on row i of ``cond`` alone, never on ``batch`` or its neighbours (up
-        to the float rounding of the network).
+        Sample i depends on (seed, first + i) and on row i of ``cond`` alone, up to the network's float rounding.
 
         Arguments:
             count: number of samples, at least 1.

@@ -1,9 +1,12 @@
 """The hierarchical VAE as a model: latents drawn from the top down, with no denoiser and no sampler to choose."""
 
+import math
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path
 
+import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from sfumato.core import SeededNoise
@@ -12,11 +15,16 @@ from sfumato.denoisers import Condition
 from sfumato.errors import InputError
 from sfumato.generate import Watch, drawing, in_batches
 from sfumato.hierarchical import MarkovianHVAE
+from sfumato.likelihood import Bound, Exact, LikelihoodOptions
+from sfumato.numerics import random
 from sfumato.recipes import HierarchyRecipe, Recipe
 from sfumato.reporting import Progress
 from sfumato.world import ALONE, World
 
-from .generative_model import Ability, GenerativeModel, SamplingPlan
+from .generative_model import Ability, GenerativeModel
+from .sampling_plan import SamplingPlan
+
+PASSES = 100  # for a bound, unless told otherwise
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,10 +56,6 @@ class HierarchicalModel(GenerativeModel):
         recipe = recipe.resolved(spec)
         return cls(recipe.build(spec), spec, recipe)
 
-    def with_fitted(self, folder: Path) -> "HierarchicalModel":
-        """The model itself: it has no samplers to fit."""
-        return self
-
     @property
     def module(self) -> MarkovianHVAE:
         """The hierarchy: all that is trained."""
@@ -72,6 +76,74 @@ class HierarchicalModel(GenerativeModel):
             "flow": "a hierarchical VAE has neither noise levels to visit nor a flow to follow",
         }
 
+    @torch.no_grad()
+    def bound(
+        self,
+        x_0: Float[Tensor, "n *s"],
+        options: LikelihoodOptions | None = None,
+        *,
+        cond: Condition | None = None,
+        progress: Progress | None = None,
+        world: World = ALONE,
+    ) -> Bound:
+        """The bound on the likelihood of samples: the mean of as many passes as ``options.evaluations``.
+
+        Raises:
+            InputError: a condition.
+        """
+        self._refuse(cond)
+        options = options or LikelihoodOptions.suited_to(self.spec)
+        passes, batches = options.evaluations or PASSES, -(-len(x_0) // options.batch)
+        batch_terms = []
+        for i, start in enumerate(range(0, len(x_0), options.batch)):
+            x = x_0[start : start + options.batch]
+
+            def rows(begin: int, end: int, i: int = i, start: int = start, x: Tensor = x) -> Tensor:
+                found = []
+                for k in range(passes):
+                    found.append(self._terms(x[begin:end], random.derive(options.seed, "pass", k), start + begin))
+                    if progress is not None:
+                        progress(i * passes + k + 1, batches * passes)
+                return torch.stack(found, dim=1)
+
+            batch_terms.append(world.shared(len(x), rows))
+        terms = torch.cat(batch_terms)  # (N, passes, 3)
+        prior, steps, decoder = terms.mean(1).unbind(1)
+        variance = terms.sum(2).var(1) / passes if passes > 1 else torch.full_like(prior, math.nan)
+        none = prior.new_zeros(len(prior), 0)
+        found = Bound(prior, steps, decoder, none, none, none, variance, x_0[0].numel(), passes)
+        return found.shifted(self.spec.log_det(x_0))
+
+    def _terms(self, x: Tensor, seed: int, first: int) -> Tensor:
+        """Prior, steps and decoder of one pass, (B, 3)."""
+        terms = self.hierarchy.terms(x, SeededNoise.samples(seed, len(x), first))
+        return torch.stack([terms.prior, terms.steps.sum(1), terms.decoder], dim=1).double()
+
+    def flow(
+        self,
+        x_0: Float[Tensor, "n *s"],
+        options: LikelihoodOptions | None = None,
+        *,
+        cond: Condition | None = None,
+        progress: Progress | None = None,
+        world: World = ALONE,
+    ) -> Exact:
+        """Raises InputError: there is no flow."""
+        raise self.refusal("flow")
+
+    def forecast(
+        self, x_0: Tensor, options: LikelihoodOptions, flow: bool, cond: Condition | None = None, world: World = ALONE
+    ) -> float:
+        """Seconds that ``bound`` will take: two passes of a batch are timed."""
+        started = time.perf_counter()
+        self.bound(x_0[: options.batch], replace(options, evaluations=2), world=world)
+        seconds_per_pass = (time.perf_counter() - started) / 2
+        return (options.evaluations or PASSES) * seconds_per_pass * -(-len(x_0) // options.batch)
+
+    def _refuse(self, cond: Condition | None) -> None:
+        if cond is not None:
+            raise InputError(f"{self.name}: a hierarchical VAE takes no condition; leave out cond")
+
     def plan(
         self,
         sampler: str | None = None,
@@ -82,8 +154,7 @@ class HierarchicalModel(GenerativeModel):
     ) -> SamplingPlan:
         """How ``sample`` would draw. Raises InputError for any setting of a sampler, and for a condition."""
         self.require("sampler", sampler=sampler, steps=steps, eta=eta, tolerance=tolerance)
-        if cond is not None:
-            raise InputError(f"{self.name}: a hierarchical VAE takes no condition; leave out cond")
+        self._refuse(cond)
         count = len(self.hierarchy.widths)
         text = f"through {count} latent{'' if count == 1 else 's'}"
         return SamplingPlan(f"latents-{count}", text, {"latents": count}, "latents", "latents", count)

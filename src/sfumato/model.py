@@ -5,24 +5,29 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
-from sfumato import model_folder, sampling
+from sfumato import likelihood, model_folder
+from sfumato.bounds import standard_decoder
 from sfumato.core import Cut, Process
 from sfumato.data import DataSpec
 from sfumato.denoisers import Clamped, Condition, Denoiser, NormBounded, Reprocessed
 from sfumato.errors import InputError
 from sfumato.generate import TOLERANCE, Adaptive, Watch, generate
+from sfumato.likelihood import Bound, Exact, LikelihoodOptions
 from sfumato.model_folder import Config, Sampled, TableKey
 from sfumato.recipes import DiffusionRecipe, Recipe
 from sfumato.recipes.diffusion import SamplingSection
 from sfumato.reporting import Progress
-from sfumato.sampling import Tableau, methods
+from sfumato.sampling import Tableau
 from sfumato.sampling.grids import finest_logsnr
 from sfumato.sampling.methods import ADAPTIVE
+from sfumato.shared_denoiser import shared
 from sfumato.world import ALONE, World
 
-from .generative_model import Ability, GenerativeModel, SamplingPlan
+from .generative_model import Ability, GenerativeModel
+from .sampling_plan import SamplerChoice, SamplingPlan
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,30 +56,23 @@ class Model(GenerativeModel):
 
     @classmethod
     def fresh(cls, recipe: Recipe, spec: DataSpec) -> "Model":
-        """An untrained model for data of this contract.
-
-        Raises:
-            InputError: a recipe that cannot be built, or that makes another kind of model.
-        """
+        """An untrained model for data of this contract (see ``GenerativeModel.fresh``)."""
         if not isinstance(recipe, DiffusionRecipe):
             raise InputError(f"{recipe.name}: makes a {recipe.kind}, not a {cls.kind}; give the recipe of one")
         recipe = recipe.resolved(spec)
         return cls(recipe.build(spec), spec, recipe)
 
     def config(self) -> Config:
-        """What config.json says.
-
-        Raises:
-            InputError: a model that no recipe made, or one under a process that is not its own.
-        """
+        """The content of config.json. Raises InputError as ``save_pretrained`` does."""
         if isinstance(self.denoiser, Reprocessed):
             raise InputError("save_pretrained: this model is under another process; save the one that it was made from")
         return super().config()
 
-    def with_fitted(self, folder: Path) -> "Model":
-        """The same model with the tables in ``folder`` that were fitted to the weights there."""
-        weights = model_folder.weights_digest(folder)
-        return replace(self, fitted=model_folder.read_fitted(folder, weights)[0], fitted_to=weights)
+    @classmethod
+    def from_pretrained(cls, folder: str | Path, device: str | torch.device = "cpu") -> "Model":
+        """The model in ``folder``, with the samplers that were fitted to it (see ``GenerativeModel``)."""
+        model, weights = super().from_pretrained(folder, device), model_folder.weights_digest(Path(folder))
+        return replace(model, fitted=model_folder.read_fitted(Path(folder), weights)[0], fitted_to=weights)
 
     def save_pretrained(self, folder: str | Path, card: str | None = None) -> None:
         """Write the model, and the tables that were fitted to it, into ``folder`` (``GenerativeModel``)."""
@@ -106,26 +104,48 @@ class Model(GenerativeModel):
     def with_process(self, process: Process) -> "Model":
         """The same predictions under another ``process``: sampled, scored and tuned as if trained under it.
 
-        Any schedule and scaling will do, because x / alpha at a log-SNR means the same in all of them. The schedule is
-        ``Cut`` to the noise levels that this model knows. The probability-flow ODE leads from a start to the same
-        sample.
-
-        Raises:
-            InputError: a schedule without any of the model's levels.
+        x / alpha at a log-SNR means the same under every process, and the probability-flow ODE leads from a start to
+        the same sample. The schedule is ``Cut`` to the noise levels that this model knows. Raises InputError for a
+        schedule without any of them.
         """
         denoiser = self.denoiser.denoiser if isinstance(self.denoiser, Reprocessed) else self.denoiser
-        own = denoiser.process
-        with torch.no_grad():
-            ends = (float(process.level(1.0).logsnr), float(process.level(0.0).logsnr))
-            low, high = max(ends[0], float(own.level(1.0).logsnr)), min(ends[1], finest_logsnr(own))
-        if not low < high:
-            raise InputError(
-                f"process: its log-SNRs, {ends[0]:.4g} to {ends[1]:.4g}, are none of the model's, "
-                f"{float(own.level(1.0).logsnr):.4g} to {finest_logsnr(own):.4g}"
-            )
-        if (low, high) != ends:
-            process = Process(process.scaling, Cut(process.schedule, low, high))
-        return replace(self, denoiser=Reprocessed(denoiser, process), fitted={})
+        return replace(self, denoiser=Reprocessed(denoiser, _cut(process, denoiser.process)), fitted={})
+
+    def bound(
+        self,
+        x_0: Float[Tensor, "n *s"],
+        options: LikelihoodOptions | None = None,
+        *,
+        cond: Condition | None = None,
+        progress: Progress | None = None,
+        world: World = ALONE,
+    ) -> Bound:
+        """The bound on the likelihood of samples (see ``GenerativeModel.bound``)."""
+        options, grid = options or LikelihoodOptions.suited_to(self.spec), self.spec.grid
+        denoiser, decoder = shared(self.denoiser, world), standard_decoder(self.denoiser.process, grid)
+        found = likelihood.measure_bound(denoiser, x_0, decoder, grid, options, cond=cond, progress=progress)
+        return found.shifted(self.spec.log_det(x_0))
+
+    def flow(
+        self,
+        x_0: Float[Tensor, "n *s"],
+        options: LikelihoodOptions | None = None,
+        *,
+        cond: Condition | None = None,
+        progress: Progress | None = None,
+        world: World = ALONE,
+    ) -> Exact:
+        """The likelihood along the probability flow (see ``GenerativeModel.flow``)."""
+        options = options or LikelihoodOptions.suited_to(self.spec)
+        denoiser = shared(self.denoiser, world)
+        found = likelihood.measure_flow(denoiser, x_0, self.spec.grid, options, cond=cond, progress=progress)
+        return found.shifted(self.spec.log_det(x_0))
+
+    def forecast(
+        self, x_0: Tensor, options: LikelihoodOptions, flow: bool, cond: Condition | None = None, world: World = ALONE
+    ) -> float:
+        """Seconds that ``bound`` will take, and with ``flow`` the flow too."""
+        return likelihood.forecast(shared(self.denoiser, world), x_0, self.spec.grid, options, flow, cond)
 
     def sampling_denoiser(self) -> Denoiser:
         """The denoiser that sampling calls: x_0 is clamped to the data's range where the data is bounded.
@@ -138,60 +158,20 @@ class Model(GenerativeModel):
             return NormBounded(self.denoiser, radius) if radius > 0 else self.denoiser
         return Clamped(self.denoiser, *bounds)
 
-    def sampler(self, name: str | None = None, eta: float | None = None, tolerance: float | None = None) -> str:
-        """The sampler of that name; without one, the sampler whose setting is given, or the model's own."""
-        if name is None and eta is not None:
-            return "ddim"
-        if name is None and tolerance is not None:
-            return ADAPTIVE
-        return name or self._sampling.sampler
-
-    @property
-    def _sampling(self) -> SamplingSection:
-        return self.sampling or (SamplingSection() if self.made_by is None else self.made_by.sampling)
-
-    def tableau(
-        self,
-        sampler: str | None = None,
-        steps: int | None = None,
-        eta: float | None = None,
-        sampled: Sampled = Sampled(),  # noqa: B008  # frozen
-    ) -> Tableau:
-        """The table of a sampler.
+    def tableau(self, sampler: str | None = None, steps: int | None = None, eta: float | None = None) -> Tableau:
+        """The table of a sampler, for unconditional samples.
 
         Arguments:
             sampler: "auto" is the table fitted to this model at that budget if there is one, else ``methods.auto``;
                 other names are in ``methods.METHODS``. None is the model's own.
-            steps: evaluations of the network per sample, at least 1; as many steps as they pay for. None is the
-                model's own number.
+            steps: evaluations of the network per sample; as many steps as they pay for. None is the model's own number.
             eta: noise that "ddim" adds, 0 to 1.
-            sampled: conditions and guidance, for which "auto" has fitted tables of their own.
-
-        Returns:
-            The table.
 
         Raises:
-            InputError: an unknown sampler, "adaptive", which is not a table, an ``eta`` for a sampler that has none,
-                and a sampler that adds noise for a model that cannot use it.
+            InputError: an unknown sampler, "adaptive", which is not a table, an ``eta`` for another sampler than
+                "ddim", and a sampler that adds noise for a model that cannot use it.
         """
-        with torch.no_grad():  # a schedule may be learned; a table is numbers
-            sampler = self.sampler(sampler, eta)
-            steps = self._sampling.steps if steps is None else steps
-            if eta is not None and sampler != "ddim":
-                raise InputError(f"eta: {sampler} has none; use the ddim sampler")
-            if sampler == "auto" and TableKey(steps, sampled) in self.fitted:
-                return self.fitted[TableKey(steps, sampled)]
-            process = self.denoiser.process
-            if eta is not None:
-                table = sampling.ddim(process, methods.in_time(process, steps), eta)
-            else:
-                table = methods.tableau(process, sampler, steps)
-        if table.stochastic and not self.can("noise"):
-            raise InputError(
-                f"sampler: {sampler} adds noise, and this model, trained on pairs of noise and data, knows the flow "
-                "between them alone; choose auto, euler, heun or another that adds none"
-            )
-        return table
+        return self._table(self._choice(sampler, steps, eta, None), Sampled())
 
     def plan(
         self,
@@ -202,22 +182,23 @@ class Model(GenerativeModel):
         cond: Condition | None = None,
     ) -> SamplingPlan:
         """How ``sample`` would draw with these settings. Raises InputError as ``sample`` does."""
-        sampler = self.sampler(sampler, eta, tolerance)
-        if sampler == ADAPTIVE:
-            if steps is not None or eta is not None:
-                raise InputError("steps, eta: adaptive takes the steps it needs; give it a tolerance")
-            tolerance = TOLERANCE if tolerance is None else tolerance
-            return SamplingPlan(
-                f"{sampler}-{tolerance:g}", f"by {sampler}", {"sampler": sampler, "eta": None}, sampler, sampler, None
+        choice = self._choice(sampler, steps, eta, tolerance)
+        return choice.plan(None if choice.sampler == ADAPTIVE else self._table(choice, Sampled.of(cond)))
+
+    def _choice(
+        self, sampler: str | None, steps: int | None, eta: float | None, tolerance: float | None
+    ) -> SamplerChoice:
+        own = self.sampling or (SamplingSection() if self.made_by is None else self.made_by.sampling)
+        return SamplerChoice(sampler, steps, eta, tolerance).completed(own.sampler, own.steps)
+
+    def _table(self, choice: SamplerChoice, sampled: Sampled) -> Tableau:
+        table = choice.table(self.denoiser.process, self.fitted, sampled)
+        if table.stochastic and not self.can("noise"):
+            raise InputError(
+                f"sampler: {choice.sampler} adds noise, and this model, trained on pairs of noise and data, knows the "
+                "flow between them alone; choose auto, euler, heun or another that adds none"
             )
-        table = self.tableau(sampler, steps, eta, Sampled.of(cond))
-        if tolerance is not None:
-            raise InputError(f"tolerance: {sampler} has none; use the adaptive sampler, or steps")
-        name = table.name if sampler == "auto" else sampler
-        text, label = f"by {name}", f"{sampler}-{self._sampling.steps if steps is None else steps}"
-        if eta is not None:
-            text, label = f"{text} with eta {eta:g}", f"{label}-eta{eta:g}"
-        return SamplingPlan(label, text, {"sampler": name, "eta": eta}, sampler, table.name, table.evaluations, table)
+        return table
 
     def sample(
         self,
@@ -235,11 +216,7 @@ class Model(GenerativeModel):
         progress: Progress | None = None,
         world: World = ALONE,
     ) -> Tensor:
-        """Draw ``count`` samples in the data's own units (see ``GenerativeModel.sample``).
-
-        On a GPU, runs of a table that nobody watches are recorded and replayed as CUDA graphs, when there are several
-        batches.
-        """
+        """Draw ``count`` samples in the data's own units (see ``GenerativeModel.sample``)."""
         table = self.plan(sampler, steps, eta, tolerance, cond).table
         method = Adaptive(TOLERANCE if tolerance is None else tolerance) if table is None else table
         samples = generate(
@@ -256,3 +233,17 @@ class Model(GenerativeModel):
             world=world,
         )
         return self.spec.decode(samples)
+
+
+def _cut(process: Process, known: Process) -> Process:
+    """``process`` without the noise levels that ``known`` does not have. Raises InputError where none are left."""
+    with torch.no_grad():
+        ends = (float(process.level(1.0).logsnr), float(process.level(0.0).logsnr))
+        lowest, highest = float(known.level(1.0).logsnr), finest_logsnr(known)
+    low, high = max(ends[0], lowest), min(ends[1], highest)
+    if not low < high:
+        raise InputError(
+            f"process: its log-SNRs, {ends[0]:.4g} to {ends[1]:.4g}, are none of the model's, {lowest:.4g} to "
+            f"{highest:.4g}"
+        )
+    return process if (low, high) == ends else Process(process.scaling, Cut(process.schedule, low, high))

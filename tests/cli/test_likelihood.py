@@ -13,8 +13,8 @@ from sklearn.datasets import load_digits
 from sfumato import data
 from sfumato.bounds import standard_decoder
 from sfumato.cli.main import main
-from sfumato.evaluation.likelihood import Settings, encode, measure_bound, measure_flow
-from sfumato.likelihood import walk, walk_times
+from sfumato.evaluation.scoring import encode
+from sfumato.likelihood import LikelihoodOptions, walk, walk_times
 from sfumato.model import Model
 
 SMALL = ["network.kind=unet", "network.width=8", "network.multipliers=[1]", "network.blocks=1", "network.attention=[]"]
@@ -105,11 +105,11 @@ def test_densities_are_in_the_datas_own_units(roll, capsys):
     x_0 = encode(model, x, "points")
     gained = model.spec.log_det(x_0)
     assert gained.tolist() == pytest.approx([math.log(scale[0]) + math.log(scale[1])] * 40)
-    settings = Settings(evaluations=60)
+    settings = LikelihoodOptions(evaluations=60)
     assert main(["likelihood", str(roll), "--dequantisation", "uniform"]) == 2
     assert "--dequantisation: this data is continuous" in capsys.readouterr().err
     plain = walk_in_model_units(model, x_0, settings)
-    assert measure_bound(model, x_0, settings).estimate.mean == pytest.approx(
+    assert model.bound(x_0, settings).estimate.mean == pytest.approx(
         plain + gained[0].item() / (2 * math.log(2)), rel=1e-9
     )
     found = record(capsys, str(roll), str(roll.parent / "points.npy"), "-n", "40", "--evaluations", "60")
@@ -117,11 +117,11 @@ def test_densities_are_in_the_datas_own_units(roll, capsys):
     assert found["samples"] == 40
     # The bound lies above the exact value, and both are of one density.
     assert found["bound"]["bits_per_dim"] > found["flow"]["bits_per_dim"] - 3 * found["bound"]["method_error"] - 0.1
-    exact = measure_flow(model, x_0, settings)
+    exact = model.flow(x_0, settings)
     assert exact.variance.max() == 0
 
 
-def walk_in_model_units(model: Model, x_0: torch.Tensor, settings: Settings) -> float:
+def walk_in_model_units(model: Model, x_0: torch.Tensor, settings: LikelihoodOptions) -> float:
     from sfumato.likelihood import Span, estimate, finest_time
 
     decoder, span = standard_decoder(model.denoiser.process, model.spec.grid), Span(finest_time(model.denoiser.process))

@@ -137,7 +137,10 @@ SCRIPT = """
 import faulthandler
 import torch
 from sfumato import data, recipes
-from sfumato.evaluation.likelihood import Settings, measure_bound, measure_flow, shared
+from sfumato.denoisers import Condition, Denoiser
+from sfumato.likelihood import LikelihoodOptions
+from sfumato.model import Model
+from sfumato.shared_denoiser import shared
 from sfumato.evaluation.out_of_distribution import score_norms
 from sfumato import kinds
 from sfumato.world import LostProcessError, joined
@@ -165,8 +168,19 @@ def same(ours, theirs, at_least=1):
             found += one.isfinite().any().item()
     assert found >= at_least
 
+class Conditional(Denoiser):
+    # The prediction of another denoiser, with x_0 moved by a tenth of the class.
+    def __init__(self, denoiser):
+        super().__init__()
+        self.denoiser, self.process = denoiser, denoiser.process
+    def forward(self, x_t, t, cond=None):
+        prediction = self.denoiser(x_t, t)
+        moved = prediction.x_0 + 0.1 * cond.classes[:, None, None, None]
+        return prediction.with_x_0(moved, self.process.level(t, like=x_t))
+
 ddpm, x = model("ddpm", small + ["process.schedule.steps=8", "target=v"])
 deep, y = model("mhvae", [])
+conditional, classes = Model(Conditional(ddpm.denoiser), ddpm.spec), Condition(classes=torch.arange(12))
 learned, z = model("improved-ddpm", small + ["process.schedule.steps=8"])
 def fails(first, last):
     if first:
@@ -176,15 +190,19 @@ def fails(first, last):
 try:
     with joined(torch.device("cpu"), 60) as world:
         assert world.size == 2
-        def both(measure, model, data, **settings):
-            ours = measure(model, data, Settings(batch=3, **settings))
-            same(ours, measure(model, data, Settings(batch=6, **settings), None, world), 2)
-        both(measure_bound, ddpm, x, evaluations=16)
-        both(measure_bound, ddpm, x, evaluations=None)
-        both(measure_bound, learned, z, evaluations=None)
-        both(measure_flow, ddpm, x[:6], probes=2, draws=2, tolerance=1e-2)
-        both(measure_flow, ddpm, x[:6], probes=1, by="uniform", draws=2, tolerance=1e-2)
-        both(measure_bound, deep, y, evaluations=3)
+        def both(measure, data, cond=None, **settings):
+            ours = measure(data, LikelihoodOptions(batch=3, **settings), cond=cond)
+            same(ours, measure(data, LikelihoodOptions(batch=6, **settings), cond=cond, world=world), 2)
+        both(ddpm.bound, x, evaluations=16)
+        both(ddpm.bound, x, evaluations=None)
+        both(learned.bound, z, evaluations=None)
+        both(ddpm.flow, x[:6], probes=2, draws=2, tolerance=1e-2)
+        both(ddpm.flow, x[:6], probes=1, by="uniform", draws=2, tolerance=1e-2)
+        both(deep.bound, y, evaluations=3)
+        both(conditional.bound, x, classes, evaluations=None)
+        both(conditional.flow, x[:6], classes.rows(slice(6)), probes=1, draws=2, tolerance=1e-2)
+        ours = conditional.sample(12, seed=1, steps=4, batch=2, cond=classes)
+        torch.testing.assert_close(conditional.sample(12, seed=1, steps=4, batch=2, cond=classes, world=world), ours)
         whole = score_norms(shared(ddpm.denoiser, world), x, 6)
         torch.testing.assert_close(whole, score_norms(ddpm.denoiser, x, 3), rtol=1e-5, atol=1e-6)
         for made, settings in ((ddpm, {"sampler": "ancestral", "steps": 5}), (deep, {})):

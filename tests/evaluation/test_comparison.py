@@ -7,10 +7,9 @@ from dataclasses import replace
 import pytest
 import torch
 
-from sfumato import data, kinds
+from sfumato import Model, data, kinds
 from sfumato.evaluation import comparison
 from sfumato.evaluation.comparison import Yardstick, measure, paired, standings
-from sfumato.evaluation.likelihood import measure_bound
 from sfumato.generative_model import GenerativeModel
 from sfumato.recipes import read
 
@@ -96,7 +95,7 @@ def test_a_row_is_the_librarys_numbers() -> None:
     parts = set()
     found = measure(made, yardstick, lambda part, done, total: parts.add((part, done <= total)))
     x_0 = dataset.spec.encode(dataset.values[yardstick.rows])
-    bound = measure_bound(made, x_0, yardstick.settings())
+    bound = made.bound(x_0, yardstick.options())
     assert found["bound"]["bits"] == pytest.approx(bound.bits.tolist())
     assert found["bound"]["standard_error"] == pytest.approx(float(bound.bits.std()) / math.sqrt(6))
     assert found["samples"]["count"] == 40
@@ -121,10 +120,10 @@ def test_what_a_model_has_not_is_left_empty() -> None:
 
 
 def test_what_fails_is_said_and_the_rest_measured(monkeypatch: pytest.MonkeyPatch) -> None:
-    def fails(*args: object) -> None:
+    def fails(*args: object, **settings: object) -> None:
         raise FloatingPointError("no finite value")
 
-    monkeypatch.setattr(comparison, "measure_flow", fails)
+    monkeypatch.setattr(Model, "flow", fails)
     dataset = data.load("moons", data.DataOptions(count=60))
     found = measure(model("ddpm", dataset), Yardstick.of(dataset, 0.1, 0, 4, "moons"))
     assert found["flow"] is None

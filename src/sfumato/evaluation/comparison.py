@@ -19,11 +19,11 @@ from sfumato.data import TOYS, Dataset, split
 from sfumato.data.order import permutation
 from sfumato.errors import InputError
 from sfumato.generative_model import GenerativeModel
-from sfumato.likelihood import Bound, Exact
+from sfumato.likelihood import Bound, Exact, LikelihoodOptions
 from sfumato.numerics.random import derive
 
-from .likelihood import Settings, encode, forecast, measure_bound, measure_flow
 from .recognition import recognise
+from .scoring import encode
 from .wasserstein import Ruler
 
 MOST = 2_000  # held-out samples that distances are taken to
@@ -77,9 +77,9 @@ class Yardstick:
         rows = held_out[permutation(len(held_out), seed, "scored")[:count]].sort().values
         return cls(dataset, train, held_out, rows, ruler, seed)
 
-    def settings(self) -> Settings:
+    def options(self) -> LikelihoodOptions:
         """How likelihoods are measured: the defaults of 'sfumato likelihood'."""
-        return Settings.suited_to(self.dataset.spec, self.seed)
+        return LikelihoodOptions.suited_to(self.dataset.spec, self.seed)
 
 
 def measure(model: GenerativeModel, yardstick: Yardstick, progress: Progress = lambda part, done, total: None) -> Row:
@@ -87,7 +87,7 @@ def measure(model: GenerativeModel, yardstick: Yardstick, progress: Progress = l
 
     What could not be measured is None as well, and ``reasons`` say why. Bits/dim are in data units.
     """
-    settings, reasons = yardstick.settings(), dict[str, str]()
+    options, reasons = yardstick.options(), dict[str, str]()
     x_0 = encode(model, yardstick.dataset.values[yardstick.rows], "held-out data")
 
     def attempt(part: str, measured: Callable[[Callable[[int, int], None]], Row]) -> Row | None:
@@ -99,9 +99,9 @@ def measure(model: GenerativeModel, yardstick: Yardstick, progress: Progress = l
 
     row: Row = dict.fromkeys((*PARTS, "recognition"))
     if model.can("bound"):
-        row["bound"] = attempt("bound", lambda bar: _score(measure_bound(model, x_0, settings, bar)))
+        row["bound"] = attempt("bound", lambda bar: _score(model.bound(x_0, options, progress=bar)))
     if model.can("flow"):
-        row["flow"] = attempt("flow", lambda bar: _score(measure_flow(model, x_0, settings, bar)))
+        row["flow"] = attempt("flow", lambda bar: _score(model.flow(x_0, options, progress=bar)))
     sampled = attempt("samples", lambda bar: _sample(model, yardstick, bar))
     if sampled is not None:
         row["samples"], row["recognition"] = sampled["samples"], sampled["recognition"]
@@ -155,11 +155,11 @@ def _recognise(samples: Tensor, yardstick: Yardstick) -> Row | None:
 def expected(model: GenerativeModel, yardstick: Yardstick, steps: int) -> float:
     """Seconds that ``steps`` of training and measuring will take, by a few passes timed on this machine."""
     x_0 = encode(model, yardstick.dataset.values[yardstick.rows], "held-out data")
-    settings = yardstick.settings()
-    one = forecast(model, x_0, replace(settings, evaluations=1), flow=False) / len(x_0)
+    options = yardstick.options()
+    one = model.forecast(x_0, replace(options, evaluations=1), flow=False) / len(x_0)
     numbers = yardstick.ruler.count + model.spec.layout.gallery_samples
     evaluations = model.plan().evaluations or 1
-    scoring = forecast(model, x_0, settings, flow=model.can("flow"))
+    scoring = model.forecast(x_0, options, flow=model.can("flow"))
     return BESIDE + scoring + one * (numbers * evaluations + STEP * steps * model.recipe.training.batch_for(model.spec))
 
 

@@ -19,7 +19,7 @@ from jaxtyping import Float, Shaped
 from torch import Tensor
 
 from sfumato.data import DataSpec
-from sfumato.denoisers import Denoiser
+from sfumato.denoisers import Condition, Denoiser, condition_rows
 
 NORM_LEVELS = 10
 _FROM, _TO = 8.0, -4.0  # log-SNR of the finest and of the coarsest level whose norms are taken
@@ -52,16 +52,19 @@ def _lzma(raw: bytes) -> bytes:
 
 
 @torch.no_grad()
-def score_norms(denoiser: Denoiser, x_0: Float[Tensor, "b *s"], batch: int = 256) -> Float[Tensor, "b levels"]:
+def score_norms(
+    denoiser: Denoiser, x_0: Float[Tensor, "b *s"], batch: int = 256, cond: Condition | None = None
+) -> Float[Tensor, "b levels"]:
     """``log |eps-hat(alpha x_0, t)|`` at ten levels evenly in log-SNR, of data in model units, with no noise added."""
     process = denoiser.process
     ends = [float(process.level(t).logsnr) for t in (0.0, 1.0)]
     logsnr = torch.linspace(min(_FROM, ends[0]), max(_TO, ends[1]), NORM_LEVELS, dtype=torch.float64)
     rows = []
-    for x in torch.split(x_0, batch):
-        columns = []
+    for start in range(0, len(x_0), batch):
+        kept, columns = slice(start, start + batch), []
+        x, cond_rows = x_0[kept], condition_rows(cond, kept)
         for t in process.schedule.time(logsnr).clamp(0, 1):
-            eps = denoiser(process.perturb(x, t, torch.zeros_like(x)), t, None).eps
+            eps = denoiser(process.perturb(x, t, torch.zeros_like(x)), t, cond_rows).eps
             columns.append(eps.double().flatten(1).norm(dim=1).clamp(min=1e-12).log().cpu())
         rows.append(torch.stack(columns, dim=1))
     return torch.cat(rows)

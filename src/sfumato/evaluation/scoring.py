@@ -4,16 +4,16 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-import torch
 from jaxtyping import Float, Shaped
 from torch import Tensor
 
+from sfumato.denoisers import Condition, check_rows
 from sfumato.generative_model import GenerativeModel
-from sfumato.likelihood import Bound, Estimate, Exact
+from sfumato.likelihood import Bound, Estimate, Exact, LikelihoodOptions
 from sfumato.reporting import SILENT, Reporter, duration
+from sfumato.shared_denoiser import shared
 from sfumato.world import ALONE, World
 
-from .likelihood import Settings, encode, forecast, measure_bound, measure_flow, shared
 from .out_of_distribution import AUROC, Reference, auroc, compressed_bits, score_norms
 
 SCORES = ("bits", "typicality", "complexity", "norms")
@@ -27,10 +27,15 @@ class DataToScore:
     Arguments:
         values: (n, *shape), in data units.
         name: its name in messages, such as "the held-out part of digits".
+        cond: the condition, one row per sample, for a model that takes one.
     """
 
     values: Shaped[Tensor, "n *s"]
     name: str
+    cond: Condition | None = None
+
+    def __post_init__(self) -> None:
+        check_rows(self.cond, len(self.values))
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,10 +88,10 @@ def _line(label: str, estimate: Estimate) -> str:
 def score(
     model: GenerativeModel,
     data: DataToScore,
-    settings: Settings | None = None,
+    options: LikelihoodOptions | None = None,
     *,
     flow: bool = True,
-    reference: Shaped[Tensor, "m *s"] | None = None,
+    reference: DataToScore | None = None,
     against: DataToScore | None = None,
     reporter: Reporter = SILENT,
     world: World = ALONE,
@@ -96,9 +101,9 @@ def score(
     Arguments:
         model: the model.
         data: the data to score.
-        settings: how to measure; by default what suits the data.
+        options: how to measure; by default what suits the data.
         flow: whether to compute the likelihood along the flow, if the model has one.
-        reference: training data, in data units; two of the scores compare with it.
+        reference: training data; two of the scores compare with it.
         against: a second data set, which the scores are tested to separate from the first.
         reporter: receives a forecast of the time, and progress.
         world: the processes that share the work; each returns all numbers.
@@ -109,32 +114,46 @@ def score(
     Raises:
         InputError: data of another shape or range than the model's, or settings that do not fit the model.
     """
-    settings = settings or Settings.suited_to(model.spec)
+    options = options or LikelihoodOptions.suited_to(model.spec)
     flow = flow and model.can("flow")
-    x_0 = encode(model, data.values, data.name)
-    x_other = None if against is None else encode(model, against.values, against.name)
-    x_reference = None if reference is None else encode(model, reference, "training data")
-    everything = torch.cat([x for x in (x_0, x_other, x_reference) if x is not None])
-    seconds = forecast(model, everything, settings, False, world)
-    if flow:
-        with_flow, without = (forecast(model, x_0, settings, each, world) for each in (True, False))
-        seconds += with_flow - without
-    noun = "sample" if len(x_0) == 1 else "samples"
-    reporter.info(f"scoring {len(x_0)} {noun} of {data.name}: about {duration(seconds)}")
+    sets = [_Encoded(given, encode(model, given.values, given.name)) for given in (data, against, reference) if given]
+    seconds = sum(
+        model.forecast(each.x_0, options, flow and each is sets[0], each.data.cond, world=world) for each in sets
+    )
+    noun = "sample" if len(data.values) == 1 else "samples"
+    reporter.info(f"scoring {len(data.values)} {noun} of {data.name}: about {duration(seconds)}")
 
-    measuring = _Measuring(model, settings, reporter, world)
-    bound, exact, known = measuring.bound(x_0, "bound"), None, None
+    measuring = _Measuring(model, options, reporter, world)
+    first = sets[0]
+    bound, exact, known = measuring.bound(first, "bound"), None, None
     if flow:
         with reporter.task("flow") as task:
-            exact = measure_flow(model, x_0, settings, task.count, world)
-    if x_reference is not None:
-        known = Reference(measuring.bound(x_reference, "training data").bits, measuring.norms(x_reference))
-    scores = measuring.scores(data.values, x_0, bound, known)
+            exact = model.flow(first.x_0, options, cond=data.cond, progress=task.count, world=world)
+    if reference is not None:
+        known = Reference(measuring.bound(sets[-1], reference.name).bits, measuring.norms(sets[-1]))
+    scores = measuring.scores(first, bound, known)
     other = None
-    if against is not None and x_other is not None:
-        foreign = measuring.bound(x_other, against.name)
-        other = Score(against.name, foreign, None, measuring.scores(against.values, x_other, foreign, known))
+    if against is not None:
+        foreign = measuring.bound(sets[1], against.name)
+        other = Score(against.name, foreign, None, measuring.scores(sets[1], foreign, known))
     return Score(data.name, bound, exact, scores, other)
+
+
+def encode(model: GenerativeModel, values: Shaped[Tensor, "n *s"], name: str) -> Float[Tensor, "n *t"]:
+    """Samples in data units as ``model`` takes them: in model units, on its device.
+
+    Raises:
+        InputError: names the data, for another shape, and for numbers that are not finite, outside the range that the
+            model was trained on, or between its levels.
+    """
+    model.spec.check(values, name)
+    return model.spec.encode(values).to(model.device)
+
+
+@dataclass(frozen=True, eq=False)
+class _Encoded:
+    data: DataToScore
+    x_0: Tensor  # in model units
 
 
 @dataclass(frozen=True)
@@ -142,30 +161,30 @@ class _Measuring:
     """One model, measured in one way."""
 
     model: GenerativeModel
-    settings: Settings
+    options: LikelihoodOptions
     reporter: Reporter
     world: World
 
-    def bound(self, x_0: Tensor, label: str) -> Bound:
-        """The bound of samples in model units."""
+    def bound(self, each: _Encoded, label: str) -> Bound:
+        """The bound of the samples."""
         with self.reporter.task(label) as task:
-            return measure_bound(self.model, x_0, self.settings, task.count, self.world)
+            return self.model.bound(each.x_0, self.options, cond=each.data.cond, progress=task.count, world=self.world)
 
-    def norms(self, x_0: Tensor) -> Tensor | None:
+    def norms(self, each: _Encoded) -> Tensor | None:
         """The norms of the score; None for a model without one."""
         if self.model.denoiser is None:
             return None
-        return score_norms(shared(self.model.denoiser, self.world), x_0, self.settings.batch)
+        return score_norms(shared(self.model.denoiser, self.world), each.x_0, self.options.batch, each.data.cond)
 
-    def scores(self, values: Tensor, x_0: Tensor, bound: Bound, known: Reference | None) -> dict[str, Tensor]:
-        """The out-of-distribution scores of ``values``, in model units ``x_0``; ``known`` is training data."""
+    def scores(self, each: _Encoded, bound: Bound, known: Reference | None) -> dict[str, Tensor]:
+        """The out-of-distribution scores of the samples; ``known`` is training data."""
         found = {"bits": bound.bits}
-        compressed = compressed_bits(values, self.model.spec)
+        compressed = compressed_bits(each.data.values, self.model.spec)
         if compressed is not None:
             found["complexity"] = bound.bits - compressed
         if known is not None:
             found["typicality"] = known.typicality(bound.bits)
-            norms = self.norms(x_0)
+            norms = self.norms(each)
             if norms is not None:
                 found["norms"] = known.norm_distance(norms)
         return {name: found[name] for name in SCORES if name in found}

@@ -11,4 +11,8 @@ from .exact import Exact as Exact
 from .exact import dequantised_likelihood as dequantised_likelihood
 from .exact import flow_likelihood as flow_likelihood
 from .intervals import Span as Span
+from .measure import LikelihoodOptions as LikelihoodOptions
+from .measure import forecast as forecast
+from .measure import measure_bound as measure_bound
+from .measure import measure_flow as measure_flow
 from .walk import walk as walk

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import torch
@@ -63,6 +63,10 @@ class Bound:
         """The bound whose terms were found in ``batches``."""
         terms = BatchTerms(*(torch.cat(parts) for parts in zip(*batches, strict=True)))
         return cls(prior=prior, dimensions=dimensions, evaluations=evaluations, **terms._asdict())
+
+    def shifted(self, nats: Float[Tensor, "b"]) -> "Bound":
+        """The same bound with ``nats`` (B,) added to the decoder's term: a change of the data's units."""
+        return replace(self, decoder=self.decoder + nats.to(self.decoder.device))
 
     @property
     def nats(self) -> Float[Tensor, "b"]:

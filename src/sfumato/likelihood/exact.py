@@ -7,7 +7,7 @@ to the finest level the integral is one trapezium: no network is evaluated at le
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import torch
@@ -48,6 +48,10 @@ class Exact:
     variance: Tensor
     dimensions: int
     evaluations: int
+
+    def shifted(self, nats: Float[Tensor, "b"]) -> "Exact":
+        """The same values with ``nats`` (B,) added: a change of the data's units."""
+        return replace(self, nats=self.nats + nats.to(self.nats.device))
 
     @property
     def bits(self) -> Float[Tensor, "b"]:

@@ -16,12 +16,13 @@ from sfumato.core import Prediction, SeededNoise
 from sfumato.errors import InputError
 from sfumato.files import write_with
 from sfumato.generate import Watch
-from sfumato.generative_model import GenerativeModel, SamplingPlan
+from sfumato.generative_model import GenerativeModel
 from sfumato.kinds import load
 from sfumato.model import Model
 from sfumato.model_folder import TableKey, read_fitted
 from sfumato.report import movie, picture
 from sfumato.reporting import SILENT, Progress, Reporter, Task, duration
+from sfumato.sampling_plan import SamplingPlan
 from sfumato.world import ALONE, joined
 
 from .console import is_main_process

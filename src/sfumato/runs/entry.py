@@ -14,10 +14,10 @@ from sfumato import kinds
 from sfumato.data.order import permutation
 from sfumato.errors import InputError
 from sfumato.evaluation import scoring
-from sfumato.evaluation.likelihood import Settings
 from sfumato.evaluation.scoring import DataToScore, Score
 from sfumato.files import write_with
 from sfumato.generative_model import GenerativeModel
+from sfumato.likelihood import LikelihoodOptions
 from sfumato.reporting import Reporter
 
 from . import training
@@ -140,7 +140,7 @@ def score(
     return scoring.score(
         loaded,
         chosen(data),
-        replace(Settings.suited_to(loaded.spec, seed), evaluations=evaluations),
+        replace(LikelihoodOptions.suited_to(loaded.spec, seed), evaluations=evaluations),
         flow=flow,
         reference=None if folder is None else training_samples(folder, loaded, seed),
         against=None if against is None else chosen(against),

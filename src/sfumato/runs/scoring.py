@@ -13,12 +13,11 @@ from torch import Tensor
 from sfumato.data import split
 from sfumato.data.order import permutation
 from sfumato.errors import InputError
-from sfumato.evaluation.likelihood import Settings
 from sfumato.evaluation.scoring import DataToScore, Score, score
 from sfumato.files import write_text, write_with
 from sfumato.generative_model import GenerativeModel
 from sfumato.kinds import load
-from sfumato.likelihood import Bound, Estimate
+from sfumato.likelihood import Bound, Estimate, LikelihoodOptions
 from sfumato.likelihood.rate_distortion import rate_distortion
 from sfumato.report.charts.likelihood import likelihood_figure
 from sfumato.reporting import SILENT, Reporter
@@ -122,9 +121,9 @@ def _refuse_unused(settings: LikelihoodSettings, model: GenerativeModel) -> None
             raise InputError(f"--{given[0]}: {why}; leave it out")
 
 
-def resolved(settings: LikelihoodSettings, model: GenerativeModel) -> Settings:
+def resolved(settings: LikelihoodSettings, model: GenerativeModel) -> LikelihoodOptions:
     """How to measure: the given settings, and for the others what suits the data."""
-    suited = Settings.suited_to(model.spec, settings.seed)
+    suited = LikelihoodOptions.suited_to(model.spec, settings.seed)
     probes = None if settings.probes == "exact" else settings.probes or suited.probes
     variance = {"beta": 1.0, "posterior": 0.0}
     return replace(
@@ -166,15 +165,16 @@ def choose(
     return Chosen(DataToScore(dataset.values[rows], name), rows.tolist())
 
 
-def training_samples(folder: RunFolder, model: GenerativeModel, seed: int) -> Tensor | None:
-    """Training samples to compare with, in data units; None where the training data is gone."""
+def training_samples(folder: RunFolder, model: GenerativeModel, seed: int) -> DataToScore | None:
+    """Training samples to compare with; None where the training data is gone."""
     try:
         dataset = own_data(folder)
     except InputError:
         return None
     training = model.recipe.training
     train, _ = split(len(dataset), training.held_out, training.seed)
-    return dataset.values[train[permutation(len(train), seed, "reference")[:REFERENCE]]]
+    chosen = train[permutation(len(train), seed, "reference")[:REFERENCE]]
+    return DataToScore(dataset.values[chosen], "training data")
 
 
 def _measured(found: Score, chosen: Chosen, model: GenerativeModel) -> dict[str, Any]:

@@ -1,0 +1,118 @@
+"""Which sampler draws, and what is known of a drawing before it begins."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from sfumato import sampling
+from sfumato.core import Prediction, Process
+from sfumato.errors import InputError
+from sfumato.generate import TOLERANCE, Watch
+from sfumato.model_folder import Sampled, TableKey
+from sfumato.reporting import Progress
+from sfumato.sampling import Tableau, methods
+from sfumato.sampling.methods import ADAPTIVE
+
+
+@dataclass(frozen=True)
+class SamplingPlan:
+    """How samples will be drawn.
+
+    Arguments:
+        label: short, for a file name, such as "auto-20" or "latents-3".
+        text: for a person, such as "by heun" or "through 3 latents".
+        record: the same for machine-readable results.
+        sampler: the name of the sampler, such as "auto"; "latents" for a hierarchical VAE.
+        method: what that name stands for here, such as "adams3".
+        evaluations: of the network per sample; None where only sampling itself can tell.
+        table: the table of the sampler; None for the adaptive sampler, and for a model without samplers.
+    """
+
+    label: str
+    text: str
+    record: Mapping[str, Any]
+    sampler: str
+    method: str
+    evaluations: int | None
+    table: Tableau | None = None
+
+    def counting(self, count: int, batch: int, progress: Progress) -> Watch | None:
+        """A ``watch`` that reports evaluations of a batch, done and in all; None where there are none to count."""
+        if self.table is None:
+            return None
+        each, batches = self.table.evaluations, -(-count // batch)
+
+        def watch(first: int, row: int, t: Tensor, x: Tensor, prediction: Prediction) -> None:
+            progress(each * (first // batch) + row + 1, each * batches)
+
+        return watch
+
+
+@dataclass(frozen=True)
+class SamplerChoice:
+    """A sampler and its settings; None where it is left to the model.
+
+    Arguments:
+        sampler: one of ``sampling.methods.NAMES``; without one, the sampler that the other settings are for.
+        steps: evaluations of the network per sample.
+        eta: noise that "ddim" adds, 0 to 1.
+        tolerance: of the "adaptive" sampler.
+    """
+
+    sampler: str | None = None
+    steps: int | None = None
+    eta: float | None = None
+    tolerance: float | None = None
+
+    def completed(self, sampler: str, steps: int) -> "SamplerChoice":
+        """The same, with the model's own ``sampler`` and ``steps`` where nothing else is chosen.
+
+        Raises:
+            InputError: settings that the sampler does not have.
+        """
+        if self.sampler is not None:
+            sampler = self.sampler
+        elif self.eta is not None:
+            sampler = "ddim"
+        elif self.tolerance is not None:
+            sampler = ADAPTIVE
+        if sampler == ADAPTIVE and (self.steps is not None or self.eta is not None):
+            raise InputError("steps, eta: adaptive takes the steps it needs; give it a tolerance")
+        if sampler != ADAPTIVE and self.tolerance is not None:
+            raise InputError(f"tolerance: {sampler} has none; use the adaptive sampler, or steps")
+        if sampler != "ddim" and self.eta is not None:
+            raise InputError(f"eta: {sampler} has none; use the ddim sampler")
+        tolerance = TOLERANCE if self.tolerance is None else self.tolerance
+        return SamplerChoice(sampler, steps if self.steps is None else self.steps, self.eta, tolerance)
+
+    def table(self, process: Process, fitted: Mapping[TableKey, Tableau], sampled: Sampled) -> Tableau:
+        """The table of a completed choice: for "auto" the one that was ``fitted``, if there is one.
+
+        Raises:
+            InputError: an unknown sampler, "adaptive", and steps that are too few or too many.
+        """
+        assert self.sampler is not None and self.steps is not None  # noqa: PT018  # completed
+        key = TableKey(self.steps, sampled)
+        if self.sampler == "auto" and key in fitted:
+            return fitted[key]
+        with torch.no_grad():  # a schedule may be learned; a table is numbers
+            if self.eta is not None:
+                return sampling.ddim(process, methods.in_time(process, self.steps), self.eta)
+            return methods.tableau(process, self.sampler, self.steps)
+
+    def plan(self, table: Tableau | None) -> SamplingPlan:
+        """The plan of a completed choice that has this table; None for "adaptive"."""
+        assert self.sampler is not None
+        if table is None:
+            record: dict[str, Any] = {"sampler": self.sampler, "eta": None}
+            label = f"{self.sampler}-{self.tolerance:g}"
+            return SamplingPlan(label, f"by {self.sampler}", record, self.sampler, self.sampler, None)
+        name = table.name if self.sampler == "auto" else self.sampler
+        text, label = f"by {name}", f"{self.sampler}-{self.steps}"
+        if self.eta is not None:
+            text, label = f"{text} with eta {self.eta:g}", f"{label}-eta{self.eta:g}"
+        record = {"sampler": name, "eta": self.eta}
+        return SamplingPlan(label, text, record, self.sampler, table.name, table.evaluations, table)
