@@ -33,6 +33,7 @@ def restored(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> object:
 ROUND = {"precision": "bfloat16"}
 LAST, BOTH = Execution(1, "float32", "channels_last"), Execution(1, "bfloat16", "channels_last")
 TWO = Execution(2, "float32")
+TINY = ("network.kind=unet", "network.width=8", "network.multipliers=[1,2]", "network.blocks=1", "network.attention=[]")
 
 
 def takes(seconds: dict[Execution, float]) -> Callable[[Execution], None]:
@@ -114,7 +115,7 @@ def test_a_damaged_memory_is_no_memory(text: str, tmp_path: Path) -> None:
 
 @pytest.fixture(scope="module")
 def digits() -> Dataset:
-    return load("digits", DataOptions(limit=200))
+    return load("digits", DataOptions(limit=100))
 
 
 def trainer(run: Path, dataset: Dataset, *settings: str, compute: Compute = DEFAULTS) -> Trainer:
@@ -197,7 +198,7 @@ def test_what_is_taken_up_is_what_this_machine_and_the_options_leave(digits: Dat
 
     def taken(available: int, compute: Compute = DEFAULTS, **other: object) -> Execution:
         torch.set_num_threads(available)
-        engine = trainer(tmp_path / "run", digits, "network.width=8", compute=compute).engine
+        engine = trainer(tmp_path / "run", digits, *TINY, compute=compute).engine
         autotune.restore(engine, {**bits, **other})
         assert engine.execution is not None
         assert engine.micro_batch == (None if other else 4)
@@ -214,13 +215,13 @@ def test_what_is_taken_up_is_what_this_machine_and_the_options_leave(digits: Dat
 
 def test_a_run_goes_on_as_it_was_computed(digits: Dataset, tmp_path: Path) -> None:
     compute = Compute(precision="bfloat16", threads=1)
-    trainer(tmp_path, digits, "network.width=8", compute=compute).train(steps=2)
-    again = trainer(tmp_path, digits, "network.width=8")
+    trainer(tmp_path, digits, *TINY, compute=compute).train(steps=2)
+    again = trainer(tmp_path, digits, *TINY)
     again.resume(pytest.fail)
     assert again.engine.execution is not None
     assert again.engine.execution.precision == "bfloat16"
     said: list[str] = []
-    other = trainer(tmp_path, digits, "network.width=8", compute=Compute(precision="float32"))
+    other = trainer(tmp_path, digits, *TINY, compute=Compute(precision="float32"))
     other.resume(said.append)
     assert other.engine.execution is not None
     assert other.engine.execution.precision == "float32"
