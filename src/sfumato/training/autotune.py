@@ -30,11 +30,11 @@ def prepare(engine: Engine, steps: int | None = None, seconds: float | None = No
     """
     if engine.execution is None:
         best, changes = candidates(engine)
-        if not engine.compute.shard:  # whose shards no process can try alone
+        if not engine.compute.shard:  # no process can try its shards alone
             trial, key = _trial(engine, best), _key(engine)
             if engine.world.is_main:
                 best = choose(best, changes, trial, key)
-            if _worth_compiling(engine, best, steps, seconds):  # on all at once: it may take longer than others wait
+            if _worth_compiling(engine, best, steps, seconds):  # on all at once: others would wait too long
                 best = choose(best, [{"compiled": True}], trial, key)
         _apply(engine, best, _fitting_micro_batch(engine, best))
     assert engine.execution is not None
@@ -97,7 +97,7 @@ def candidates(engine: Engine) -> tuple[Execution, list[Change]]:
         changes.append({"precision": "bfloat16"})
     elif open_choice:
         precision = "bfloat16"
-    if required.shard:  # whose shards no process can try alone
+    if required.shard:  # no process can try its shards alone
         return Execution(required.threads or most, precision, lean_norms=open_choice), []
     if open_choice:
         changes.append({"attention": "fused"})
@@ -166,7 +166,7 @@ def _seconds_per_step(engine: Engine, execution: Execution) -> float:
 
 def _memory_needed(engine: Engine, execution: Execution) -> Callable[[int], float]:
     """Bytes that a step takes, by the samples per forward pass."""
-    engine.configure_network(replace(execution, compiled=False))  # which is compiled for each number of samples
+    engine.configure_network(replace(execution, compiled=False))  # it would be compiled for each number of samples
     constant, per_sample = memory.by_sample(engine.first_losses, (1, min(3, engine.batch)))
     fixed = memory.fixed(shards.local(p) for p in engine.state.weights)
     return lambda samples: fixed + constant + samples * per_sample

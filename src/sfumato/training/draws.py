@@ -32,7 +32,7 @@ class Draws:
         loss: decides how noise is paired with samples.
         seed: of the run.
         augmented: the fraction of images that each augmentation falls on.
-        conditioning: what the network is told of each sample.
+        conditioning: makes the condition of samples.
     """
 
     data: SampleSource

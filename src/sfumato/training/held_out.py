@@ -32,7 +32,7 @@ class HeldOut:
         training: training samples, equally many.
         seed: of the noise.
         world: the processes that share the work.
-        conditioning: what the network is told of each sample.
+        conditioning: makes the condition of samples.
     """
 
     loss: Loss[Any]

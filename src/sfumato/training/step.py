@@ -2,7 +2,7 @@
 
     batch        the samples, times and noise of the next B images                          (draws)
     gradient     of the mean loss over the batch, one micro-batch after another, summed over the processes
-    clipping     of its norm: the network's, and that of the numbers learned beside it
+    clipping     of its norm: the network's, and that of the other learned numbers
     update       AdamW; from the first number that is not finite on, it changes nothing
     averages     of the weights move towards them                                           (ema)
 
@@ -172,7 +172,7 @@ class Step:
         return distributed
 
     def _clip(self) -> Tensor:
-        """Clip the gradients of the network and of the numbers beside it, each by itself.
+        """Clip the gradients of the network and of the other learned numbers, each by itself.
 
         Returns the norm of the whole gradient before clipping, on the device.
         """

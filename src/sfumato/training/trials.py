@@ -3,7 +3,7 @@
 No rule knows. bfloat16 takes half the time of float32 where a processor has instructions for it, and many times its
 time where it has none; torch's fused attention and the channels-last format gain on GPUs and lose up to an order of
 magnitude on CPUs. Threads of a parallel region wait for each other: on two cores, a step of the demo's network took two
-threads 0.9 of one thread's time on a quiet machine, and three times as long beside one other busy process. So more
+threads 0.9 of one thread's time on a quiet machine, and three times as long next to one other busy process. So more
 threads than one must gain more (``REQUIRED_GAIN``).
 """
 
@@ -95,7 +95,7 @@ def _reachable(first: Execution, changes: Sequence[Change], known: object) -> Ex
 
 
 def _time(execution: Execution, trial: Trial, least: float = float("inf")) -> float:
-    """Seconds of a trial, the least of a few; infinite for one that is hopeless beside ``least``."""
+    """Seconds of a trial, the least of a few; infinite for one that is hopeless compared with ``least``."""
     best = float("inf")
     try:
         for number in range(1 + TRIALS):
