@@ -16,23 +16,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from binomial import BinomialChain, BinomialDiffusion, NetworkBeliefs, SequenceOracle, heartbeats, reciprocal_betas
 from torch import Tensor, nn
 
 from sfumato.bounds import ContinuousGaussian
 from sfumato.core import VP, Process, SeededNoise, Tabulated, V, cosine_betas
 from sfumato.data import TOYS
 from sfumato.denoisers import Denoiser, ExactDenoiser, GaussianMixture, NetworkDenoiser
-from sfumato.hierarchical import (
-    BinomialChain,
-    BinomialDiffusion,
-    DenoisingGenerator,
-    MarkovianHVAE,
-    NetworkBeliefs,
-    Restrictions,
-    SequenceOracle,
-    heartbeats,
-    reciprocal_betas,
-)
+from sfumato.hierarchical import DenoisingGenerator, MarkovianHVAE, Restrictions
 from sfumato.networks import MLP
 from sfumato.objectives import Batch, ChainTimes, DenoisingLoss
 

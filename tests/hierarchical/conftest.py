@@ -49,7 +49,7 @@ def log_ratio(model, x, noise):
     return total - model.prior(z).log_prob(z)
 
 
-def separate_group(a, b):
+def apart(a, b):
     """How many standard errors lie between the means of two sets of independent values."""
     error = math.hypot(*(float(v.std()) / math.sqrt(len(v)) for v in (a, b)))
     return abs(float(a.mean() - b.mean())) / error

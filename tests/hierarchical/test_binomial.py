@@ -1,13 +1,11 @@
-"""Binomial diffusion against enumeration of everything that can happen."""
+"""Binomial diffusion (examples/binomial.py) against enumeration of everything that can happen."""
 
 import itertools
 import math
 
 import pytest
 import torch
-
-from sfumato.errors import InputError
-from sfumato.hierarchical import (
+from binomial import (
     Beliefs,
     BinomialChain,
     BinomialDiffusion,
@@ -16,6 +14,8 @@ from sfumato.hierarchical import (
     heartbeats,
     reciprocal_betas,
 )
+
+from sfumato.errors import InputError
 from sfumato.networks import MLP
 
 from .conftest import seeded, shaken
@@ -211,7 +211,7 @@ def test_heartbeats_have_a_one_at_every_fifth_place():
 
 @pytest.mark.parametrize("betas", [[], [1.0, 0.5], [0.0], [1.2], [float("nan"), 0.5]], ids=str)
 def test_betas_of_a_binomial_chain_may_end_in_one(betas):
-    with pytest.raises(InputError, match=r"^betas: .* of which the last may be 1$"):
+    with pytest.raises(InputError, match=r"^betas: .* only the last may be 1$"):
         BinomialChain(betas)
 
 
@@ -222,7 +222,7 @@ def test_other_wrong_arguments_are_refused():
         model.terms(torch.tensor([[0.5, 1.0]]), seeded(1))
     with pytest.raises(InputError, match=r"^data: 1 numbers are neither"):
         SequenceOracle(torch.tensor([[2.0, 1.0]]), chain)
-    with pytest.raises(InputError, match=r"^count: -1 samples were asked for"):
+    with pytest.raises(InputError, match=r"^count: -1 is negative"):
         model.sample(-1, 4, seeded(0))
     with pytest.raises(InputError, match=r"^length=0 is not allowed"):
         model.sample(1, 0, seeded(1))

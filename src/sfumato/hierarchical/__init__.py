@@ -1,17 +1,9 @@
 """Markovian hierarchical VAEs, and the restrictions that make a diffusion model of one.
 
-Latents z_1 .. z_T stand over data x = z_0. An *encoder* q(z_t | z_{t-1}) goes up, a *generator* p(z_{t-1} | z_t) comes
-down from a *prior* p(z_T), and the two are held together by one bound. The same walk over binary numbers is binomial
-diffusion.
+Latents z_1 .. z_T stand above data x = z_0. An *encoder* q(z_t | z_{t-1}) goes up, a *generator* p(z_{t-1} | z_t) comes
+down from a *prior* p(z_T), and one bound trains both.
 """
 
-from .binomial import Beliefs as Beliefs
-from .binomial import BinomialChain as BinomialChain
-from .binomial import BinomialDiffusion as BinomialDiffusion
-from .binomial import NetworkBeliefs as NetworkBeliefs
-from .binomial import SequenceOracle as SequenceOracle
-from .binomial import heartbeats as heartbeats
-from .binomial import reciprocal_betas as reciprocal_betas
 from .encoders import Encoder as Encoder
 from .encoders import Encoding as Encoding
 from .encoders import LearnedEncoder as LearnedEncoder
