@@ -123,6 +123,30 @@ def test_other_and_hidden_files_are_passed_over_and_counted(tmp_path: Path) -> N
     assert "2 hidden files and folders were ignored" in data.notes
 
 
+@pytest.mark.parametrize(
+    ("name", "content", "ours"),
+    [
+        ("config.json", '{"format": 1, "recipe": {}, "data": {}}', True),
+        ("run.json", '{"source": "digits", "goal": null}', True),
+        ("comparison.json", '{"source": "a", "recipes": [], "goal": {}}', True),
+        ("config.json", '{"format": "png"}', False),
+        ("config.json", "[" * 100_000, False),
+        ("run.json", "not JSON", False),
+    ],
+)
+def test_folders_that_we_wrote_are_not_read(tmp_path: Path, name: str, content: str, ours: bool) -> None:
+    for path in ("a.png", "runs/x/a.png", "runs/x/samples/b.png"):
+        gray(tmp_path / path)
+    (tmp_path / "runs" / "x" / name).write_text(content)
+    data = load(str(tmp_path))
+    assert len(data) == (1 if ours else 3)
+    assert ("not read as data, because Sfumato wrote it: runs/x" in data.notes) == ours
+    assert len(load(str(tmp_path / "runs/x/samples"))) == 1  # unless it is asked for
+    if ours:
+        assert "holds only runs of Sfumato" in refused(tmp_path / "runs")
+        assert "is a run or model of Sfumato; give the folder of the data" in refused(tmp_path / "runs" / "x")
+
+
 def test_links_are_followed_but_not_in_circles(tmp_path: Path) -> None:
     gray(tmp_path / "elsewhere" / "a.png")
     (tmp_path / "data" / "one").mkdir(parents=True)

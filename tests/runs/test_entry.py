@@ -7,8 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 import sfumato
+import sfumato.data
 from sfumato import InputError
 from sfumato.cli.main import main
 from sfumato.reporting import SILENT
@@ -37,6 +39,21 @@ def test_it_trains_what_the_command_trains(capsys: pytest.CaptureFixture[str]) -
     assert main(["train", "moons", "data.count=60", *words, "--recipe", "edm", "--steps", "3", "--out", "b"]) == 0
     assert Path("a/model.safetensors").read_bytes() == Path("b/model.safetensors").read_bytes()
     assert torch.equal(model.sample(3, seed=1), sfumato.Model.from_pretrained("b").sample(3, seed=1))
+
+
+def test_a_run_inside_of_its_data_does_not_become_data(capsys: pytest.CaptureFixture[str]) -> None:
+    for i in range(10):
+        for kind in ("cat", "dog"):
+            path = Path(kind, f"{i}.png")
+            path.parent.mkdir(exist_ok=True)
+            Image.fromarray(np.full((8, 8), 20 * i, np.uint8)).save(path)
+    sfumato.train(".", steps=2, settings=TINY, out="zoo", device="cpu", reporter=SILENT)
+    assert main(["sample", "zoo", "-n", "4", "--steps", "2"]) == 0  # draws a picture into the run
+    assert list(Path("zoo").rglob("*.png"))
+    assert main(["train", "--resume", "zoo", "--steps", "3"]) == 0
+    assert "not read as data, because Sfumato wrote it: zoo\n" in capsys.readouterr().out
+    dataset = sfumato.data.load(".")
+    assert (len(dataset), dataset.spec.class_names) == (20, ("cat", "dog"))
 
 
 def test_an_array_is_kept_so_that_its_run_can_be_resumed() -> None:

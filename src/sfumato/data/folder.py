@@ -11,7 +11,8 @@ from ..errors import InputError
 from ..reporting import Progress
 from .assemble import pick
 from .dataset import Content, DataOptions, full_range, reason, shown
-from .images import EXTENSIONS, Header, fit, probe, quiet, read
+from .images import Header, fit, probe, quiet, read
+from .listing import list_images
 
 
 def read_folder(folder: Path, options: DataOptions, progress: Progress | None = None) -> Content:
@@ -28,7 +29,7 @@ def read_folder(folder: Path, options: DataOptions, progress: Progress | None = 
         InputError: no images; none that can be read; one that cannot be read where ``unreadable`` is "stop"; images
             that differ in channels, depth or (without ``size``) size.
     """
-    found, notes = _found(folder)
+    found, notes = list_images(folder)
     names = [found[i] for i in pick(len(found), options.limit)]
     if len(names) < len(found):
         notes.append(f"{len(names)} of {len(found)} files are used (data.limit)")
@@ -88,45 +89,6 @@ def _decoded(
             if progress is not None:
                 progress(done, len(names))
     return values, kept, skipped
-
-
-def _found(folder: Path) -> tuple[list[str], list[str]]:
-    """The sorted paths of the images below ``folder``, and notes on ignored files."""
-    images: list[str] = []
-    hidden = 0
-    others: Counter[str] = Counter()
-    seen: set[str] = set()
-    for directory, folders, files in os.walk(folder, onerror=_closed, followlinks=True):
-        real = os.path.realpath(directory)
-        if real in seen:  # a link back up would be followed forever
-            folders.clear()
-            continue
-        seen.add(real)
-        hidden += sum(name.startswith(".") for name in (*files, *folders))
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        for name in files:
-            extension = os.path.splitext(name)[1].lower()
-            if not name.startswith("."):
-                if extension in EXTENSIONS:
-                    images.append(Path(directory, name).relative_to(folder).as_posix())
-                else:
-                    others[extension or "no extension"] += 1
-    listed = ", ".join(f"{number} {extension}" for extension, number in others.most_common(5))
-    if not images:
-        inside = f"only other files ({listed})" if others else "no files"
-        raise InputError(
-            f"folder '{shown(folder)}' has no images: it holds {inside}; give a folder of PNG, JPEG, WebP or TIFF files"
-        )
-    notes = [f"{others.total()} files that are not PNG, JPEG, WebP or TIFF were ignored ({listed})"] if others else []
-    if hidden:
-        notes.append(f"{hidden} hidden files and folders were ignored")
-    return sorted(images), notes
-
-
-def _closed(error: OSError) -> None:
-    raise InputError(
-        f"folder '{shown(error.filename)}' cannot be opened: {error.strerror}; make it readable or move it"
-    )
 
 
 def _classes(names: list[str]) -> tuple[np.ndarray | None, tuple[str, ...]]:
