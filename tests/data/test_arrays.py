@@ -50,6 +50,13 @@ def refused(path: Path, **options: Any) -> str:
         ((9, 5, 6, 7), "auto", "image", (9, 5, 6, 7)),
         ((9, 5, 6, 3), "vector", "vector", (9, 90)),
         ((9, 2, 2, 2, 2), "auto", "vector", (9, 16)),
+        ((9, 7, 7, 5), "auto", "image", (9, 5, 7, 7)),
+        ((9, 5, 5, 7), "auto", "image", (9, 7, 5, 5)),
+        ((9, 3, 3, 8), "auto", "image", (9, 8, 3, 3)),
+        ((9, 5, 7, 7), "auto", "image", (9, 5, 7, 7)),
+        ((9, 8, 6, 5), "auto", "image", (9, 5, 8, 6)),
+        ((9, 7, 7, 7), "auto", "image", (9, 7, 7, 7)),
+        ((9, 1, 1, 8), "auto", "image", (9, 1, 1, 8)),
     ],
 )
 def test_the_rank_gives_the_layout(
@@ -61,10 +68,38 @@ def test_the_rank_gives_the_layout(
     assert data.values.shape == read_as
     assert data.spec.shape == read_as[1:]
     moved = {(9, 5, 4): (0, 2, 1), (9, 5, 1): (0, 2, 1), (9, 7, 6): (0, 2, 1), (9, 5, 6, 3): (0, 3, 1, 2)}
+    moved |= dict.fromkeys([(9, 7, 7, 5), (9, 5, 5, 7), (9, 3, 3, 8), (9, 8, 6, 5)], (0, 3, 1, 2))
     order = moved.get(shape, range(len(shape))) if layout != "vector" else range(len(shape))
     np.testing.assert_array_equal(data.values.numpy().ravel(), values.transpose(*order).ravel())
     assert f"the array of shape {shape} is read as {layout}s of shape {read_as[1:]}" in data.notes[0]
     assert ("reads it differently" in data.notes[0]) == (asked == "auto" and len(shape) in {2, 3, 4})
+
+
+@pytest.mark.parametrize("asked", ["first", "last"])
+@pytest.mark.parametrize(
+    ("shape", "layout"),
+    [((9, 5, 6, 3), "auto"), ((9, 3, 6, 5), "image"), ((9, 7, 7, 7), "auto"), ((9, 2, 5), "auto"), ((9, 8, 9), "auto")],
+)
+def test_the_axis_of_channels_can_be_chosen(shape: tuple[int, ...], layout: str, asked: str, tmp_path: Path) -> None:
+    values = RNG.normal(size=shape).astype(np.float32)
+    data = read(values, tmp_path, layout=layout, channels=asked)
+    expected = np.stack([values[..., c] for c in range(shape[-1])], 1) if asked == "last" else values
+    np.testing.assert_array_equal(data.values.numpy(), expected)
+    assert data.spec.layout.name == ("image" if len(shape) == 4 else "signal")
+    assert f"channels {asked}" in data.notes[0]
+    assert "for the other way" not in data.notes[0]
+
+
+def test_the_note_says_which_axis_was_taken_for_channels(tmp_path: Path) -> None:
+    note = read(RNG.normal(size=(20, 16, 16, 13)).astype(np.float32), tmp_path).notes[0]
+    assert "read as images of shape (13, 16, 16), channels last (data.channels=first for the other way)" in note
+    assert "channels" not in read(RNG.normal(size=(20, 6, 7)).astype(np.float32), tmp_path).notes[0]
+
+
+@pytest.mark.parametrize(("shape", "layout"), [((9, 5), "auto"), ((9, 5), "signal"), ((9, 5, 6), "image")])
+def test_channels_are_refused_where_there_are_none(shape: tuple[int, ...], layout: str, tmp_path: Path) -> None:
+    np.save(tmp_path / "a.npy", np.ones(shape))
+    assert "s without channels; leave it out" in refused(tmp_path / "a.npy", layout=layout, channels="last")
 
 
 @pytest.mark.parametrize(("shape", "layout"), [((9,), "signal"), ((9, 5), "image"), ((9, 2, 3, 4), "signal")])

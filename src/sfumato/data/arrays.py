@@ -2,6 +2,7 @@
 
 import math
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from jaxtyping import Shaped
@@ -14,6 +15,7 @@ from .dataset import Content, DataOptions, full_range, shown
 from .images import GRAY, RGB
 from .layouts import LayoutName
 
+_ENDS = {False: "first", True: "last"}
 _FEW = 4  # an axis of at most this many entries is read as channels
 _BY_RANK: dict[int, tuple[LayoutName, ...]] = {
     1: ("vector",),
@@ -38,11 +40,16 @@ def read_array(path: Path, options: DataOptions) -> Content:
     values = values.astype(values.dtype.newbyteorder("="), copy=False)
     if values.dtype.kind == "f":
         _finite(values, where)
-    layout = _layout(values, options.layout, where)
-    arranged = _arranged(values, layout)
+    layout = _layout(values, options, where)
+    last = _channels_last(values.shape, layout, options.channels, where)
+    arranged = _arranged(values, layout, last)
     note = f"the array of shape {values.shape} is read as {layout}s of shape {arranged.shape[1:]}"
+    if last is not None:
+        note += f", channels {_ENDS[last]}"
+        if options.channels is None:
+            note += f" (data.channels={_ENDS[not last]} for the other way)"
     others = [other for other in _BY_RANK.get(values.ndim, ("vector",)) if other != layout]
-    if others and options.layout == "auto":
+    if others and options.layout == "auto" and options.channels is None:
         note += f"; data.layout={' or '.join(others)} reads it differently"
 
     whole = layout == "image" or values.dtype.kind == "b"
@@ -56,7 +63,7 @@ def read_array(path: Path, options: DataOptions) -> Content:
         labels=labels.indices,
         class_names=labels.names,
         notes=(note, *labels.notes),
-        noise=None if noise is None else _arranged(_finite(noise, where), layout).astype(np.float32),
+        noise=None if noise is None else _arranged(_finite(noise, where), layout, last).astype(np.float32),
         axis=_axis(found, options.axis, layout, arranged.shape, where),
     )
 
@@ -86,27 +93,49 @@ def _finite(values: np.ndarray, where: str) -> np.ndarray:
     return values
 
 
-def _layout(values: np.ndarray, requested: str, where: str) -> LayoutName:
+def _layout(values: np.ndarray, options: DataOptions, where: str) -> LayoutName:
     possible = _BY_RANK.get(values.ndim, ("vector",))
-    if requested == "auto":
-        return "signal" if values.ndim == 3 and min(values.shape[1:]) <= _FEW else possible[0]
+    if options.layout == "auto":
+        channels = values.ndim == 3 and (options.channels is not None or min(values.shape[1:]) <= _FEW)
+        return "signal" if channels else possible[0]
     for layout in possible:
-        if layout == requested:
+        if layout == options.layout:
             return layout
     raise InputError(
-        f"data.layout: {where} of shape {values.shape} cannot be read as {requested}s; "
+        f"data.layout: {where} of shape {values.shape} cannot be read as {options.layout}s; "
         f"give {' or '.join(possible)}, or reshape it"
     )
 
 
-def _arranged(values: Shaped[np.ndarray, "n ..."], layout: LayoutName) -> Shaped[np.ndarray, "n ..."]:
+def _channels_last(
+    shape: tuple[int, ...], layout: LayoutName, asked: Literal["first", "last"] | None, where: str
+) -> bool | None:
+    """Whether the last axis of an array holds the channels, and not the first after the samples; None without any."""
+    if layout == "vector" or len(shape) == (2 if layout == "signal" else 3):
+        if asked is not None:
+            raise InputError(
+                f"data.channels: {where} of shape {shape} is read as {layout}s without channels; leave it out"
+            )
+        return None
+    if asked is not None:
+        return asked == "last"
+    first, last = shape[1], shape[-1]
+    if layout == "image":
+        # Images are square more often than they have as many channels as rows.
+        leading, trailing = shape[1] == shape[2] > 1, shape[2] == shape[3] > 1
+        if leading != trailing:
+            return leading
+        if min(first, last) <= _FEW:  # they come first unless only the last axis is that short
+            return first > _FEW
+    return last < first  # the shorter axis
+
+
+def _arranged(
+    values: Shaped[np.ndarray, "n ..."], layout: LayoutName, last: bool | None
+) -> Shaped[np.ndarray, "n ..."]:
     """(n, D), (n, C, L) or (n, C, H, W)."""
     if layout == "vector":
         return values.reshape(len(values), -1)
-    if values.ndim == (2 if layout == "signal" else 3):
+    if last is None:
         return values[:, None]
-    first, last = values.shape[1], values.shape[-1]
-    # The shorter of a signal's two axes holds the channels. An image has few channels; they come first unless only the
-    # last axis is that short.
-    moved = last < first if layout == "signal" else last <= _FEW < first
-    return np.moveaxis(values, -1, 1) if moved else values
+    return np.moveaxis(values, -1, 1) if last else values

@@ -33,7 +33,7 @@ def load(source: str, options: DataOptions | None = None, progress: Progress | N
     """
     options = options or DataOptions()
     if source in BUILT_IN:
-        _refuse_options(source, options, ("key", "labels", "noise", "axis", "size"), "built-in data")
+        _refuse_options(source, options, ("key", "labels", "noise", "axis", "channels", "size"), "built-in data")
         return finish(read_digits() if source == "digits" else read_toy(source, options), options, source)
     path = Path(source).expanduser()
     return finish(_read(path, source, options, progress), options, shown(path.resolve().name))
@@ -42,7 +42,7 @@ def load(source: str, options: DataOptions | None = None, progress: Progress | N
 def _read(path: Path, source: str, options: DataOptions, progress: Progress | None) -> Content:
     extension = path.suffix.lower()
     if path.is_dir():
-        _refuse_options(source, options, ("key", "labels", "noise", "axis"), "a folder of images")
+        _refuse_options(source, options, ("key", "labels", "noise", "axis", "channels"), "a folder of images")
         return read_folder(path, options, progress)
     if not path.exists():
         near = difflib.get_close_matches(source, BUILT_IN, n=1)

@@ -40,6 +40,7 @@ class DataSection(Section):
     labels: str | None = None
     noise: str | None = None
     axis: str | None = None
+    channels: Literal["first", "last"] | None = None
     size: Annotated[list[PositiveInt], BeforeValidator(_sides), Field(min_length=2, max_length=2)] | None = None
     unreadable: Literal["skip", "stop"] = "skip"
     low: float | None = None

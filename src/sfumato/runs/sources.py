@@ -57,6 +57,7 @@ def data_like(source: str, model: GenerativeModel, reporter: Reporter = SILENT) 
         layout="auto" if path.is_dir() or source in data.BUILT_IN else model.spec.layout.name,
         size=options.size if path.is_dir() else None,
         key=options.key if path.suffix.lower() == ".npz" else None,
+        channels=options.channels if path.suffix.lower() in {".npy", ".npz"} else None,
         unreadable=options.unreadable,
         count=options.count,
         seed=options.seed + 1,
