@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from sfumato.core import VP, LearnedBetas, LearnedLogSNR, LinearLogSNR, Process, Tabulated, cosine_betas
+from sfumato.core import VP, LearnedBetas, LearnedLogSNR, LinearLogSNR, Process, Tabulated, cosine_betas, linear_betas
 from sfumato.errors import InputError
 
 
@@ -39,6 +39,70 @@ def test_however_they_move_they_are_schedules(schedule, by):
     with torch.no_grad():
         logsnr = schedule.logsnr(t)
         torch.testing.assert_close(schedule.time(logsnr), t, rtol=0, atol=1e-9)
+
+
+ABSURD = [3.5, 4.0, 30.0, 1e3, 1e10, 3e38]
+
+
+def pushed(schedule: torch.nn.Module, by: float, pattern: str) -> torch.nn.Module:
+    """Every parameter moved by ``by``, up and down in turn, one of them alone, or all at one end."""
+    for p in schedule.parameters():
+        k = torch.arange(len(p))
+        signs = {"turns": (-1.0) ** k, "one": 1.0 * (k == len(p) // 2), "ends": torch.where(k < len(p) / 2, 1.0, -1.0)}
+        p.data = by * signs[pattern].to(p)
+    return schedule
+
+
+@pytest.mark.parametrize("pattern", ["turns", "one", "ends"])
+@pytest.mark.parametrize("by", [sign * by for by in ABSURD for sign in (1, -1)])
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: LearnedLogSNR(-6.0, 9.0),
+        lambda: LearnedLogSNR(-14.0, 13.3, cells=2),
+        lambda: LearnedBetas(cosine_betas(12)),
+        lambda: LearnedBetas(linear_betas(1000)),
+        lambda: LearnedBetas(cosine_betas(4000)),
+    ],
+    ids=["log-SNR", "2 cells", "12 betas", "1000 betas", "4000 betas"],
+)
+def test_after_any_update_they_are_schedules(make, by, pattern):
+    """Without bounds, a cell's mass or a beta is 0 in float64, and alpha underflows."""
+    schedule = pushed(make(), by, pattern)
+    process = Process(VP(), schedule)  # strictly decreasing, or refused
+    steps = schedule.steps if isinstance(schedule, LearnedBetas) else 1000
+    t = torch.arange(1, 2 * steps + 1, dtype=torch.float64) / (2 * steps)
+    with torch.no_grad():
+        level = process.level(t)
+        # 1e-11 of a beta of 1e-7 is what float64 resolves of a decay of 1e3.
+        torch.testing.assert_close(schedule.time(level.logsnr), t, rtol=0, atol=1e-5 / steps)
+        assert level.logsnr.isfinite().all()
+        assert (level.logsnr.diff() < 0).all()
+        assert (level.alpha > 0).all()
+        assert (level.alpha.diff() <= 0).all()
+        assert process.rate(t[:-1] + 1e-5 / steps).isfinite().all()
+        if isinstance(schedule, LearnedBetas):
+            again = Tabulated(schedule.betas)  # each in (0, 1), or refused
+            torch.testing.assert_close(again.decay, schedule.decay, rtol=1e-3, atol=0)
+
+
+@pytest.mark.parametrize("make", [lambda: LearnedLogSNR(-6.0, 9.0), lambda: LearnedBetas(linear_betas(50))])
+def test_one_step_of_an_absurd_rate_is_survived(make):
+    """Adam's first step moves every parameter by the rate itself, whatever the gradient is."""
+    for rate in (3.0, 1e3):
+        schedule = make()
+        optimizer = torch.optim.Adam(schedule.parameters(), lr=rate)
+        t = torch.linspace(0.1, 1, 64, dtype=torch.float64)
+        loss = (schedule.logsnr(t) * torch.sin(40 * t)).sum()
+        if isinstance(schedule, LearnedLogSNR):
+            loss = loss + (schedule.log_density(schedule.logsnr(t)) * torch.cos(90 * t)).sum()
+        loss.backward()
+        optimizer.step()
+        assert all(float(p.detach().abs().max()) > rate / 2 for p in schedule.parameters())
+        Process(VP(), schedule)
+        with torch.no_grad():
+            # A decay of 1e3 is known to 1e-13, a millionth of the least beta.
+            torch.testing.assert_close(schedule.time(schedule.logsnr(t)), t, rtol=0, atol=1e-7)
 
 
 def test_a_chain_whose_betas_have_moved_is_the_chain_of_those_betas():

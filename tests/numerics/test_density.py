@@ -1,9 +1,11 @@
 """The learned density against its definition written out, and the surrogate's gradient against quadrature."""
 
+import math
+
 import pytest
 import torch
 
-from sfumato.numerics.density import SPEED, Density
+from sfumato.numerics.density import LEAST, SPEED, Density
 
 
 def shaped(cells: int = 7) -> Density:
@@ -28,6 +30,20 @@ def test_quantile_and_cdf_are_inverse_and_rise(cells: int):
     assert (x.diff() > 0).all()
     assert (float(x[0]), float(x[-1])) == (0.0, pytest.approx(1.0, abs=1e-12))
     torch.testing.assert_close(density.cdf(x), u, rtol=0, atol=1e-13)
+
+
+@pytest.mark.parametrize("by", [3.5, 4.0, -4.0, 1e3, -1e3, 3e38])
+def test_however_far_its_parameters_go_its_quantile_is_finite_and_rises(by: float):
+    density = Density(64)
+    density.change.data[7] = by
+    u = torch.linspace(0, 1, 1001, dtype=torch.float64)
+    x = density.quantile(u)
+    assert (x.diff() > 0).all()
+    assert (float(x[0]), float(x[-1])) == (0.0, pytest.approx(1.0, abs=1e-12))
+    torch.testing.assert_close(density.cdf(x), u, rtol=0, atol=1e-13)
+    masses = (density.log_prob((torch.arange(64) + 0.5) / 64).exp() / 64).detach()
+    assert float(masses.sum()) == pytest.approx(1, abs=1e-12)
+    assert float(masses.min() / masses.max()) == pytest.approx(math.exp(-LEAST), rel=1e-6)
 
 
 def test_the_density_is_the_slope_of_its_distribution_function():

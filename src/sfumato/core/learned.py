@@ -4,17 +4,23 @@ They learn from a bound only. An unweighted loss would move the levels to where 
 (see ``objectives.bound``).
 """
 
+import math
+
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from sfumato.errors import InputError
+from sfumato.numerics.bounds import kept_within
 from sfumato.numerics.density import Density
 
 from .chains import Chain, Tabulated
 from .schedules import Schedule
 
 REACH = 6.0  # how far, in log-SNR, an end may move from its initial value
+LEAST_BETA = 1e-7  # a learned beta is at least this, unless it began smaller
+MOST_STEP = 30.0  # the decay of one step: beta is below 1 in float64
+MOST_DECAY = 1200.0  # a learned chain decays by at most this and its initial decay: alpha is above 0 in float64
 
 
 class LearnedLogSNR(nn.Module, Schedule):
@@ -78,7 +84,9 @@ class LearnedLogSNR(nn.Module, Schedule):
 class LearnedBetas(nn.Module, Chain):
     """A chain whose betas are learned.
 
-    Each beta is the sigmoid of a parameter, so it is in (0, 1) and alpha-bar falls for all values of the parameters.
+    Each beta is the sigmoid of a parameter between two bounds that contain its initial value: ``LEAST_BETA``, and the
+    beta with which T steps decay by ``MOST_DECAY``. So it is in (0, 1), and alpha-bar falls and stays above 0, for all
+    finite values of the parameters.
 
     Arguments:
         betas: the initial betas (T,).
@@ -95,6 +103,8 @@ class LearnedBetas(nn.Module, Chain):
         betas = Tabulated(betas).betas
         self.register_buffer("start", torch.logit(betas))
         self.change = nn.Parameter(torch.zeros(len(betas)))
+        # softplus(logit) is a step's decay.
+        self.bounds = (math.log(LEAST_BETA), math.log(math.expm1(min(MOST_DECAY / len(betas), MOST_STEP))))
 
     start: Tensor
 
@@ -106,7 +116,9 @@ class LearnedBetas(nn.Module, Chain):
     def _logits(self) -> Tensor:
         # At the learning rate of a weight. Ten times faster, they ran ahead of the network and settled where it was
         # still poor.
-        return self.start.double() + self.change.double()
+        start = self.start.double()
+        lowest, highest = self.bounds
+        return kept_within(start + self.change.double(), start.clamp(max=lowest), start.clamp(min=highest))
 
     @property
     def steps(self) -> int:

@@ -7,12 +7,19 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from .bounds import FARTHEST, kept_within
+
 SPEED = 10.0
 """The speed of a parameter here relative to a weight under the same optimiser: it has farther to go."""
+LEAST = 20.0
+"""No cell has less than exp(-LEAST) of the mass of the largest: float64 then tells the ends of all cells apart."""
 
 
 class Density(nn.Module):
     """``p(x) = K softmax(SPEED change)_k`` for x in cell k of K; uniform at first. Results are float64.
+
+    For all finite parameters, the distribution function rises strictly: a cell has at least ``exp(-LEAST)`` of the
+    largest mass.
 
     Only ``log_prob`` carries a gradient to the cells; ``quantile`` and ``cdf`` do not.
 
@@ -26,7 +33,9 @@ class Density(nn.Module):
         self._squares: Tensor | None = None  # (sum, count) of those in the current gradient
 
     def _log_masses(self) -> Tensor:
-        return torch.log_softmax(SPEED * self.change.double(), 0)
+        logits = SPEED * self.change.double()
+        highest = logits.detach().max().clamp(-FARTHEST, FARTHEST)
+        return torch.log_softmax(kept_within(logits, highest - LEAST, highest), 0)
 
     def _knots(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """The distribution function at the K + 1 ends of cells, from 0 to 1, and the cells' masses, on x's device."""
