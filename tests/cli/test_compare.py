@@ -40,7 +40,7 @@ def small() -> Iterator[None]:
 
 
 @pytest.fixture(autouse=True)
-def no_pages(monkeypatch: pytest.MonkeyPatch) -> None:
+def pages_are_touched(monkeypatch: pytest.MonkeyPatch) -> None:
     """Only the runs of ``done`` get a real page each, which takes seconds."""
     monkeypatch.setattr(experiment, "write_report", lambda folder: folder.report.touch())
 
