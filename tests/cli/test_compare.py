@@ -14,8 +14,9 @@ from PIL import Image
 
 from sfumato.cli.main import main
 from sfumato.data import LAYOUTS
-from sfumato.evaluation import comparison, gallery
+from sfumato.evaluation import gallery
 from sfumato.evaluation.comparison import paired
+from sfumato.model import Model
 from sfumato.recipes.networks import AutoNetwork
 from sfumato.runs import experiment
 from sfumato.runs.comparison_text import verdicts
@@ -214,13 +215,13 @@ def test_a_training_that_was_interrupted_goes_on_to_the_same_end(
 def test_an_interruption_while_measuring_costs_no_training(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def interrupted(*args: object) -> None:
+    def interrupted(*args: object, **kwargs: object) -> None:
         raise KeyboardInterrupt
 
     budget = ["0.5s" if word == "3" else "--budget" if word == "--steps" else word for word in MOONS]
     out = tmp_path / "c"
     with monkeypatch.context() as patch:
-        patch.setattr(comparison, "measure_flow", interrupted)
+        patch.setattr(Model, "flow", interrupted)
         assert run(out, "flow", base=budget) == 130
     assert "--budget 0.5s" in capsys.readouterr().out.splitlines()[-1]
     weights = (out / "flow" / "model.safetensors").read_bytes()
