@@ -81,7 +81,7 @@ def _about_samples(rows: Sequence[Row], recognised: Sequence[Row]) -> list[str]:
     if samples is None:
         return []
     found = [
-        f"distance: sliced Wasserstein-2 of {samples['count']:,} samples to held-out data; floor: the same for as many "
+        f"distance: sliced Wasserstein-2 of {samples['count']:,} samples to held-out data; floor: for as many "
         f"real samples, {_both(samples['floor'], samples['floor_error'])}"
     ]
     if recognised:
