@@ -13,7 +13,7 @@ from sfumato.core import VE, VP, Logistic, Process, Straight, Tabulated, geometr
 from sfumato.objectives import LogNormalTimes, TimeSampler, UniformTimes, Weight, weights
 
 DDPM = Process(VP(), Tabulated(linear_betas(1000)))
-EDM = Process(VE(), geometric(0.002, 80))
+EDM = Process(VE(), geometric(0.002, 80.0))
 FLOW = Process(Straight(), Logistic())
 
 ROWS: list[tuple[str, Process, TimeSampler, Weight]] = [

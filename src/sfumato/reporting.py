@@ -68,7 +68,7 @@ class Silent:
 SILENT = Silent()
 
 
-def duration(seconds: float) -> str:
+def duration(seconds: float | int) -> str:
     """A time in words: 8 s, 1 min 30 s, 2 h 5 min; "?" if it is infinite or unknown."""
     if not math.isfinite(seconds):
         return "?"
