@@ -37,7 +37,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=_evaluations,
         default=default.evaluations,
         metavar="N",
-        help="approximate network evaluations per sample for the bound, or 'all' levels of a chain (default: 100)",
+        help="approximate network evaluations per sample for the bound; 'all': every chain level (default: 100)",
     )
     flag(
         "--steps",
