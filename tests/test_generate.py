@@ -2,14 +2,16 @@
 
 import math
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
 import torch
 from torch import Tensor
 
-from sfumato import Model
-from sfumato.core import VP, LinearLogSNR, Prediction, Process
+from sfumato import Model, sampling
+from sfumato import generate as generate_module
+from sfumato.core import VP, LinearLogSNR, Prediction, Process, SeededNoise
 from sfumato.data import LAYOUTS, Affine, DataSpec
 from sfumato.denoisers import Clamped, Condition, Denoiser, ExactDenoiser, GaussianMixture
 from sfumato.errors import InputError
@@ -19,6 +21,7 @@ from sfumato.likelihood import LikelihoodOptions
 from sfumato.model_folder import Sampled, TableKey
 from sfumato.recipes.diffusion import SamplingSection
 from sfumato.sampling import adams, ancestral, grids, uniform
+from sfumato.sampling.cuda_graph import Recorded
 from sfumato.world import World
 
 PROCESS = Process(VP(), LinearLogSNR(-16.0, 14.0))
@@ -232,3 +235,28 @@ def test_tables_are_used_for_what_they_were_fitted_to() -> None:
     assert model.unconditional_tables() == {6: plain}
     assert len({key.file for key in fitted}) == 3
     assert TableKey(6).file == "sampler-6.json"
+
+
+def test_a_recording_gets_the_condition_of_each_batch(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a GPU the condition is an input of the graph; here the graph is the function itself, run on its inputs."""
+    recorded: list[tuple[str, ...]] = []
+
+    def record(function: object, inputs: tuple[Tensor, ...]) -> object:
+        recorded.append(tuple(x.dtype.__repr__() for x in inputs))
+        output = function(*inputs)  # type: ignore[operator]
+        return lambda: output.copy_(function(*inputs)), output  # type: ignore[operator]
+
+    monkeypatch.setattr(torch.cuda, "is_current_stream_capturing", lambda: False)  # a build without CUDA has none
+    monkeypatch.setattr(generate_module, "Recorded", partial(Recorded, record=record))
+    denoiser, table = ByClass(), TABLES["adams"]
+
+    def run(keys: Tensor, cond: Condition | None, first: int, check: bool) -> Tensor:
+        noise = SeededNoise(keys)
+        return sampling.run(denoiser, table, noise(0, torch.empty(len(keys), 2)), noise=noise, cond=cond)
+
+    draw = generate_module._recorded(run, torch.device("cpu"))
+    for i in range(0, 8, 4):
+        noise = SeededNoise.samples(3, 4, i)
+        for rows in (COND.rows(slice(i, i + 4)), COND.rows(torch.tensor([7, 3, 1, 0]))):
+            torch.testing.assert_close(draw(i, noise, rows), run(noise.keys, rows, i, True))
+    assert recorded == [("torch.int64", "torch.int64")]

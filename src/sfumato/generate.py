@@ -1,7 +1,6 @@
-"""Samples drawn in batches, by any denoiser: a network, an oracle, a denoiser under guidance, a posterior.
+"""Draw samples in batches with any denoiser: a network, an oracle, a denoiser with guidance, a posterior.
 
-Sample i depends on (seed, first + i) and on row i of the condition, never on the batch that it is drawn in (up to the
-float rounding of the network).
+Sample i depends on (seed, first + i) and on row i of the condition, not on its batch (up to float rounding).
 """
 
 from collections.abc import Callable, Iterator
@@ -28,12 +27,12 @@ Watch = Callable[[int, int, Tensor, Tensor, Prediction], None]
 """``(first, row, t, x, prediction)``, after each evaluation; ``first`` is the number of the batch's first sample."""
 
 Draw = Callable[[int, SeededNoise, Condition | None], Tensor]
-"""``(first, noise, cond) -> samples``: a batch of as many samples as ``noise`` has keys, from number ``first`` on."""
+"""``(first, noise, cond) -> samples``: one sample per key of ``noise``; ``first`` is the number of the first sample."""
 
 
 @dataclass(frozen=True)
 class Adaptive:
-    """The probability-flow ODE solved to ``tolerance``, in as many steps as that takes (``sampling.solve``)."""
+    """The probability-flow ODE, solved to a ``tolerance`` in as many steps as that takes (``sampling.solve``)."""
 
     tolerance: float = TOLERANCE
 
@@ -52,21 +51,21 @@ def generate(
     progress: Progress | None = None,
     world: World = ALONE,
 ) -> Tensor:
-    """``count`` samples of ``denoiser`` by ``method``, in model units, shape (count, *shape), float32, on the CPU.
+    """Draw samples in model units: (count, *shape), float32, on the CPU.
 
-    On a GPU the runs of a table are recorded and replayed as CUDA graphs when there are several batches, unless they
-    are watched or the schedule is learned.
+    On a GPU, if there are several batches, the runs of a table are recorded once and replayed as CUDA graphs, unless
+    they are watched or the schedule is learned.
 
     Arguments:
-        denoiser: any denoiser; it runs where its parameters are, in evaluation mode, without derivatives.
+        denoiser: any denoiser; it runs on its own device, in evaluation mode, without derivatives.
         method: the table of a sampler, or ``Adaptive``.
         count: number of samples, at least 1.
         shape: shape of one sample.
         seed: random seed.
-        cond: the condition, one row per sample; each batch gets its own rows.
+        cond: the condition, one row per sample, or None.
         batch: samples per batch.
         first: number of the first sample. Sample i is the same as in a call with ``first=0`` and a larger count.
-        watch: called after each evaluation. With several processes each sees its own samples.
+        watch: called after each evaluation. Each process watches its own samples.
         progress: called after each batch.
         world: the processes that share the work. Each returns all samples.
 
@@ -74,9 +73,9 @@ def generate(
         The samples.
 
     Raises:
-        InputError: a count or batch below 1, a condition with another number of rows, and what ``sampling.run`` and
-            ``sampling.solve`` refuse.
-        FloatingPointError: an estimate that is not finite.
+        InputError: a count or batch below 1, a condition with another number of rows, and whatever ``sampling.run``
+            and ``sampling.solve`` refuse.
+        FloatingPointError: an estimate is not finite.
     """
     device = device_of(denoiser)
     start = _prior(denoiser, method.start if isinstance(method, Tableau) else 1.0)
@@ -111,7 +110,7 @@ def in_batches(
     progress: Progress | None = None,
     world: World = ALONE,
 ) -> Tensor:
-    """``count`` samples of ``draw``, a batch at a time, on the CPU. Arguments as for ``generate``.
+    """Draw ``count`` samples with ``draw``, a batch at a time, on the CPU. Arguments as for ``generate``.
 
     Raises:
         InputError: a count or batch below 1, or a condition with another number of rows.
@@ -120,7 +119,7 @@ def in_batches(
         raise InputError(f"count {count}, batch {batch}: give at least 1")
     check_rows(cond, count)
     parts = []
-    # One batch per process at a time: a slow process is waited for after each batch, not after hours.
+    # One batch per process at a time, so that the others wait for a slow process after each batch, not after hours.
     for start in range(0, count, batch * world.size):
 
         def rows(begin: int, end: int, start: int = start) -> Tensor:
@@ -136,8 +135,8 @@ def in_batches(
 
 @contextmanager
 def drawing(module: nn.Module) -> Iterator[None]:
-    """``module`` in evaluation mode, without derivatives, and with fused attention on a GPU; restored at the end."""
-    # One by one: a wrapper made for this call is in training mode while what it wraps is not.
+    """Evaluation mode for ``module``, without derivatives, with fused attention on a GPU; restored at the end."""
+    # Each submodule has a mode of its own: a new wrapper is in training mode even if the module in it is not.
     modes = [(part, part.training) for part in module.modules()]
     networks = [part for part in module.modules() if isinstance(part, Configurable)]
     networks = networks if device_of(module).type == "cuda" else []
@@ -155,7 +154,7 @@ def drawing(module: nn.Module) -> Iterator[None]:
 
 
 def device_of(module: nn.Module) -> torch.device:
-    """Where the parameters of ``module`` are, or its buffers; the CPU for a module without either."""
+    """The device of the module's parameters, or buffers; the CPU for a module without either."""
     for tensor in (*module.parameters(), *module.buffers()):
         return tensor.device
     return torch.device("cpu")

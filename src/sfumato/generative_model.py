@@ -1,7 +1,7 @@
-"""What can be asked of any generative model: the base of every kind of model.
+"""The base of every kind of generative model.
 
-A model is a module of weights with the contract of its data, and the recipe that made it. There is one class per kind;
-``kinds`` says which one a recipe makes, and ``model_folder`` what a model is on disk.
+A model is a module with weights, the contract of its data, and the recipe that made it. Each kind of model is one
+class. ``kinds`` maps recipes to classes; ``model_folder`` defines what a model is on disk.
 """
 
 from abc import ABC, abstractmethod
@@ -28,20 +28,20 @@ from sfumato.world import ALONE, World
 from .sampling_plan import SamplingPlan
 
 Ability = Literal["sampler", "bound", "flow", "noise"]
-"""What not every model has: samplers to choose, a bound on the likelihood, an exact likelihood along a flow, samplers
-that add noise."""
+"""Abilities that some models lack: a choice of samplers, a bound on the likelihood, an exact likelihood along a flow,
+samplers that add noise."""
 
 M = TypeVar("M", bound="GenerativeModel")
 
 
 class GenerativeModel(ABC):
-    """What can be asked of a generative model of any kind.
+    """A generative model of any kind.
 
-    A subclass is a frozen dataclass with the fields below. ``spec`` says what the numbers of a sample mean;
-    ``made_by`` is None for a model that no recipe made, ``denoiser`` for a model without one.
+    A subclass is a frozen dataclass with the fields below. ``spec`` is the contract of the data. ``made_by`` is None
+    for a model without a recipe, ``denoiser`` for a model without a denoiser.
     """
 
-    kind: ClassVar[str]  # for a person: "diffusion model"
+    kind: ClassVar[str]  # such as "diffusion model"
     denoiser: Denoiser | None
     spec: DataSpec
     made_by: Recipe | None
@@ -56,11 +56,11 @@ class GenerativeModel(ABC):
 
     @classmethod
     def from_pretrained(cls: type[M], folder: str | Path, device: str | torch.device = "cpu") -> M:
-        """The model in ``folder``, ready to sample on ``device``, its weights frozen; ``load`` takes any kind of model.
+        """The model in ``folder``, on ``device``, with frozen weights. ``kinds.load`` takes any kind of model.
 
         Raises:
-            InputError: one line that names the file, when one is missing, damaged, not Sfumato's, of another format,
-                or does not fit the recipe, and when the folder holds another kind of model.
+            InputError: a file is missing, damaged, not Sfumato's, of another format, or does not fit the recipe; or the
+                folder holds another kind of model.
         """
         folder = Path(folder)
         config = model_folder.read_config(folder)
@@ -72,7 +72,7 @@ class GenerativeModel(ABC):
     def save_pretrained(self, folder: str | Path, card: str | None = None) -> None:
         """Write config.json, model.safetensors and README.md (``card``, or a short one) into ``folder``.
 
-        Each file is written under another name and renamed. Raises InputError for a model that no recipe made, and for
+        Each file is written under another name and renamed. Raises InputError for a model without a recipe, and for
         one under a process that is not its own.
         """
         config, folder = self.config(), Path(folder)
@@ -84,16 +84,16 @@ class GenerativeModel(ABC):
     @property
     @abstractmethod
     def module(self) -> nn.Module:
-        """All that is trained."""
+        """The module with everything that is trained."""
 
     @abstractmethod
     def with_module(self: M, module: Any) -> M:
-        """The same model with other weights: ``module`` is of the same class as its own."""
+        """The same model with other weights, in a ``module`` of the same class."""
 
     @property
     @abstractmethod
     def limits(self) -> Mapping[Ability, str]:
-        """The abilities that this model lacks, each with the reason: a clause that follows the model's name."""
+        """The abilities that this model lacks, each with the reason, a clause that continues the model's name."""
 
     def can(self, ability: Ability) -> bool:
         """Whether the model has this ability."""
@@ -102,14 +102,14 @@ class GenerativeModel(ABC):
     def require(self, ability: Ability, **settings: Any) -> None:
         """Raise InputError unless the model has this ability.
 
-        Where ``settings`` are given, only if any of them is not None; the message names those.
+        With ``settings``, raise it only if one of them is not None; the message names these.
         """
         given = [name for name, value in settings.items() if value is not None]
         if not self.can(ability) and (given or not settings):
             raise self.refusal(ability, f"leave out {', '.join(given)}" if given else "give another model")
 
     def refusal(self, ability: Ability, remedy: str = "give another model") -> InputError:
-        """The error for a use of an ability that the model lacks."""
+        """The error for an ability that the model lacks."""
         return InputError(f"{self.name}: {self.limits[ability]}; {remedy}")
 
     @abstractmethod
@@ -165,12 +165,12 @@ class GenerativeModel(ABC):
 
     @property
     def device(self) -> torch.device:
-        """Where the weights are."""
+        """The device of the weights."""
         return device_of(self.module)
 
     @property
     def recipe(self) -> Recipe:
-        """The recipe that made this model. Raises InputError where there is none."""
+        """The recipe that made this model. Raises InputError for a model without one."""
         if self.made_by is None:
             raise InputError(f"{self.name}: has no recipe, so it cannot be trained or saved; make one from a recipe")
         return self.made_by
@@ -180,7 +180,7 @@ class GenerativeModel(ABC):
         return Config(self.recipe, self.spec, self.num_parameters)
 
     def card(self, measured: Mapping[str, str] | None = None) -> str:
-        """The model card, with what was ``measured``. Raises InputError for a model that no recipe made."""
+        """The model card, with the results in ``measured``. Raises InputError for a model without a recipe."""
         return model_folder.model_card(self.config(), type(self).__name__, measured)
 
     @abstractmethod
@@ -192,7 +192,7 @@ class GenerativeModel(ABC):
         tolerance: float | None = None,
         cond: Condition | None = None,
     ) -> SamplingPlan:
-        """How ``sample`` would draw with these settings. Raises InputError as ``sample`` does."""
+        """The way that ``sample`` draws with these settings. Raises InputError as ``sample`` does."""
 
     @abstractmethod
     def sample(
@@ -226,10 +226,10 @@ class GenerativeModel(ABC):
             cond: the condition, one row per sample.
             batch: samples per batch.
             first: number of the first sample.
-            watch: ``watch(first, row, t, x, prediction)`` is called after each evaluation, with the number of the
-                first sample of the batch.
-            progress: ``progress(done, count)`` is called after each batch.
-            world: the processes that share the work. Each returns all samples, and watches its own.
+            watch: called after each evaluation as ``watch(first, row, t, x, prediction)``; ``first`` is the number of
+                the batch's first sample.
+            progress: called after each batch as ``progress(done, count)``.
+            world: the processes that share the work. Each returns all samples, and watches its own ones.
 
         Raises:
             InputError: a count below 1, or a setting that the model or its sampler does not have.

@@ -1,4 +1,4 @@
-"""The hierarchical VAE as a model: latents drawn from the top down, with no denoiser and no sampler to choose."""
+"""The hierarchical VAE as a model: it draws latents from the top down, without a denoiser or a sampler."""
 
 import math
 import time
@@ -24,7 +24,7 @@ from sfumato.world import ALONE, World
 from .generative_model import Ability, GenerativeModel
 from .sampling_plan import SamplingPlan
 
-PASSES = 100  # for a bound, unless told otherwise
+PASSES = 100  # for a bound, by default
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,7 +34,7 @@ class HierarchicalModel(GenerativeModel):
     Arguments:
         hierarchy: encoders, generators and prior.
         spec: the contract of the data.
-        made_by: the recipe that made the model; None for a model that no recipe made, which cannot be saved.
+        made_by: the recipe that made the model. A model without one cannot be saved.
     """
 
     kind = HierarchyRecipe.kind
@@ -46,11 +46,7 @@ class HierarchicalModel(GenerativeModel):
 
     @classmethod
     def fresh(cls, recipe: Recipe, spec: DataSpec) -> "HierarchicalModel":
-        """An untrained model for data of this contract.
-
-        Raises:
-            InputError: a recipe that cannot be built, or that makes another kind of model.
-        """
+        """An untrained model for data of this contract (see ``GenerativeModel.fresh``)."""
         if not isinstance(recipe, HierarchyRecipe):
             raise InputError(f"{recipe.name}: makes a {recipe.kind}, not a {cls.kind}; give the recipe of one")
         recipe = recipe.resolved(spec)
@@ -67,7 +63,7 @@ class HierarchicalModel(GenerativeModel):
 
     @property
     def limits(self) -> Mapping[Ability, str]:
-        """It has no samplers, no noise on the way and no flow."""
+        """It lacks samplers, noise during sampling, and a flow."""
         count = len(self.hierarchy.widths)
         draws = f"a hierarchical VAE draws {f'its {count} latents in turn' if count > 1 else 'one latent'}"
         return {
@@ -86,7 +82,7 @@ class HierarchicalModel(GenerativeModel):
         progress: Progress | None = None,
         world: World = ALONE,
     ) -> Bound:
-        """The bound on the likelihood of samples: the mean of as many passes as ``options.evaluations``.
+        """The bound on the likelihood of samples, averaged over ``options.evaluations`` passes.
 
         Raises:
             InputError: a condition.

@@ -1,4 +1,4 @@
-"""The kinds of generative model: the one place that knows which class a recipe makes."""
+"""The kinds of generative models: which class a recipe makes."""
 
 from pathlib import Path
 
@@ -30,7 +30,7 @@ def fresh(recipe: Recipe, spec: DataSpec) -> GenerativeModel:
 
 
 def load(folder: str | Path, device: str | torch.device = "cpu") -> GenerativeModel:
-    """The model in ``folder``, of whatever kind, ready to sample on ``device``, its weights frozen.
+    """The model in ``folder``, of any kind, on ``device``, with frozen weights.
 
     Raises:
         InputError: as ``GenerativeModel.from_pretrained`` does.

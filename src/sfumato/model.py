@@ -1,4 +1,4 @@
-"""The diffusion model: a denoiser with the contract of its data, and how it is sampled unless told otherwise."""
+"""The diffusion model: a denoiser, the contract of its data, and defaults for sampling."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -35,14 +35,12 @@ class Model(GenerativeModel):
     """A diffusion model: any denoiser, with the contract of its data.
 
     Arguments:
-        denoiser: a module that is a ``Denoiser``: a trained network, somebody else's, or an exact oracle.
+        denoiser: any module that is a ``Denoiser``: a trained network, a foreign one, or an exact oracle.
         spec: the contract of the data.
-        made_by: the recipe that made the model; None for a denoiser that no recipe made. Such a model samples and is
-            scored like any other, but cannot be saved.
-        sampling: the sampler and its number of evaluations unless told otherwise; None is the recipe's, or "auto" with
-            20 evaluations.
-        fitted: samplers that were fitted to these very weights (``sfumato tune``).
-        fitted_to: digest of the weights that the tables were fitted to.
+        made_by: the recipe that made the model. A model without one samples and is scored, but cannot be saved.
+        sampling: the default sampler and number of evaluations; None is the recipe's, or "auto" with 20 evaluations.
+        fitted: samplers that were fitted to these weights (``sfumato tune``).
+        fitted_to: the digest of the weights that they were fitted to.
     """
 
     kind = DiffusionRecipe.kind
@@ -75,7 +73,7 @@ class Model(GenerativeModel):
         return replace(model, fitted=model_folder.read_fitted(Path(folder), weights)[0], fitted_to=weights)
 
     def save_pretrained(self, folder: str | Path, card: str | None = None) -> None:
-        """Write the model, and the tables that were fitted to it, into ``folder`` (``GenerativeModel``)."""
+        """Write the model into ``folder``, with the samplers that were fitted to it (see ``GenerativeModel``)."""
         super().save_pretrained(folder, card)
         for key, table in self.fitted.items():
             model_folder.write_fitted(Path(folder), key, table, self.fitted_to)
@@ -90,7 +88,7 @@ class Model(GenerativeModel):
         return {key.evaluations: table for key, table in self.fitted.items() if key.sampled == Sampled()}
 
     def with_module(self, module: Denoiser) -> "Model":
-        """The same model with other weights; tables fitted to the former ones are left out."""
+        """The same model with other weights, without the samplers that were fitted to the former ones."""
         return replace(self, denoiser=module, fitted={}, fitted_to="")
 
     @property
@@ -104,9 +102,8 @@ class Model(GenerativeModel):
     def with_process(self, process: Process) -> "Model":
         """The same predictions under another ``process``: sampled, scored and tuned as if trained under it.
 
-        x / alpha at a log-SNR means the same under every process, and the probability-flow ODE leads from a start to
-        the same sample. The schedule is ``Cut`` to the noise levels that this model knows. Raises InputError for a
-        schedule without any of them.
+        x / alpha at a log-SNR means the same under every process, so the ODE leads from a start to the same sample.
+        The schedule is ``Cut`` to the noise levels that this model knows; without any of them, InputError is raised.
         """
         denoiser = self.denoiser.denoiser if isinstance(self.denoiser, Reprocessed) else self.denoiser
         return replace(self, denoiser=Reprocessed(denoiser, _cut(process, denoiser.process)), fitted={})

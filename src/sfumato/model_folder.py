@@ -1,7 +1,8 @@
 """A model on disk: a folder in the hub's layout.
 
-``config.json`` holds the recipe and the data contract, ``model.safetensors`` the weights, ``README.md`` the model card,
-and each ``sampler-*.json`` a table that was fitted to these weights (``sfumato tune``). Nothing in it is ever executed.
+``config.json`` holds the recipe and the data contract, ``model.safetensors`` the weights, and ``README.md`` the model
+card. Each ``sampler-*.json`` holds a table that was fitted to these weights (``sfumato tune``). Nothing in the folder
+is ever executed.
 """
 
 import hashlib
@@ -26,33 +27,43 @@ from sfumato.recipes import Recipe
 from sfumato.recipes.reading import validate
 from sfumato.sampling import Tableau
 
-FORMAT = 2  # of the whole folder; raised when an older reader could misread a newer folder
+FORMAT = 2  # of the whole folder; raise it when an older Sfumato could misread a newer folder
 
 
 @dataclass(frozen=True)
 class Sampled:
-    """What a table is fitted for, beside the model: the parts of its condition, and the guidance. Empty for none."""
+    """The samples that a table is fitted for.
+
+    Arguments:
+        condition: the parts of the condition, such as "classes"; empty for none.
+        guidance: a description of the guidance; empty for none.
+    """
 
     condition: str = ""
     guidance: str = ""
 
     @classmethod
     def of(cls, cond: Condition | None) -> "Sampled":
-        """With the names of the parts of ``cond``, such as "classes"."""
+        """Samples with the parts of ``cond``, without guidance."""
         names = () if cond is None else [name for name in cond.tensors if not name.endswith("_given")]
         return cls(",".join(names))
 
 
 @dataclass(frozen=True)
 class TableKey:
-    """Which fitted table: for this number of ``evaluations`` per sample, of what is ``sampled``."""
+    """The key of a fitted table.
+
+    Arguments:
+        evaluations: evaluations of the network per sample.
+        sampled: the samples that it is fitted for.
+    """
 
     evaluations: int
     sampled: Sampled = Sampled()
 
     @property
     def file(self) -> str:
-        """The name of the table's file: sampler-8.json, or sampler-8-DIGEST.json for conditions and guidance."""
+        """The name of the table's file: sampler-8.json, or sampler-8-DIGEST.json with a condition or guidance."""
         if self.sampled == Sampled():
             return f"sampler-{self.evaluations}.json"
         name = json.dumps([self.sampled.condition, self.sampled.guidance])
@@ -61,9 +72,13 @@ class TableKey:
 
 @dataclass(frozen=True)
 class Config:
-    """What config.json says: how the model was made, what its numbers mean, how many it has learned.
+    """The content of config.json.
 
-    ``version`` is that of the Sfumato which wrote it.
+    Arguments:
+        recipe: how the model was made.
+        spec: the data contract.
+        parameters: how many numbers are learned.
+        version: the Sfumato that wrote it.
     """
 
     recipe: Recipe
@@ -83,7 +98,7 @@ class Config:
 
 
 def read_config(folder: Path) -> Config:
-    """config.json of a model or run folder.
+    """Read config.json of a model or run folder.
 
     Raises:
         InputError: the file is missing, damaged, not Sfumato's or of another format, or its recipe or data contract
@@ -151,7 +166,7 @@ def save_weights(state: Mapping[str, Tensor], path: Path) -> None:
 
 
 def load_weights(network: torch.nn.Module, path: Path) -> None:
-    """Fill ``network`` from a safetensors file.
+    """Load the weights of ``network`` from a safetensors file.
 
     Raises:
         InputError: the file is missing or damaged, or a tensor does not fit.
@@ -168,10 +183,10 @@ def load_weights(network: torch.nn.Module, path: Path) -> None:
 
 
 def fill(network: torch.nn.Module, state: Mapping[str, Tensor], path: Path) -> None:
-    """Load ``state``, which was read from ``path``.
+    """Load the weights of ``network`` from ``state``, which was read from ``path``.
 
     Raises:
-        InputError: names the first tensor that is missing, unknown, or of another shape.
+        InputError: a tensor is missing, unknown, or of another shape.
     """
     expected = network.state_dict()
     for name in [*expected, *state]:
@@ -192,7 +207,7 @@ def fill(network: torch.nn.Module, state: Mapping[str, Tensor], path: Path) -> N
 def write_fitted(
     folder: Path, key: TableKey, tableau: Tableau, weights: str, measured: Mapping[str, Any] | None = None
 ) -> Path:
-    """Write a table that was fitted to the weights of that digest, with what was ``measured`` of it."""
+    """Write a table that was fitted to the weights of that digest, with its ``measured`` errors. Returns the file."""
     path = folder / key.file
     about = {"format": FORMAT, "sfumato": __version__, "weights": weights, "measured": dict(measured or {})}
     sampled = {"condition": key.sampled.condition, "guidance": key.sampled.guidance}
@@ -201,10 +216,13 @@ def write_fitted(
 
 
 def read_fitted(folder: Path, weights: str) -> tuple[dict[TableKey, Tableau], dict[str, str]]:
-    """The tables in ``folder`` fitted to the weights of that digest, and by file name why others are not used.
+    """Read the tables in ``folder`` that were fitted to the weights of that digest.
 
-    Others were fitted before training went on, are damaged, or have another format. No model needs them to be sampled.
-    A file without "sampled" is of unconditional samples.
+    A file without "sampled" is for unconditional samples.
+
+    Returns:
+        The tables, and by file name why others are not used: they were fitted before more training, are damaged, or
+        have another format. That is no error, because a model can be sampled without them.
     """
     fitted: dict[TableKey, Tableau] = {}
     unused: dict[str, str] = {}
@@ -235,7 +253,7 @@ def _sampled(data: Any) -> Sampled:
 
 
 def model_card(config: Config, class_name: str, measured: Mapping[str, str] | None = None) -> str:
-    """The model card: what the model is, how to use it, and what was ``measured``."""
+    """The model card: what the model is, how to use it, and the results in ``measured``."""
     spec = config.spec
     shape = " x ".join(map(str, spec.shape))
     lines = [

@@ -1,4 +1,4 @@
-"""Which sampler draws, and what is known of a drawing before it begins."""
+"""Which sampler a model uses, and how it will draw."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -23,11 +23,11 @@ class SamplingPlan:
 
     Arguments:
         label: short, for a file name, such as "auto-20" or "latents-3".
-        text: for a person, such as "by heun" or "through 3 latents".
-        record: the same for machine-readable results.
+        text: for messages, such as "by heun" or "through 3 latents".
+        record: for machine-readable results.
         sampler: the name of the sampler, such as "auto"; "latents" for a hierarchical VAE.
-        method: what that name stands for here, such as "adams3".
-        evaluations: of the network per sample; None where only sampling itself can tell.
+        method: the method that this name stands for, such as "adams3".
+        evaluations: evaluations of the network per sample; None if the sampler chooses them as it goes.
         table: the table of the sampler; None for the adaptive sampler, and for a model without samplers.
     """
 
@@ -40,7 +40,7 @@ class SamplingPlan:
     table: Tableau | None = None
 
     def counting(self, count: int, batch: int, progress: Progress) -> Watch | None:
-        """A ``watch`` that reports evaluations of a batch, done and in all; None where there are none to count."""
+        """A ``watch`` that reports evaluations, done and in all; None for a plan without a table."""
         if self.table is None:
             return None
         each, batches = self.table.evaluations, -(-count // batch)
@@ -53,10 +53,10 @@ class SamplingPlan:
 
 @dataclass(frozen=True)
 class SamplerChoice:
-    """A sampler and its settings; None where it is left to the model.
+    """A sampler and its settings; None leaves a setting to the model.
 
     Arguments:
-        sampler: one of ``sampling.methods.NAMES``; without one, the sampler that the other settings are for.
+        sampler: one of ``sampling.methods.NAMES``; None is the sampler that has the other settings, or the model's.
         steps: evaluations of the network per sample.
         eta: noise that "ddim" adds, 0 to 1.
         tolerance: of the "adaptive" sampler.
@@ -68,7 +68,7 @@ class SamplerChoice:
     tolerance: float | None = None
 
     def completed(self, sampler: str, steps: int) -> "SamplerChoice":
-        """The same, with the model's own ``sampler`` and ``steps`` where nothing else is chosen.
+        """The same choice, with the model's own ``sampler`` and ``steps`` where nothing else is chosen.
 
         Raises:
             InputError: settings that the sampler does not have.
@@ -89,7 +89,7 @@ class SamplerChoice:
         return SamplerChoice(sampler, steps if self.steps is None else self.steps, self.eta, tolerance)
 
     def table(self, process: Process, fitted: Mapping[TableKey, Tableau], sampled: Sampled) -> Tableau:
-        """The table of a completed choice: for "auto" the one that was ``fitted``, if there is one.
+        """The table of a completed choice; for "auto" a ``fitted`` one, if there is one.
 
         Raises:
             InputError: an unknown sampler, "adaptive", and steps that are too few or too many.
@@ -104,7 +104,7 @@ class SamplerChoice:
             return methods.tableau(process, self.sampler, self.steps)
 
     def plan(self, table: Tableau | None) -> SamplingPlan:
-        """The plan of a completed choice that has this table; None for "adaptive"."""
+        """The plan of a completed choice, with its table, or None for "adaptive"."""
         assert self.sampler is not None
         if table is None:
             record: dict[str, Any] = {"sampler": self.sampler, "eta": None}

@@ -62,5 +62,5 @@ def test_a_decoder_that_asks_no_network_gets_none():
     "process", [Process(VE(), geometric()), Process(VP(), Cosine()), Process(VE(), Tabulated(torch.tensor(BETAS)))]
 )
 def test_only_a_chain_that_preserves_variance_is_a_hierarchy(process):
-    with pytest.raises(InputError, match=r"^denoiser: its process is .*; give one on VP with Tabulated betas$"):
+    with pytest.raises(InputError, match=r"^denoiser: its process is .*; give a denoiser on VP with Tabulated betas$"):
         DenoisingGenerator(Certain(process), ContinuousGaussian(), (2,))

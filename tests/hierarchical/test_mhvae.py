@@ -283,14 +283,14 @@ LINEAR = Restrictions(True, True)
         ({"widths": []}, r"^widths=\(\) is not allowed"),
         ({"widths": [2, 0]}, r"^widths=\(2, 0\) is not allowed"),
         ({"widths": [2, 1], "restrictions": Restrictions(True)}, r"^widths=\[2, 1\] with .*give 2 for each latent"),
-        ({"widths": [2, 2], "restrictions": LINEAR}, r"^betas: restrictions.linear_encoder needs one for each latent"),
+        ({"widths": [2, 2], "restrictions": LINEAR}, r"^betas: restrictions.linear_encoder needs one per latent"),
         ({"widths": [2, 2], "betas": BETAS}, r"^betas: a learned encoder has none"),
-        ({"widths": [2, 2], "restrictions": LINEAR, "betas": BETAS}, r"^widths: 2 latents, and betas for 3"),
-        ({"widths": [2, 2], "restrictions": LINEAR, "generator": chain()}, r"^widths: 2 latents, and betas for 3"),
+        ({"widths": [2, 2], "restrictions": LINEAR, "betas": BETAS}, r"^widths: 2 latents, but betas for 3"),
+        ({"widths": [2, 2], "restrictions": LINEAR, "generator": chain()}, r"^widths: 2 latents, but betas for 3"),
         ({"widths": [2] * 3, "generator": chain()}, r"^generator: a denoiser needs restrictions.linear_encoder"),
         (
             {"widths": [2] * 3, "restrictions": LINEAR, "betas": BETAS, "generator": chain()},
-            r"^generator: .*leave betas and grid out$",
+            r"^generator: .*leave out betas and grid$",
         ),
         ({"widths": [2] * 3, "restrictions": LINEAR, "generator": chain(shape=(1, 2))}, r"^generator: made for shape"),
     ],
@@ -306,9 +306,9 @@ def test_calls_that_do_not_fit_are_refused(hierarchy):
         Restrictions(linear_encoder=True)
     with pytest.raises(InputError, match=r"^x of shape \(4, 3\) does not fit"):
         hierarchy.terms(torch.zeros(4, 3), seeded(4))
-    with pytest.raises(InputError, match=r"^level: 4 is none of the latents 1 .. 3"):
+    with pytest.raises(InputError, match=r"^level: 4 is not one of the latents 1 .. 3"):
         hierarchy.reconstruct(torch.zeros(4, 2), 4, seeded(4))
-    with pytest.raises(InputError, match=r"^count: -1 samples were asked for"):
+    with pytest.raises(InputError, match=r"^count: -1 is negative"):
         hierarchy.sample(-1, seeded(0))
 
 

@@ -1,4 +1,4 @@
-"""What a model made, measured."""
+"""Measurements of trained models: likelihoods, the quality of samples, comparisons."""
 
 from .gallery import Gallery as Gallery
 from .gallery import make_gallery as make_gallery

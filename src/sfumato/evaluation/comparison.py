@@ -1,8 +1,8 @@
-"""Models of one data set beside each other: all measured on the same samples, so that their differences are paired.
+"""Models of one data set, measured on the same samples, so that their differences are paired.
 
-Bits/dim vary far more from sample to sample than from model to model. Where two models score the same samples, the
-mean of the n differences d_i has the standard error std(d) / sqrt(n), and this, not the errors of the two means, says
-whether one is better.
+Bits/dim vary far more from sample to sample than from model to model. Where two models score the same n samples, the
+mean of the differences d_i has the standard error std(d) / sqrt(n). This error, not the errors of the two means,
+decides whether one model is better.
 """
 
 import math
@@ -21,28 +21,36 @@ from sfumato.errors import InputError
 from sfumato.generative_model import GenerativeModel
 from sfumato.likelihood import Bound, Exact, LikelihoodOptions
 from sfumato.numerics.random import derive
+from sfumato.reporting import Progress
 
 from .recognition import recognise
 from .scoring import encode
 from .wasserstein import Ruler
 
-MOST = 2_000  # held-out samples that distances are taken to
-CLASSIFIED = 4_000  # training samples that a classifier learns from, at most
+MOST = 2_000  # held-out samples for distances, at most
+CLASSIFIED = 4_000  # training samples for the classifier, at most
 PAIRS = 8  # of true sets and data, for the floor
-# For a forecast: passes forwards that a training step takes, and the seconds that reading, measuring and writing take.
-STEP, BESIDE = 3.0, 10.0
+# For a forecast: a training step in forward passes, and the seconds that reading, measuring and writing take.
+STEP, OVERHEAD = 3.0, 10.0
 
 PARTS = ("bound", "flow", "samples")
 
 Row = dict[str, Any]
-Progress = Callable[[str, int, int], None]  # (part, done, total)
+PartProgress = Callable[[str, int, int], None]
+"""``(part, done, total)``, with one of ``PARTS``."""
 
 
 @dataclass(frozen=True, eq=False)
 class Yardstick:
-    """What every model is measured on: a function of data, seed and count alone.
+    """What every model is measured on.
 
-    ``rows`` (n,) number the held-out samples of ``dataset`` that are scored; ``ruler`` measures samples.
+    Arguments:
+        dataset: the data.
+        train: indices of the training samples (t,).
+        held_out: indices of the held-out samples (h,).
+        rows: indices of the held-out samples that are scored (n,).
+        ruler: measures drawn samples.
+        seed: random seed.
     """
 
     dataset: Dataset
@@ -53,14 +61,20 @@ class Yardstick:
     seed: int
 
     @classmethod
-    def of(cls, dataset: Dataset, share: float, seed: int, count: int, toy: str | None) -> "Yardstick":
-        """With this ``share`` of the data held out, of which ``count`` samples at most are scored.
+    def of(cls, dataset: Dataset, fraction: float, seed: int, count: int, toy: str | None) -> "Yardstick":
+        """The yardstick of a data set, a function of these arguments alone.
 
-        True sets are parts of the training data, as large as the samples will be, but no more than half of it, against
-        the held-out data. Of a ``toy`` both sides are fresh ones.
+        True sets are random subsets of the training data, at most half of it, measured against the held-out data.
+
+        Arguments:
+            dataset: the data.
+            fraction: the fraction that is held out.
+            seed: random seed.
+            count: held-out samples that are scored, at most.
+            toy: the name of the toy that the data is of; true sets and data are then drawn from it.
         """
         spec = dataset.spec
-        train, held_out = split(len(dataset), share, seed)
+        train, held_out = split(len(dataset), fraction, seed)
         size = spec.layout.compared_samples
         if toy is not None:
             drawn = [
@@ -71,26 +85,35 @@ class Yardstick:
         else:
             size = min(size, max(len(train) // 2, 1))
             data = dataset.encoded(held_out[permutation(len(held_out), seed, "data")[:MOST]])
-            parts = [train[permutation(len(train), seed, "true", k)[:size]] for k in range(PAIRS)]
-            ruler = Ruler([data] * PAIRS, [dataset.encoded(part) for part in parts], seed)
-        # The same that 'sfumato likelihood' chooses.
+            subsets = [train[permutation(len(train), seed, "true", k)[:size]] for k in range(PAIRS)]
+            ruler = Ruler([data] * PAIRS, [dataset.encoded(subset) for subset in subsets], seed)
+        # The same samples as 'sfumato likelihood' scores.
         rows = held_out[permutation(len(held_out), seed, "scored")[:count]].sort().values
         return cls(dataset, train, held_out, rows, ruler, seed)
 
     def options(self) -> LikelihoodOptions:
-        """How likelihoods are measured: the defaults of 'sfumato likelihood'."""
+        """How likelihoods are measured: by the defaults of 'sfumato likelihood'."""
         return LikelihoodOptions.suited_to(self.dataset.spec, self.seed)
 
 
-def measure(model: GenerativeModel, yardstick: Yardstick, progress: Progress = lambda part, done, total: None) -> Row:
-    """The model's ``bound``, ``flow``, ``samples`` and ``recognition``, None for what it has not, as JSON holds them.
+def measure(
+    model: GenerativeModel, yardstick: Yardstick, progress: PartProgress = lambda part, done, total: None
+) -> Row:
+    """Measure a model.
 
-    What could not be measured is None as well, and ``reasons`` say why. Bits/dim are in data units.
+    Arguments:
+        model: the model.
+        yardstick: what it is measured on.
+        progress: called as the parts proceed.
+
+    Returns:
+        ``bound``, ``flow``, ``samples`` and ``recognition`` as JSON values; None for what the model does not have and
+        for what could not be measured. ``reasons`` gives the error of each of the latter. Bits/dim are in data units.
     """
     options, reasons = yardstick.options(), dict[str, str]()
     x_0 = encode(model, yardstick.dataset.values[yardstick.rows], "held-out data")
 
-    def attempt(part: str, measured: Callable[[Callable[[int, int], None]], Row]) -> Row | None:
+    def attempt(part: str, measured: Callable[[Progress], Row]) -> Row | None:
         try:
             return measured(lambda done, total: progress(part, done, total))
         except (FloatingPointError, InputError) as error:
@@ -121,13 +144,13 @@ def _score(found: Bound | Exact) -> Row:
     }
 
 
-def _sample(model: GenerativeModel, yardstick: Yardstick, progress: Callable[[int, int], None]) -> Row:
+def _sample(model: GenerativeModel, yardstick: Yardstick, progress: Progress) -> Row:
     spec, count = model.spec, yardstick.ruler.count
     started = time.monotonic()
     plan, batch = model.plan(), 256
     drawn = model.sample(count, seed=yardstick.seed, batch=batch, watch=plan.counting(count, batch, progress))
     seconds = time.monotonic() - started
-    # On the levels of the data, where it has any, as they would be written to a file.
+    # Rounded to the levels of the data, if it has any, as in a file.
     drawn = torch.from_numpy(spec.to_array(spec.encode(drawn.double())).astype("float64"))
     fidelity = yardstick.ruler.measure(spec.encode(drawn))
     found = {
@@ -153,19 +176,20 @@ def _recognise(samples: Tensor, yardstick: Yardstick) -> Row | None:
 
 
 def expected(model: GenerativeModel, yardstick: Yardstick, steps: int) -> float:
-    """Seconds that ``steps`` of training and measuring will take, by a few passes timed on this machine."""
+    """Seconds that ``steps`` of training and measuring will take. A few passes are timed."""
     x_0 = encode(model, yardstick.dataset.values[yardstick.rows], "held-out data")
     options = yardstick.options()
-    one = model.forecast(x_0, replace(options, evaluations=1), flow=False) / len(x_0)
-    numbers = yardstick.ruler.count + model.spec.layout.gallery_samples
+    seconds_per_pass = model.forecast(x_0, replace(options, evaluations=1), flow=False) / len(x_0)
+    drawn = yardstick.ruler.count + model.spec.layout.gallery_samples
     evaluations = model.plan().evaluations or 1
     scoring = model.forecast(x_0, options, flow=model.can("flow"))
-    return BESIDE + scoring + one * (numbers * evaluations + STEP * steps * model.recipe.training.batch_for(model.spec))
+    passes = drawn * evaluations + STEP * steps * model.recipe.training.batch_for(model.spec)
+    return OVERHEAD + scoring + seconds_per_pass * passes
 
 
 @dataclass(frozen=True)
 class Difference:
-    """A difference with its standard error, nan where there is no telling."""
+    """A difference with its standard error, which is nan for a single sample."""
 
     mean: float
     error: float
@@ -173,15 +197,15 @@ class Difference:
 
 def paired(values: Sequence[float], best: Sequence[float]) -> Difference:
     """The mean of ``values - best``, sample by sample."""
-    apart = torch.tensor(values, dtype=torch.float64) - torch.tensor(best, dtype=torch.float64)
-    error = float(apart.std()) / math.sqrt(len(apart)) if len(apart) > 1 else math.nan
-    return Difference(float(apart.mean()), error)
+    differences = torch.tensor(values, dtype=torch.float64) - torch.tensor(best, dtype=torch.float64)
+    error = float(differences.std()) / math.sqrt(len(differences)) if len(differences) > 1 else math.nan
+    return Difference(float(differences.mean()), error)
 
 
 def standings(rows: Mapping[str, Row]) -> dict[str, dict[str, Any]]:
-    """For bound, flow and samples the name of the ``best`` row, and how far ``over`` it each row that has one is.
+    """For each of ``PARTS``, the name of the ``best`` row, and how far the others are ``over`` it.
 
-    Bits/dim are paired by sample. Samples are compared by their ratio to the floor, which all have in common.
+    Bits/dim are paired by sample. Samples are compared by their ratio to the floor, which is the same for all models.
     """
     found: dict[str, dict[str, Any]] = {}
     for part in PARTS:
@@ -206,5 +230,5 @@ def _over(cell: Row, best: Row) -> Difference:
 
 
 def _finite(value: float) -> float | None:
-    """JSON knows no nan."""
+    """JSON has no nan."""
     return value if math.isfinite(value) else None

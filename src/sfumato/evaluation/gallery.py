@@ -1,10 +1,7 @@
-"""The pictures' raw material: samples, real data, neighbours, and the path of a few samples from noise to data."""
+"""Samples, real data, neighbours and trajectories for the report."""
 
-import json
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -13,18 +10,24 @@ from torch import Tensor
 from sfumato.core import Prediction, Process
 from sfumato.data import Dataset, split
 from sfumato.data.order import permutation
-from sfumato.files import write_text, write_with
+from sfumato.files import write_with
 from sfumato.generative_model import GenerativeModel
-from sfumato.sampling import Tableau
+from sfumato.reporting import Progress
+from sfumato.runs.folder import RunFolder
+from sfumato.sampling_plan import SamplingPlan
 
 from .neighbours import nearest
 
 
 @dataclass(frozen=True, eq=False)
 class Trajectory:
-    """Of j samples the states ``x`` and the ``x_0``-hat (f, j, *shape) in f frames from noise to data, in data units.
+    """The path of j samples from noise to data, in f frames, in data units.
 
-    States are divided by sqrt(alpha^2 + sigma^2), and not clipped. ``t`` and ``logsnr`` (f,) say where the frames are.
+    Arguments:
+        t: the times of the frames (f,).
+        logsnr: their log-SNRs (f,).
+        x: the states (f, j, *shape), divided by sqrt(alpha^2 + sigma^2), not clipped.
+        x_0: the estimates of x_0 (f, j, *shape).
     """
 
     t: Tensor
@@ -35,11 +38,15 @@ class Trajectory:
 
 @dataclass(frozen=True, eq=False)
 class Gallery:
-    """What gallery.npz holds, in data units, leading axis samples.
+    """The content of gallery.npz, in data units.
 
-    ``samples`` (n, *shape) beside ``real`` training data; ``neighbours`` (m, *shape), the nearest training sample of
-    each of the first m samples, at ``distances`` (m,), root mean square a value in model units, beside what held-out
-    data has; and the ``trajectory`` of a few samples, for a model that starts from noise.
+    Arguments:
+        samples: samples of the model (n, *shape).
+        real: training data (n, *shape).
+        neighbours: the nearest training samples of the first m samples (m, *shape).
+        distances: their distances (m,), root mean square per number in model units.
+        held_out_distances: the same distances for held-out data (k,).
+        trajectory: the path of a few samples; None for a model without a sampler.
     """
 
     samples: Tensor
@@ -57,28 +64,36 @@ FRAMES = 24
 def make_gallery(
     model: GenerativeModel,
     dataset: Dataset,
-    run: Path,
+    run: RunFolder,
     *,
     seed: int = 0,
-    progress: Callable[[int, int], None] = lambda done, total: None,
+    progress: Progress = lambda done, total: None,
 ) -> Gallery:
-    """Sample ``model`` and write gallery.npz and gallery.json into ``run``.
+    """Sample ``model``, and write gallery.npz and gallery.json into a run folder.
 
-    ``progress`` is called with (evaluations done, evaluations in all), where samples take evaluations.
+    Arguments:
+        model: the model.
+        dataset: its data.
+        run: the folder of the run.
+        seed: random seed.
+        progress: called with evaluations, done and in all, if the model has a sampler.
+
+    Returns:
+        The gallery.
     """
     spec, recipe = model.spec, model.recipe
     count = spec.layout.gallery_samples
     started = time.monotonic()
     plan = model.plan()
     if plan.table is not None and model.denoiser is not None:
-        samples, trajectory = _followed(model, plan.table, model.denoiser.process, count, seed, progress)
+        samples, trajectory = _followed(model, plan, model.denoiser.process, count, seed, progress)
         about = {**plan.record, "steps": len(plan.table.times), "evaluations": plan.evaluations}
     else:
         samples, trajectory, about = model.sample(count, seed=seed), None, dict(plan.record)
     seconds = time.monotonic() - started
 
     train, held_out = split(len(dataset), recipe.training.held_out, recipe.training.seed)
-    # In random order: a folder comes sorted by class, and the first samples would show one of them.
+    # In random order: a folder of images is often sorted by class.
     training = dataset.encoded(train[permutation(len(train), seed, "gallery")])
     distances, at = nearest(spec.encode(samples[:NEIGHBOURS]), training)
     baseline, _ = nearest(dataset.encoded(held_out[:200]), training)
@@ -93,29 +108,25 @@ def make_gallery(
     arrays = {name: value.numpy() for name, value in vars(gallery).items() if name != "trajectory"}
     if trajectory is not None:
         arrays |= {f"trajectory_{name}": value.numpy() for name, value in vars(trajectory).items()}
-    write_with(run / "gallery.npz", lambda beside: np.savez_compressed(beside, **arrays))
-    write_text(run / "gallery.json", json.dumps({**about, "seed": seed, "seconds": seconds}, indent=2) + "\n")
+    write_with(run.gallery, lambda beside: np.savez_compressed(beside, **arrays))
+    run.write_measurement("gallery", {**about, "seed": seed, "seconds": seconds})
     return gallery
 
 
 def _followed(
-    model: GenerativeModel,
-    tableau: Tableau,
-    process: Process,
-    count: int,
-    seed: int,
-    progress: Callable[[int, int], None],
+    model: GenerativeModel, plan: SamplingPlan, process: Process, count: int, seed: int, progress: Progress
 ) -> tuple[Tensor, Trajectory]:
-    """Samples drawn by ``tableau``, and the trajectories of the first few."""
-    spec, follow = model.spec, model.spec.layout.trajectories
-    frames = set(np.linspace(0, tableau.evaluations - 1, min(FRAMES, tableau.evaluations)).round().astype(int).tolist())
+    """Samples of a model with a sampler, and the trajectories of the first few."""
+    spec, follow, evaluations = model.spec, model.spec.layout.trajectories, plan.evaluations or 1
+    frames = set(np.linspace(0, evaluations - 1, min(FRAMES, evaluations)).round().astype(int).tolist())
     followed: list[tuple[float, float, Tensor, Tensor]] = []
 
     batch = max(256, follow)  # the trajectories are those of the first batch
-    total = tableau.evaluations * -(-count // batch)
+    report = plan.counting(count, batch, progress)
 
     def watch(first: int, row: int, t: Tensor, x: Tensor, prediction: Prediction) -> None:
-        progress(tableau.evaluations * (first // batch) + row + 1, total)
+        if report is not None:
+            report(first, row, t, x, prediction)
         if first == 0 and row in frames:
             level = process.level(t)
             scale = float(torch.hypot(level.alpha, level.sigma))

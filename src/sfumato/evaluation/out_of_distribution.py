@@ -1,10 +1,12 @@
-"""How unlike the training data a sample is. Bare likelihood misleads: smooth pictures of something else score best.
+"""Scores of how unlike the training data a sample is.
+
+Likelihood alone misleads: smooth pictures of something else score best.
 
     typicality     |bits - mean bits of reference data|                            Nalisnick et al. 2019
     complexity     bits - bits of a general-purpose compressor                     Serra et al. 2020
     score norms    Mahalanobis distance of log |eps-hat(alpha x_0, t)| over levels   Mahmood et al. 2021
 
-Higher is less like the data, for each.
+For each of them, higher is less like the data.
 """
 
 import bz2
@@ -22,13 +24,18 @@ from sfumato.data import DataSpec
 from sfumato.denoisers import Condition, Denoiser, condition_rows
 
 NORM_LEVELS = 10
-_FROM, _TO = 8.0, -4.0  # log-SNR of the finest and of the coarsest level whose norms are taken
+_FROM, _TO = 8.0, -4.0  # log-SNR of the finest and of the coarsest level of the norms
 
 
 def compressed_bits(values: Shaped[Tensor, "b *s"], spec: DataSpec) -> Float[Tensor, "b"] | None:
-    """Bits/dim that the best of zlib, bz2 and lzma needs for each sample, as it is or as differences along rows.
+    """Bits/dim that the best of zlib, bz2 and lzma needs for each sample, raw or as differences along rows.
 
-    ``values`` in data units, on the levels of the data; None where it has no levels.
+    Arguments:
+        values: samples (B, *) in data units, on the levels of the data.
+        spec: the data contract.
+
+    Returns:
+        Bits/dim (B,); None for data without levels.
     """
     levels, grid = spec.level_index(values), spec.grid
     if levels is None or grid is None:
@@ -55,7 +62,14 @@ def _lzma(raw: bytes) -> bytes:
 def score_norms(
     denoiser: Denoiser, x_0: Float[Tensor, "b *s"], batch: int = 256, cond: Condition | None = None
 ) -> Float[Tensor, "b levels"]:
-    """``log |eps-hat(alpha x_0, t)|`` at ten levels evenly in log-SNR, of data in model units, with no noise added."""
+    """``log |eps-hat(alpha x_0, t)|`` at ten levels, evenly in log-SNR, without added noise.
+
+    Arguments:
+        denoiser: the denoiser.
+        x_0: samples (B, *) in model units.
+        batch: samples per evaluation.
+        cond: the condition of each sample, or None.
+    """
     process = denoiser.process
     ends = [float(process.level(t).logsnr) for t in (0.0, 1.0)]
     logsnr = torch.linspace(min(_FROM, ends[0]), max(_TO, ends[1]), NORM_LEVELS, dtype=torch.float64)
@@ -72,17 +86,22 @@ def score_norms(
 
 @dataclass(frozen=True, eq=False)
 class Reference:
-    """Data of the kind that the model was trained on: its ``bits`` (N,), and its score ``norms`` (N, L) or None."""
+    """Training data to compare with.
+
+    Arguments:
+        bits: its bits/dim (N,).
+        norms: its score norms (N, L); None for a model without a denoiser.
+    """
 
     bits: Tensor
     norms: Tensor | None
 
     def typicality(self, bits: Float[Tensor, "b"]) -> Float[Tensor, "b"]:
-        """``|bits - mean bits|``."""
+        """``|bits - mean bits of the reference|``."""
         return (bits - self.bits.mean()).abs()
 
     def norm_distance(self, norms: Float[Tensor, "b levels"]) -> Float[Tensor, "b"]:
-        """Mahalanobis distance to the reference, its covariance shrunk a little towards its diagonal."""
+        """The Mahalanobis distance to the reference, whose covariance is shrunk a little towards its diagonal."""
         assert self.norms is not None
         centred = self.norms - self.norms.mean(0)
         covariance = centred.T @ centred / max(len(centred) - 1, 1)
@@ -93,14 +112,23 @@ class Reference:
 
 @dataclass(frozen=True)
 class AUROC:
-    """The area under a ROC curve: how often a sample of the other set scores higher than one of this; 0.5 is chance."""
+    """The area under a ROC curve: how often a sample of the other set scores higher; 0.5 is chance.
+
+    Arguments:
+        value: the area.
+        error: its standard error.
+    """
 
     value: float
     error: float
 
 
 def auroc(this: Float[Tensor, "n"], other: Float[Tensor, "m"]) -> AUROC:
-    """With its standard error (DeLong et al. 1988). Ties count half."""
+    """How often scores of ``other`` are higher than scores of ``this``, with its standard error. Ties count half.
+
+    References:
+        DeLong et al. 1988.
+    """
     n, m = len(this), len(other)
     higher = (other[:, None] > this[None]).double() + 0.5 * (other[:, None] == this[None]).double()
     variance = math.nan

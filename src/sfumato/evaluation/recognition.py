@@ -1,4 +1,4 @@
-"""Are samples recognisable? Ask a classifier that has never seen them."""
+"""Are samples recognisable? A classifier of real data answers."""
 
 from dataclasses import dataclass
 
@@ -9,11 +9,18 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Recognition:
-    """What a classifier of real data says of samples and, for comparison, of held-out real data.
+    """How a classifier of real data classifies samples and, for comparison, held-out real data.
 
-    ``*_confidence``: the mean of its top-class probability, with ``*_error`` its standard error. ``*_shares``: the
-    share of each class. ``share_distance``: the total variation distance between the two, and ``share_floor`` what
-    that distance is on average for two sets of these sizes from one distribution, the held-out shares.
+    Arguments:
+        held_out_confidence: mean probability of the top class, over held-out data.
+        held_out_error: its standard error.
+        held_out_accuracy: fraction of the held-out data that is classified correctly.
+        sample_confidence: mean probability of the top class, over the samples.
+        sample_error: its standard error.
+        held_out_shares: fraction of each class in the held-out data, by the classifier.
+        sample_shares: fraction of each class among the samples.
+        share_distance: total variation distance between the two.
+        share_floor: the mean of this distance for two sets of these sizes with the held-out fractions.
     """
 
     held_out_confidence: float
@@ -28,7 +35,15 @@ class Recognition:
 
 
 def recognise(train: Tensor, labels: Tensor, held_out: Tensor, held_out_labels: Tensor, samples: Tensor) -> Recognition:
-    """Logistic regression on the values of ``train`` (N, *) with ``labels`` (N,), applied to both other sets."""
+    """Classify samples by a logistic regression on real data.
+
+    Arguments:
+        train: real data (N, *) that the classifier is trained on.
+        labels: its classes (N,).
+        held_out: other real data (M, *).
+        held_out_labels: its classes (M,).
+        samples: samples of a model (K, *).
+    """
     from sklearn.linear_model import LogisticRegression
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler

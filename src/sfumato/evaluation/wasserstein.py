@@ -1,10 +1,10 @@
-"""How far samples are from data, beside how far two true sets of these sizes are from each other.
+"""The distance of samples from data, and the distance of two true sets of these sizes from each other.
 
     SW_2^2(a, b) = E_theta W_2^2(theta . a, theta . b),    theta uniform on the unit sphere         Bonneel et al. 2015
 
 W_2 of two sets of numbers is that of their quantile functions, ``(integral_0^1 |F_a^-1(q) - F_b^-1(q)|^2 dq)^(1/2)``,
-here exact for any two sizes. Directions come in orthonormal frames, D of them at a time: the squares of a shift's parts
-along a frame add up to its length, so a shift by d has SW_2 = |d| / sqrt(D) for any number of whole frames.
+computed exactly for any two sizes. Directions come in orthonormal frames of D each. The squares of a shift's components
+along a frame add up to its squared length, so a shift by d has SW_2 = |d| / sqrt(D) for any number of whole frames.
 """
 
 import math
@@ -17,23 +17,23 @@ from torch import Tensor
 
 from sfumato.data.order import generator
 
-DIRECTIONS = 256  # at least; whole frames of them, where a frame has not more
-GROUPS = 8  # that the samples are parted into for the error of their distance
+DIRECTIONS = 256  # at least; rounded up to whole frames where a frame has fewer
+GROUPS = 8  # of samples, for the error of their distance
 
 
 def directions(dimensions: int, seed: int, count: int = DIRECTIONS) -> Float64[Tensor, "k d"]:
-    """Unit vectors in random orthonormal frames: ``count`` rounded up to whole ones, or ``count`` of one frame."""
+    """Unit vectors in random orthonormal frames: ``count``, rounded up to whole frames of ``dimensions`` vectors."""
     random = generator(seed, "directions")
     columns = min(dimensions, count)
     frames = -(-count // columns)
-    # Uniform but for signs, which do not matter to a distance.
+    # Uniform except for signs, which a distance ignores.
     q, _ = torch.linalg.qr(torch.randn(frames, dimensions, columns, generator=random, dtype=torch.float64))
     vectors: Tensor = q.mT.reshape(frames * columns, dimensions)
     return vectors
 
 
 def wasserstein(a: Float64[Tensor, "*k n"], b: Float64[Tensor, "*k m"]) -> Float64[Tensor, "*k"]:
-    """The square of W_2 between sets of numbers, each in rising order along the last axis."""
+    """The square of W_2 between sets of numbers, which are sorted along the last axis."""
     n, m = a.shape[-1], b.shape[-1]
     if n == m:
         return (a - b).square().mean(-1)
@@ -46,17 +46,23 @@ def wasserstein(a: Float64[Tensor, "*k n"], b: Float64[Tensor, "*k m"]) -> Float
 def sliced_wasserstein(
     x: Float[Tensor, "n *s"], y: Float[Tensor, "m *s"], seed: int = 0, count: int = DIRECTIONS
 ) -> float:
-    """SW_2 of two sets, over ``directions`` of this seed."""
+    """SW_2 of two sets of samples, over the ``directions`` of this seed."""
     along = directions(x[0].numel(), seed, count)
     return _distance(_projected(x, along), _projected(y, along))
 
 
 @dataclass(frozen=True)
 class Fidelity:
-    """SW_2 of ``count`` samples to data, and ``ratio``, how many times the ``floor`` that is.
+    """The distance of samples from data, and the same distance for true samples.
 
-    The floor is the mean of such distances for true sets in the samples' place. Errors are standard errors, for
-    samples and true sets drawn anew; the data compared with stays as it is.
+    Errors are standard errors over new draws of samples and true sets; the data that they are compared with is fixed.
+
+    Arguments:
+        count: number of samples.
+        distance: their SW_2 to the data.
+        distance_error: its standard error.
+        floor: the mean SW_2 of true sets of the same size.
+        floor_error: its standard error.
     """
 
     count: int
@@ -67,20 +73,24 @@ class Fidelity:
 
     @property
     def ratio(self) -> float:
-        """1 for samples as good as true ones; nan for data that is all the same, which has no floor."""
+        """``distance / floor``: 1 for samples as good as true ones; nan for constant data, which has no floor."""
         return self.distance / self.floor if self.floor else math.nan
 
     @property
     def ratio_error(self) -> float:
-        """From the errors of distance and floor."""
+        """The standard error of ``ratio``."""
         return math.hypot(self.distance_error, self.ratio * self.floor_error) / self.floor if self.floor else math.nan
 
 
 class Ruler:
-    """Measures sets of samples against ``data``, with a floor from true sets of their size.
+    """Measures sets of samples against data, with a floor from true sets of the same size.
 
-    Pair k, of two or more, is one set of ``data`` and one of ``true`` samples that are not in it. ``count`` is the size
-    of a true set, and of the samples that the floor is right for.
+    Its ``count`` is the size of a true set: the floor is right for as many samples.
+
+    Arguments:
+        data: two or more sets of data (N, *).
+        true: as many sets of true samples; set k has none of the samples of ``data[k]``.
+        seed: random seed of the directions.
     """
 
     def __init__(self, data: Sequence[Tensor], true: Sequence[Tensor], seed: int) -> None:
@@ -94,9 +104,10 @@ class Ruler:
         self._floor, self._floor_error = float(floors.mean()), float(floors.std()) / math.sqrt(len(floors))
 
     def measure(self, samples: Float[Tensor, "n *s"]) -> Fidelity:
-        """The mean distance to the sets of data, its error by leaving out one of eight groups of samples at a time.
+        """The mean distance of ``samples`` to the sets of data.
 
-        This, the jackknife, finds 1.2 to 1.5 times the true error where samples are as good as true ones.
+        Its error is a jackknife over eight groups of samples, which gives 1.2 to 1.5 times the true error where samples
+        are as good as true ones.
         """
         groups = min(GROUPS, len(samples))
         left = [self._mean(samples[torch.arange(len(samples)) % groups != k]) for k in range(groups)]
@@ -115,7 +126,7 @@ class Ruler:
 
 
 def _projected(x: Tensor, along: Tensor) -> Tensor:
-    """(k, n): in rising order along each direction."""
+    """The samples along each direction, sorted, (k, n)."""
     return (along @ x.flatten(1).double().cpu().mT).sort(-1).values
 
 

@@ -1,4 +1,4 @@
-"""Markovian hierarchical VAEs, and the restrictions that make a diffusion model of one.
+"""Markovian hierarchical VAEs, and the restrictions under which one is a diffusion model.
 
 Latents z_1 .. z_T stand above data x = z_0. An *encoder* q(z_t | z_{t-1}) goes up, a *generator* p(z_{t-1} | z_t) comes
 down from a *prior* p(z_T), and one bound trains both.

@@ -1,18 +1,18 @@
-"""Encoders q(z_t | z_{t-1}) of two kinds, learned and linear, and what each makes of the bound.
+"""Encoders q(z_t | z_{t-1}) of two kinds, learned and linear, and the terms of the bound for each.
 
     -ELBO = E_q [ log q(z_1 .. z_T | x) - log p(z_T) - sum_t log p(z_{t-1} | z_t) - log p(x | z_1) ]
 
-Of a learned encoder only q(z_t | z_{t-1}) is known, so its entropies H are exact, given a path, and the rest is drawn:
+A learned encoder has only q(z_t | z_{t-1}), so its entropies H are exact, given a path, and the rest is sampled:
 
     prior    KL(q(z_T | z_{T-1}) || p(z_T))
     step t   -log p(z_{t-1} | z_t) - H(q(z_{t-1} | z_{t-2}))                    t = 2 .. T
 
-A linear one with fixed variances is Gaussian as a whole. Turned around by Bayes' rule, every term is a KL:
+A linear encoder with fixed variances is jointly Gaussian. By Bayes' rule every term is a KL:
 
     prior    KL(q(z_T | x) || p(z_T))
     step t   KL(q(z_{t-1} | z_t, x) || p(z_{t-1} | z_t))                        t = 2 .. T
 
-and asks for z_t alone, drawn from q(z_t | x). Both have the negative ELBO as their mean (Sohl-Dickstein et al. 2015,
+and needs only z_t, drawn from q(z_t | x). Both have the negative ELBO as their mean (Sohl-Dickstein et al. 2015,
 appendix B; Luo 2022, eq. 45 and 58).
 """
 
@@ -34,17 +34,17 @@ from .gaussian_mlp import GaussianMLP
 
 
 class Encoding(ABC):
-    """What an encoder says of one batch: ``latents`` z_1 .. z_T, each (B, d_t), and the terms above from them."""
+    """The encoding of one batch: ``latents`` z_1 .. z_T, each (B, d_t), and the terms above that they give."""
 
     latents: Sequence[Tensor]
 
     @abstractmethod
     def prior_term(self, prior: Gaussian) -> Float[Tensor, "b"]:
-        """What the top latent costs under ``prior``, nats per sample."""
+        """The cost of the top latent under ``prior``, nats per sample."""
 
     @abstractmethod
     def step_term(self, t: int, step: Gaussian) -> Float[Tensor, "b"]:
-        """What z_{t-1} costs under ``step``, which is p(z_{t-1} | z_t), nats per sample; t = 2 .. T."""
+        """The cost of z_{t-1} under ``step``, which is p(z_{t-1} | z_t), nats per sample; t = 2 .. T."""
 
 
 class Encoder(nn.Module, ABC):
@@ -61,7 +61,7 @@ class Encoder(nn.Module, ABC):
 
 @dataclass(frozen=True)
 class _Path(Encoding):
-    """A path z_1 .. z_T and the Gaussians that its latents were drawn from."""
+    """A path z_1 .. z_T, and the Gaussians that its latents were drawn from."""
 
     latents: Sequence[Tensor]
     steps: Sequence[Gaussian]
@@ -79,7 +79,13 @@ def _entropy(gaussian: Gaussian) -> Tensor:
 
 
 class LearnedEncoder(Encoder):
-    """Each q(z_t | z_{t-1}) a ``GaussianMLP`` of its own; ``dimensions`` are those of z_0 .. z_T."""
+    """A ``GaussianMLP`` for each q(z_t | z_{t-1}).
+
+    Arguments:
+        dimensions: those of z_0 .. z_T.
+        hidden: width of the networks.
+        depth: residual blocks of the networks.
+    """
 
     def __init__(self, dimensions: Sequence[int], hidden: int, depth: int) -> None:
         super().__init__()
@@ -103,28 +109,32 @@ class LearnedEncoder(Encoder):
 
 
 class LinearEncoder(Encoder):
-    """q(z_t | z_{t-1}) = N(sqrt(1 - beta_t) z_{t-1}, beta_t I) with given ``betas``, nothing learned.
+    """q(z_t | z_{t-1}) = N(sqrt(1 - beta_t) z_{t-1}, beta_t I) with given ``betas``; nothing is learned.
 
-    The joint Gaussian of its steps is composed one by one and then conditioned; with ``m_0 = 1, v_0 = 0``,
+    The joint Gaussian of its steps is composed step by step and then conditioned. With ``m_0 = 1, v_0 = 0``,
 
         q(z_t | x)            = N(m_t x, v_t),    m_t = sqrt(1 - beta_t) m_{t-1},    v_t = (1 - beta_t) v_{t-1} + beta_t
         cov(z_{t-1}, z_t | x) = sqrt(1 - beta_t) v_{t-1}
         q(z_{t-1} | z_t, x)   = N((sqrt(1 - beta_t) v_{t-1} z_t + m_{t-1} beta_t x) / v_t, v_{t-1} beta_t / v_t)
 
-    Raises InputError for betas that are no vector, or not inside (0, 1).
+    Arguments:
+        betas: one variance per latent, each inside (0, 1).
+
+    Raises:
+        InputError: other betas.
     """
 
     def __init__(self, betas: Sequence[float] | Tensor) -> None:
         super().__init__()
         given = torch.as_tensor(betas, dtype=torch.float64).detach().cpu()
         if given.ndim != 1 or len(given) == 0 or not bool(((given > 0) & (given < 1)).all()):
-            raise InputError("betas: a linear encoder takes one variance a latent, each inside (0, 1)")
+            raise InputError("betas: a linear encoder takes one variance per latent, each inside (0, 1)")
         self.betas = given
         means, variances = [given.new_ones(())], [given.new_zeros(())]
         for beta in given:
             means.append((1 - beta).sqrt() * means[-1])
             variances.append((1 - beta) * variances[-1] + beta)
-        # Settings, not state: in float64 whatever the type of the weights, and in no file of weights.
+        # Settings, not state: float64 for any type of weights, and not saved with them.
         self.means, self.variances = torch.stack(means), torch.stack(variances)
 
     def step(self, z: Float[Tensor, "b *s"], t: int) -> Gaussian:
@@ -138,7 +148,7 @@ class LinearEncoder(Encoder):
     def posterior(self, z_t: Float[Tensor, "b *s"], x: Float[Tensor, "b *s"], t: int) -> Gaussian:
         """q(z_{t-1} | z_t, x), t = 2 .. T."""
         beta, m, v, v_t = self.betas[t - 1], self.means[t - 1], self.variances[t - 1], self.variances[t]
-        # 1 - (1 - beta) v / v_t = beta / v_t: nothing is subtracted that nearly cancels.
+        # 1 - (1 - beta) v / v_t = beta / v_t avoids a subtraction that nearly cancels.
         mean = expand((1 - beta).sqrt() * v / v_t, x) * z_t + expand(m * beta / v_t, x) * x
         return Gaussian(mean, expand(v * beta / v_t, x))
 
@@ -149,7 +159,7 @@ class LinearEncoder(Encoder):
 
 @dataclass(frozen=True)
 class _Marginals(Encoding):
-    """Latents drawn from q(z_t | x), each alone: no path, and none is asked for."""
+    """Latents drawn from q(z_t | x) one by one: they need not form a path."""
 
     latents: Sequence[Tensor]
     x: Tensor

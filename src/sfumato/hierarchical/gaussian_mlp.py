@@ -1,11 +1,11 @@
 """A conditional Gaussian from a small residual network.
 
-With r the network's two heads, both zero when fresh, and S a linear map,
+With the two outputs r of the network, both zero at initialisation, and a linear map S,
 
     q(y | x) = N(S x + r_mean(x), diag exp(l(x))),    l = -3 + 9 tanh((r_log(x) + 3) / 9) in (-12, 6)
 
-so that a fresh one passes its input on, with a variance of about 1, and no step of training can make a variance
-vanish or explode.
+so at initialisation it passes its input on, with a variance of about 1, and no training step can make a variance vanish
+or explode.
 """
 
 import math
@@ -29,12 +29,12 @@ def bounded(raw: Tensor) -> Tensor:
 
 
 def unbounded(variance: float) -> float:
-    """The ``raw`` whose ``bounded`` is this variance's logarithm."""
+    """The inverse of ``bounded``: the ``raw`` for this variance."""
     return _MIDDLE + _REACH * math.atanh((math.log(variance) - _MIDDLE) / _REACH)
 
 
 class _Block(nn.Module):
-    """``h + linear(silu(linear(norm(h))))``, the identity when fresh."""
+    """``h + linear(silu(linear(norm(h))))``, the identity at initialisation."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -50,12 +50,14 @@ class _Block(nn.Module):
 class GaussianMLP(nn.Module):
     """``N(mean(x), diag variance(x))`` over vectors of ``outputs`` numbers, for x of ``inputs`` numbers.
 
+    The linear map starts as the identity if the two dimensions are equal, else as an orthogonal map. It computes in the
+    type of its weights, and returns the type of x.
+
     Arguments:
+        inputs: numbers of x.
+        outputs: numbers of y.
         hidden: width of the hidden layers, and number of sines and cosines of x; even, at least 4.
         depth: number of residual blocks.
-
-    The linear path starts as the identity where the two dimensions agree, else as an orthogonal map. Computes in the
-    type of its weights, answers in that of x.
     """
 
     def __init__(self, inputs: int, outputs: int, hidden: int = 128, depth: int = 2) -> None:

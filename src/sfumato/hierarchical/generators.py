@@ -19,7 +19,7 @@ from .gaussian_mlp import GaussianMLP
 
 
 class Generator(nn.Module, ABC):
-    """The way down, from z_T to data, over flat samples."""
+    """p(z_{t-1} | z_t) from z_T down to data, over flat samples."""
 
     @abstractmethod
     def step(self, z_t: Float[Tensor, "b n"], t: int) -> Gaussian:
@@ -31,13 +31,19 @@ class Generator(nn.Module, ABC):
 
     @abstractmethod
     def draw(self, z_1: Float[Tensor, "b m"], noise: Float[Tensor, "b n"]) -> Float[Tensor, "b n"]:
-        """Data of z_1, made with standard normal noise."""
+        """Data drawn from p(x | z_1) with standard normal noise."""
 
 
 class LearnedGenerator(Generator):
-    """Each p(z_{t-1} | z_t) a ``GaussianMLP`` of its own; ``dimensions`` are those of z_0 .. z_T.
+    """A ``GaussianMLP`` for each p(z_{t-1} | z_t).
 
-    p(x | z_1) is its mass in the cell around each value of ``grid``, or the density itself where there is no grid.
+    p(x | z_1) is the mass of its Gaussian in the cell around each value of ``grid``, or the density without a grid.
+
+    Arguments:
+        dimensions: those of z_0 .. z_T.
+        hidden: width of the networks.
+        depth: residual blocks of the networks.
+        grid: the values of data with levels; None for a density.
     """
 
     def __init__(self, dimensions: Sequence[int], hidden: int, depth: int, grid: ValueGrid | None) -> None:
@@ -58,7 +64,7 @@ class LearnedGenerator(Generator):
         return discretised_gaussian(x, self.grid, gaussian.mean, gaussian.variance)
 
     def draw(self, z_1: Float[Tensor, "b m"], noise: Float[Tensor, "b n"]) -> Float[Tensor, "b n"]:
-        """A sample of p(x | z_1): on the grid where there is one."""
+        """A sample of p(x | z_1), on the grid if there is one."""
         x = self.step(z_1, 1).sample(noise)
         if self.grid is None:
             return x
@@ -67,12 +73,21 @@ class LearnedGenerator(Generator):
 
 
 class DenoisingGenerator(Generator):
-    """A denoiser as the way down: q(z_{t-1} | z_t, x) with its estimate of x in the place of x (Ho et al. 2020).
+    """A denoiser as the generator: q(z_{t-1} | z_t, x) with the denoiser's estimate in place of x.
 
-    One network for all levels. ``chain`` is the linear encoder of the denoiser's own betas. Where a prediction has a
-    learned share v, the variance is ``exp(v log beta_t + (1 - v) log beta-tilde_t)`` (Nichol & Dhariwal 2021, eq. 15).
+    One network serves all levels. ``chain`` is the linear encoder with the denoiser's own betas. If a prediction has a
+    learned variance share v, the variance is ``exp(v log beta_t + (1 - v) log beta-tilde_t)``.
 
-    Raises InputError where the denoiser's process is not a chain in VP's units.
+    Arguments:
+        denoiser: its process is a chain in VP's units.
+        decoder: gives p(x | z_1).
+        shape: shape of one sample.
+
+    Raises:
+        InputError: another process.
+
+    References:
+        Ho et al. 2020; Nichol & Dhariwal 2021, eq. 15.
     """
 
     def __init__(self, denoiser: Denoiser, decoder: Decoder, shape: Sequence[int]) -> None:
@@ -81,7 +96,7 @@ class DenoisingGenerator(Generator):
         if not (isinstance(schedule, Tabulated) and isinstance(denoiser.process.scaling, VP)):
             raise InputError(
                 f"denoiser: its process is {type(denoiser.process.scaling).__name__} with {type(schedule).__name__}, "
-                "and a hierarchy has T steps that preserve variance; give one on VP with Tabulated betas"
+                "but a hierarchy has T steps that preserve variance; give a denoiser on VP with Tabulated betas"
             )
         self.denoiser = denoiser
         self.decoder = decoder

@@ -28,12 +28,16 @@ from .terms import Terms
 
 @dataclass(frozen=True)
 class Restrictions:
-    """Which of the three hold; all three and a denoiser for a generator make a diffusion model.
+    """Which of the three restrictions hold; all three, with a denoiser as the generator, make a diffusion model.
 
-    ``same_dimension``: every latent has as many numbers as the data. ``linear_encoder``: q(z_t | z_{t-1}) is
-    N(sqrt(1 - beta_t) z_{t-1}, beta_t) with given betas; needs the first. ``standard_end``: p(z_T) = N(0, I).
+    Arguments:
+        same_dimension: every latent has as many numbers as the data.
+        linear_encoder: q(z_t | z_{t-1}) is N(sqrt(1 - beta_t) z_{t-1}, beta_t) with given betas; needs
+            ``same_dimension``.
+        standard_end: p(z_T) = N(0, I).
 
-    Raises InputError for a linear encoder between latents of any dimensions.
+    Raises:
+        InputError: a linear encoder without ``same_dimension``.
     """
 
     same_dimension: bool = False
@@ -43,7 +47,7 @@ class Restrictions:
     def __post_init__(self) -> None:
         if self.linear_encoder and not self.same_dimension:
             raise InputError(
-                "restrictions: linear_encoder scales a latent to make the next, which keeps its dimension; "
+                "restrictions: linear_encoder scales each latent to make the next one, so all have the same dimension; "
                 "set same_dimension as well"
             )
 
@@ -52,15 +56,17 @@ class MarkovianHVAE(nn.Module):
     """Latents z_1 .. z_T over data of shape (B, *shape) in model units.
 
     Arguments:
-        shape: of one sample; its entries are taken as one vector.
+        shape: shape of one sample, which is treated as one vector.
         widths: dimensions of z_1 .. z_T.
-        hidden, depth: of the networks of whatever is learned level by level (``GaussianMLP``).
-        grid: the values of data with levels, whose bound is then one on a probability; None for a density.
+        hidden: width of the learned networks (``GaussianMLP``).
+        depth: residual blocks of the learned networks.
+        grid: the values of data with levels, whose bound is on a probability; None for a density.
         restrictions: which of the three hold.
-        betas: of the linear encoder, one a latent; none for a learned one.
-        generator: a denoiser to come down with, in the place of the learned one. It brings betas and a decoder.
+        betas: those of the linear encoder, one per latent; None for a learned encoder.
+        generator: a denoiser instead of the learned generator. It brings its own betas and decoder.
 
-    Raises InputError for arguments that contradict each other, and for data of another shape.
+    Raises:
+        InputError: arguments that contradict each other, and data of another shape.
     """
 
     encoder: Encoder
@@ -84,7 +90,7 @@ class MarkovianHVAE(nn.Module):
         numbers = math.prod(self.shape)
         if restrictions.same_dimension and set(self.widths) != {numbers}:
             raise InputError(
-                f"widths={_shown(self.widths)} with restrictions.same_dimension: data has {numbers} numbers; "
+                f"widths={_shown(self.widths)} with restrictions.same_dimension: the data has {numbers} numbers; "
                 f"give {numbers} for each latent, or lift the restriction"
             )
         dimensions = (numbers, *self.widths)
@@ -92,24 +98,26 @@ class MarkovianHVAE(nn.Module):
             if betas is not None or grid is not None or not restrictions.linear_encoder:
                 raise InputError(
                     "generator: a denoiser needs restrictions.linear_encoder and brings its own betas and decoder; "
-                    "set the restriction, and leave betas and grid out"
+                    "set the restriction, and leave out betas and grid"
                 )
             if generator.shape != self.shape:
-                raise InputError(f"generator: made for shape {generator.shape}, and data has {self.shape}; give one")
+                raise InputError(
+                    f"generator: made for shape {generator.shape}, but the data has {self.shape}; give the same shape"
+                )
             self.generator, self.encoder = generator, generator.chain
         else:
             self.generator = LearnedGenerator(dimensions, hidden, depth, grid)
             self.encoder = _encoder(dimensions, hidden, depth, restrictions, betas)
         if isinstance(self.encoder, LinearEncoder) and len(self.encoder.betas) != len(self.widths):
             raise InputError(
-                f"widths: {len(self.widths)} latents, and betas for {len(self.encoder.betas)}; give one beta a latent"
+                f"widths: {len(self.widths)} latents, but betas for {len(self.encoder.betas)}; give one beta per latent"
             )
         self.prior = StandardPrior() if restrictions.standard_end else LearnedPrior(self.widths[-1])
 
     def terms(self, x: Float[Tensor, "b *s"], noise: NoiseSource) -> Terms:
         """The terms of the negative ELBO, nats per sample, float64; draw t of ``noise`` makes z_t.
 
-        Unbiased, from one draw of each latent. Differentiable in whatever is learned.
+        They are unbiased, from one draw of each latent, and differentiable in everything that is learned.
         """
         fits(x, self.shape)
         flat = x.flatten(1).double()
@@ -123,15 +131,15 @@ class MarkovianHVAE(nn.Module):
         )
 
     def loss(self, x: Float[Tensor, "b *s"], noise: NoiseSource) -> Float[Tensor, "b"]:
-        """The negative ELBO in nats per dimension, shape (B,), in the type of x: what is trained on."""
+        """The negative ELBO in nats per dimension, shape (B,), in the type of x: the loss of training."""
         return (self.terms(x, noise).nats / math.prod(self.shape)).to(x.dtype)
 
     def log_ratio(self, x: Float[Tensor, "b *s"], noise: NoiseSource) -> Float[Tensor, "b"]:
         """``log q(z_1 .. z_T | x) - log p(x, z_1 .. z_T)`` of one path, nats per sample, float64.
 
-        The same bound by its definition, nothing integrated: the mean is that of ``terms``, and where the encoder is
-        near the model's own posterior the spread is smaller, none at all where it is that. Averages of ``exp(-r)`` over
-        paths are unbiased for p(x) (Burda et al. 2016, eq. 8). Draw t makes z_t from z_{t-1}.
+        This is the bound by its definition, with nothing integrated. It has the mean of ``terms``, and its spread
+        vanishes as the encoder approaches the model's own posterior. Averages of ``exp(-r)`` over paths are unbiased
+        for p(x) (Burda et al. 2016, eq. 8). Draw t makes z_t from z_{t-1}.
         """
         fits(x, self.shape)
         z = x.flatten(1).double()
@@ -149,21 +157,21 @@ class MarkovianHVAE(nn.Module):
     def sample(self, count: int, noise: NoiseSource) -> Float[Tensor, "count *s"]:
         """``count`` samples, float32: draw 0 of ``noise`` makes z_T, draws T + 1 to 2 T the steps down."""
         if count < 0:
-            raise InputError(f"count: {count} samples were asked for; give 0 or more")
+            raise InputError(f"count: {count} is negative; give 0 or more")
         device = next((p.device for p in self.parameters()), None)
         like = torch.zeros(count, self.widths[-1], device=device)
         return self._down(self.prior(like).sample(noise(0, like)), len(self.widths), noise)
 
     @torch.no_grad()
     def reconstruct(self, x: Float[Tensor, "b *s"], level: int, noise: NoiseSource) -> Float[Tensor, "b *s"]:
-        """``x`` up to z_level and down again: the higher the level, the less of x is left. Level 1 .. T."""
+        """Encode ``x`` up to z_level and generate from there: the higher the level (1 .. T), the less of x is left."""
         fits(x, self.shape)
         if not 1 <= level <= len(self.widths):
-            raise InputError(f"level: {level} is none of the latents 1 .. {len(self.widths)}; give one of them")
+            raise InputError(f"level: {level} is not one of the latents 1 .. {len(self.widths)}; give one of them")
         return self._down(self.encoder(x.flatten(1), noise).latents[level - 1], level, noise)
 
     def _down(self, z: Tensor, level: int, noise: NoiseSource) -> Tensor:
-        """Data from z_level; the step to z_{t-1} takes draw 2 T + 1 - t, which no other draw of this class is."""
+        """Data from z_level; the step to z_{t-1} takes draw 2 T + 1 - t, which nothing else in this class uses."""
         last = 2 * len(self.widths)
         for t in range(level, 1, -1):
             step = self.generator.step(z, t)
@@ -181,7 +189,7 @@ def _encoder(
 ) -> Encoder:
     if restrictions.linear_encoder:
         if betas is None:
-            raise InputError("betas: restrictions.linear_encoder needs one for each latent; give core.cosine_betas(T)")
+            raise InputError("betas: restrictions.linear_encoder needs one per latent; give core.cosine_betas(T)")
         return LinearEncoder(betas)
     if betas is not None:
         raise InputError("betas: a learned encoder has none; leave them out, or set restrictions.linear_encoder")

@@ -27,7 +27,7 @@ class StandardPrior(Prior):
 
 
 class LearnedPrior(Prior):
-    """N(m, diag v) with learned m and v, N(0, I) when fresh."""
+    """N(m, diag v) with learned m and v; N(0, I) at initialisation."""
 
     def __init__(self, width: int) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""What a bound is made of."""
+"""The terms of a hierarchical VAE's bound."""
 
 import math
 from dataclasses import dataclass
@@ -11,8 +11,10 @@ from torch import Tensor
 class Terms:
     """The terms of a negative ELBO, nats per sample: ``prior + sum of steps + decoder``, on average >= -log p(x).
 
-    ``prior`` (B,) is what the top latent costs, column t - 2 of ``steps`` (B, T - 1) what the step from z_t to z_{t-1}
-    does, t = 2 .. T, and ``decoder`` (B,) is ``-log p(x | z_1)``.
+    Arguments:
+        prior: the cost of the top latent (B,).
+        steps: the cost of the steps from z_t to z_{t-1} (B, T - 1), in column t - 2, t = 2 .. T.
+        decoder: ``-log p(x | z_1)`` (B,).
     """
 
     prior: Float[Tensor, "b"]
@@ -25,5 +27,5 @@ class Terms:
         return self.prior + self.steps.sum(1) + self.decoder
 
     def bits_per_number(self, count: int) -> Float[Tensor, "b"]:
-        """The negative ELBO in bits for each of a sample's ``count`` numbers."""
+        """The negative ELBO in bits per number, for samples of ``count`` numbers."""
         return self.nats / (count * math.log(2))

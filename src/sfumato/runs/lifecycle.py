@@ -173,7 +173,7 @@ def train_to(trainer: Trainer, goal: Goal, reporter: Reporter = SILENT) -> str:
 def finish(folder: RunFolder, model: GenerativeModel, dataset: Dataset, reporter: Reporter = SILENT) -> Gallery:
     """Draw the samples for the report."""
     with reporter.task("sampling") as task:
-        return make_gallery(model, dataset, folder.path, progress=task.count)
+        return make_gallery(model, dataset, folder, progress=task.count)
 
 
 def write_card(folder: RunFolder, model: GenerativeModel, trainer: Trainer, measured: Mapping[str, str]) -> None:
