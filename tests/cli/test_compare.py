@@ -231,6 +231,22 @@ def test_an_interruption_while_measuring_costs_no_training(
     assert "held-out loss" in (out / "flow" / "README.md").read_text()
 
 
+@pytest.mark.parametrize("labels", [[0, 1], [0, 1, 1]])
+def test_two_or_three_samples_are_enough(
+    labels: list[int], tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    np.savez("few.npz", x=np.array([[0.0, 1.0], [1.0, -1.0], [0.5, 2.0]], np.float32)[: len(labels)], y=labels)
+    argv = ["compare", "few.npz", *TINY, "--steps", "2", "--recipes", "ddpm,edm", "--out", "c", "--json"]
+    assert main(argv) == 0
+    record = json.loads(capsys.readouterr().out, parse_constant=pytest.fail)
+    for row in record["recipes"]:
+        assert row["samples"]["count"] == 1
+        assert row["samples"]["distance"] > 0
+        assert row["samples"]["distance_error"] is row["samples"]["ratio_error"] is None
+    assert Path("c/comparison.png").is_file()
+
+
 def test_only_the_seconds_that_are_left_are_spent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     given = []
     train = Trainer.train

@@ -113,3 +113,12 @@ def test_a_shift_is_found_beside_the_floor(ruler: Ruler) -> None:
 def test_data_that_is_all_the_same_has_no_floor() -> None:
     same = torch.ones(10, 2)
     assert math.isnan(Ruler([same] * 2, [same] * 2, 0).measure(same).ratio)
+
+
+def test_one_sample_has_a_distance_and_no_error() -> None:
+    """In one dimension W_2 of two single points is their distance; leaving one out leaves nothing."""
+    one = torch.tensor([[3.0]])
+    found = Ruler([one] * 2, [one + 0.5] * 2, 0).measure(one - 2)
+    assert (found.distance, found.floor) == (pytest.approx(2, rel=1e-12), pytest.approx(0.5, rel=1e-12))
+    assert math.isnan(found.distance_error)
+    assert math.isnan(found.ratio_error)

@@ -159,6 +159,7 @@ def _sample(model: GenerativeModel, yardstick: Yardstick, progress: Progress) ->
         "evaluations": plan.evaluations,
         "seconds": round(seconds, 3),
         **asdict(fidelity),
+        "distance_error": _finite(fidelity.distance_error),
         "ratio": _finite(fidelity.ratio),
         "ratio_error": _finite(fidelity.ratio_error),
     }
@@ -225,7 +226,8 @@ def standings(rows: Mapping[str, Row]) -> dict[str, dict[str, Any]]:
 def _over(cell: Row, best: Row) -> Difference:
     if "bits" in cell:
         return paired(cell["bits"], best["bits"])
-    error = math.hypot(cell["distance_error"], best["distance_error"]) / best["floor"]
+    errors = [math.nan if each["distance_error"] is None else each["distance_error"] for each in (cell, best)]
+    error = math.hypot(*errors) / best["floor"]
     return Difference(cell["ratio"] - best["ratio"], error)
 
 

@@ -107,18 +107,21 @@ class Ruler:
         """The mean distance of ``samples`` to the sets of data.
 
         Its error is a jackknife over eight groups of samples, which gives 1.2 to 1.5 times the true error where samples
-        are as good as true ones.
+        are as good as true ones; it is nan for a single sample.
         """
-        groups = min(GROUPS, len(samples))
-        left = [self._mean(samples[torch.arange(len(samples)) % groups != k]) for k in range(groups)]
-        spread = torch.tensor(left, dtype=torch.float64).var(correction=0)
         return Fidelity(
             count=len(samples),
             distance=self._mean(samples),
-            distance_error=math.sqrt((groups - 1) * float(spread)),
+            distance_error=self._error(samples) if len(samples) > 1 else math.nan,
             floor=self._floor,
             floor_error=self._floor_error,
         )
+
+    def _error(self, samples: Tensor) -> float:
+        groups = min(GROUPS, len(samples))
+        left = [self._mean(samples[torch.arange(len(samples)) % groups != k]) for k in range(groups)]
+        spread = torch.tensor(left, dtype=torch.float64).var(correction=0)
+        return math.sqrt((groups - 1) * float(spread))
 
     def _mean(self, samples: Tensor) -> float:
         projected = _projected(samples, self._along)

@@ -193,5 +193,6 @@ def _facts(row: Row) -> dict[str, str]:
             error = "" if cell["standard_error"] is None else f" ± {cell['standard_error']:.4f}"
             found[label] = f"{cell['bits_per_dim']:.4f}{error}"
     if (cell := row["samples"]) is not None and cell["ratio"] is not None:
-        found["distance of samples, relative to real ones"] = f"{cell['ratio']:.3f} ± {cell['ratio_error']:.3f}"
+        error = "" if cell["ratio_error"] is None else f" ± {cell['ratio_error']:.3f}"
+        found["distance of samples, relative to real ones"] = f"{cell['ratio']:.3f}{error}"
     return found
