@@ -20,6 +20,7 @@ EXAMPLES = """\
 examples:
   sfumato likelihood runs/demo                                  the run's own held-out data
   sfumato likelihood runs/photos-ddpm more_photos/ -n 1000 --per-sample bits.csv
+  sfumato likelihood runs/photos-ddpm larger_photos/ data.size=64x64
   sfumato likelihood runs/demo --evaluations all --no-flow      every level of the chain
   sfumato likelihood runs/photos-ddpm --against other_photos/   how well the scores separate other data
 """
@@ -30,6 +31,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     default, flag = LikelihoodSettings, parser.add_argument
     add_run(parser)
     flag("data", nargs="?", metavar="DATA", help="the data to score (default: the run's held-out data)")
+    flag(
+        "overrides",
+        nargs="*",
+        metavar="data.key=value",
+        help="settings of reading DATA and DATA2, as for 'sfumato train'",
+    )
     flag("-n", "--count", type=positive, default=default.count, help="samples to score, at most (default: 128)")
     flag("--against", metavar="DATA2", help="a second data set; report how well the scores separate it from the first")
     flag(

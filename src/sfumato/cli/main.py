@@ -122,6 +122,11 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     unknown = [word for word in extra if word not in settings or "overrides" not in args]
     if unknown:
         hint = f"see 'sfumato {args.verb} --help'"
+        if "overrides" in args and unknown[0].startswith("--"):
+            from sfumato.recipes.synonyms import SYNONYMS
+
+            key = SYNONYMS.get(unknown[0].lstrip("-").partition("=")[0].replace("-", "_").lower())
+            hint = hint if key is None else f"settings have no dashes: give {key}=VALUE"
         top.exit(2, f"sfumato {args.verb}: error: unknown argument '{unknown[0]}'; {hint}\n")
     if settings:
         args.overrides += settings

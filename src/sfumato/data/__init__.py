@@ -6,6 +6,7 @@ from .augment import augment as augment
 from .axis import Axis as Axis
 from .dataset import DataOptions as DataOptions
 from .dataset import Dataset as Dataset
+from .folder import SizesError as SizesError
 from .layouts import LAYOUTS as LAYOUTS
 from .layouts import Layout as Layout
 from .order import Order as Order
@@ -14,6 +15,7 @@ from .samples import Samples as Samples
 from .samples import SampleSource as SampleSource
 from .samples import Subset as Subset
 from .sources import BUILT_IN as BUILT_IN
+from .sources import applies as applies
 from .sources import load as load
 from .spec import DataSpec as DataSpec
 from .toys import TOYS as TOYS

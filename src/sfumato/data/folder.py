@@ -15,6 +15,19 @@ from .images import Header, fit, probe, quiet, read
 from .listing import list_images
 
 
+class SizesError(InputError):
+    """Images of several sizes.
+
+    Arguments:
+        found: which sizes, as a sentence.
+        size: (height, width) to recommend.
+    """
+
+    def __init__(self, found: str, size: tuple[int, int]) -> None:
+        super().__init__(f"{found}; set data.size={size[0]}x{size[1]} or another size to crop and resize them")
+        self.found = found
+
+
 def read_folder(folder: Path, options: DataOptions, progress: Progress | None = None) -> Content:
     """Read every PNG, JPEG, WebP and TIFF file in and below ``folder``, sorted by path.
 
@@ -130,7 +143,4 @@ def _mixed(folder: Path, names: list[str], same_size: bool) -> InputError:
         return InputError(f"{where} differ in depth: {listed}; convert them, or move each kind to its own folder")
     number, listed = groups(lambda h: f"{h.height}x{h.width}")
     commonest = Counter((h.height, h.width) for _, h in headers).most_common(1)[0][0]
-    return InputError(
-        f"{where} have {number} sizes (height x width): {listed}; "
-        f"set data.size={commonest[0]}x{commonest[1]} or another size to crop and resize them"
-    )
+    return SizesError(f"{where} have {number} sizes (height x width): {listed}", commonest)

@@ -15,6 +15,13 @@ from .toys import TOYS
 
 BUILT_IN = ("digits", *TOYS)
 _ACCEPTED = "a folder of PNG, JPEG, WebP or TIFF images, or an .npy or .npz file of arrays"
+_ARRAYS_ONLY = ("key", "labels", "noise", "axis", "channels")
+_IMAGES_ONLY = ("size",)
+_REFUSED = {
+    "built-in data": (*_ARRAYS_ONLY, *_IMAGES_ONLY),
+    "a folder of images": _ARRAYS_ONLY,
+    "a file of arrays": _IMAGES_ONLY,
+}
 _PICKLES = (".pt", ".pth", ".pkl", ".pickle", ".joblib", ".ckpt")
 _FIX = "save the array with numpy.save('data.npy', array) and give that"
 
@@ -33,7 +40,7 @@ def load(source: str, options: DataOptions | None = None, progress: Progress | N
     """
     options = options or DataOptions()
     if source in BUILT_IN:
-        _refuse_options(source, options, ("key", "labels", "noise", "axis", "channels", "size"), "built-in data")
+        _refuse_options(source, options)
         return finish(read_digits() if source == "digits" else read_toy(source, options), options, source)
     path = Path(source).expanduser()
     return finish(_read(path, source, options, progress), options, shown(path.resolve().name))
@@ -42,7 +49,7 @@ def load(source: str, options: DataOptions | None = None, progress: Progress | N
 def _read(path: Path, source: str, options: DataOptions, progress: Progress | None) -> Content:
     extension = path.suffix.lower()
     if path.is_dir():
-        _refuse_options(source, options, ("key", "labels", "noise", "axis", "channels"), "a folder of images")
+        _refuse_options(source, options)
         return read_folder(path, options, progress)
     if not path.exists():
         near = difflib.get_close_matches(source, BUILT_IN, n=1)
@@ -52,7 +59,7 @@ def _read(path: Path, source: str, options: DataOptions, progress: Progress | No
             f"give one of {', '.join(BUILT_IN)}, or {_ACCEPTED}"
         )
     if extension in {".npy", ".npz"}:
-        _refuse_options(source, options, ("size",), "a file of arrays")
+        _refuse_options(source, options)
         return read_array(path, options)
     if extension in EXTENSIONS:
         raise InputError(
@@ -66,7 +73,19 @@ def _read(path: Path, source: str, options: DataOptions, progress: Progress | No
     raise InputError(f"source '{shown(source)}' is not a supported kind of file; give {_ACCEPTED}, or {_FIX}")
 
 
-def _refuse_options(source: str, options: DataOptions, names: tuple[str, ...], kind: str) -> None:
-    for name in names:
+def applies(source: str, option: str) -> bool:
+    """Whether a source of this kind has such an option."""
+    return option not in _REFUSED[_kind(source)]
+
+
+def _kind(source: str) -> str:
+    if source in BUILT_IN:
+        return "built-in data"
+    return "a folder of images" if Path(source).expanduser().is_dir() else "a file of arrays"
+
+
+def _refuse_options(source: str, options: DataOptions) -> None:
+    kind = _kind(source)
+    for name in _REFUSED[kind]:
         if getattr(options, name) is not None:
             raise InputError(f"data.{name}: does not apply to '{shown(source)}', which is {kind}; leave it out")

@@ -8,6 +8,7 @@ from pydantic import BaseModel, ValidationError
 
 from .kinds import kind_for, kinds_with
 from .section import kinds, members, sections_at
+from .synonyms import meant
 
 
 def explain(error: ValidationError, data: Mapping[Any, Any]) -> str:
@@ -46,12 +47,17 @@ def _unknown(path: list[str], data: Mapping[Any, Any]) -> str:
         if any(kinds_with(path[0])):
             preset = f"; leave it out, or leave out {recipe.marker}" if recipe.marker else "; leave it out"
             return f"{path[0]}: a {recipe.kind} has no such section{preset}"
-        return f"unknown key '{key}'{nearest(key, _keys(recipe))}"
+        return _never(key, recipe)
     missing = _other_kind(path, data)
     if missing is None:
-        return f"unknown key '{key}'{nearest(key, _keys(recipe))}"
+        return _never(key, recipe)
     section, kind, wanted = missing
     return f"{key}: {section}={kind} has no such setting; give {section}={_either(wanted)} with it, or leave it out"
+
+
+def _never(key: str, recipe: type[BaseModel]) -> str:
+    """The error of a key that no recipe has."""
+    return f"unknown key '{key}'{meant(key, _keys(recipe)) or nearest(key, _keys(recipe))}"
 
 
 def _unknown_kind(path: list[str], given: Any, data: Mapping[Any, Any]) -> str:

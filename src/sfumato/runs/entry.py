@@ -24,7 +24,7 @@ from . import training
 from .console import Console
 from .device import pick_device
 from .folder import RunFolder
-from .scoring import choose, training_samples
+from .scoring import choose, settings_by_source, training_samples
 from .settings import TrainSettings
 
 Source = str | Path | Shaped[np.ndarray, "n *s"] | torch.Tensor
@@ -95,6 +95,7 @@ def score(
     evaluations: int | None = 100,
     flow: bool = True,
     seed: int = 0,
+    settings: Mapping[str, object] | None = None,
     device: str = "auto",
     reporter: Reporter | None = None,
 ) -> Score:
@@ -115,6 +116,7 @@ def score(
         evaluations: approximate network evaluations per sample for the bound; None for every level of a chain.
         flow: whether to compute the exact likelihood along the flow too, which takes longer.
         seed: the random seed.
+        settings: how to read the data, by the dotted names of recipe settings, such as {"data.size": "64x64"}.
         device: where to load a run: "cpu", "cuda", or "auto" for a GPU if there is one.
         reporter: receives messages and progress; by default they are printed, with a progress bar.
 
@@ -130,12 +132,15 @@ def score(
     if data is None and folder is None:
         raise InputError("data: is missing; give data to score, or the folder of a run in place of the model")
 
+    paths = [str(each) if isinstance(each, str | Path) else None for each in (data, against)]
+    overrides = tuple(_override(key, value) for key, value in (settings or {}).items())
+    given = settings_by_source(overrides, paths, loaded)
+
     def chosen(source: Source | None) -> DataToScore:
-        if source is None or isinstance(source, str | Path):
-            return choose(None if source is None else str(source), count, seed, folder, loaded, reporter).data
-        values = source.detach().cpu() if isinstance(source, torch.Tensor) else torch.as_tensor(source)
-        rows = permutation(len(values), seed, "scored")[:count].sort().values
-        return DataToScore(values[rows], "the given array")
+        if source is not None and not isinstance(source, str | Path):
+            return _from_array(source, count, seed)
+        path = None if source is None else str(source)
+        return choose(path, count, seed, folder, loaded, reporter, given.get(path or "", {})).data
 
     return scoring.score(
         loaded,
@@ -146,6 +151,12 @@ def score(
         against=None if against is None else chosen(against),
         reporter=reporter,
     )
+
+
+def _from_array(source: Shaped[np.ndarray, "n *s"] | torch.Tensor, count: int, seed: int) -> DataToScore:
+    values = source.detach().cpu() if isinstance(source, torch.Tensor) else torch.as_tensor(source)
+    rows = permutation(len(values), seed, "scored")[:count].sort().values
+    return DataToScore(values[rows], "the given array")
 
 
 def _override(key: str, value: object) -> str:

@@ -3,14 +3,16 @@
 import json
 import math
 import time
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from sfumato.data import split
+from sfumato.data import applies, split
 from sfumato.data.order import permutation
 from sfumato.errors import InputError
 from sfumato.evaluation.scoring import DataToScore, Score, score
@@ -27,7 +29,7 @@ from .device import pick_device
 from .folder import RunFolder
 from .outputs import require_writable
 from .settings import LikelihoodSettings
-from .sources import data_like, own_data
+from .sources import data_like, data_settings, own_data
 
 SHOWN = 16  # most and least likely samples in the picture
 REFERENCE = 128  # training samples to compare with
@@ -62,10 +64,13 @@ def score_run(settings: LikelihoodSettings, reporter: Reporter = SILENT) -> tupl
     model = load(settings.run, pick_device(settings.device))
     _refuse_unused(settings, model)
     measuring = resolved(settings, model)
-    chosen = choose(settings.data, settings.count, settings.seed, folder, model, reporter)
-    against = None
-    if settings.against is not None:
-        against = choose(settings.against, settings.count, settings.seed, folder, model, reporter).data
+    given = settings_by_source(settings.overrides, (settings.data, settings.against), model)
+
+    def chosen_of(source: str | None) -> Chosen:
+        return choose(source, settings.count, settings.seed, folder, model, reporter, given.get(source or "", {}))
+
+    chosen = chosen_of(settings.data)
+    against = None if settings.against is None else chosen_of(settings.against).data
     reference = training_samples(folder, model, settings.seed)
     started = time.monotonic()
     with joined(model.device) as world:
@@ -139,6 +144,30 @@ def resolved(settings: LikelihoodSettings, model: GenerativeModel) -> Likelihood
     )
 
 
+def settings_by_source(
+    overrides: Sequence[str], sources: Sequence[str | None], model: GenerativeModel
+) -> dict[str, dict[str, Any]]:
+    """For each source the settings of reading it: all that it has, and those that none of the ``sources`` has.
+
+    Raises:
+        InputError: settings that are not of data, or not allowed, or settings without a source.
+    """
+    given = data_settings(model.recipe, overrides)
+    named = [source for source in sources if source is not None]
+    if given and not named:
+        raise InputError(
+            f"'{overrides[0]}': the run's own data is read as it was in training; name DATA, or leave it out"
+        )
+    return {
+        source: {
+            name: value
+            for name, value in given.items()
+            if applies(source, name) or not any(applies(other, name) for other in named)
+        }
+        for source in named
+    }
+
+
 def choose(
     source: str | None,
     count: int,
@@ -146,8 +175,11 @@ def choose(
     folder: RunFolder | None,
     model: GenerativeModel,
     reporter: Reporter = SILENT,
+    given: Mapping[str, Any] = MappingProxyType({}),
 ) -> Chosen:
     """``count`` samples of ``source``, at most, chosen by ``seed``; without a source, of the run's held-out data.
+
+    ``given`` are settings of reading ``source``, by their names in ``DataOptions``.
 
     Raises:
         InputError: data that cannot be read.
@@ -159,7 +191,7 @@ def choose(
         _, rows = split(len(dataset), training.held_out, training.seed)
         name = f"the held-out part of {dataset.spec.source}"
     else:
-        dataset = data_like(source, model, reporter)
+        dataset = data_like(source, model, reporter, given)
         rows, name = torch.arange(len(dataset)), dataset.spec.source
     rows = rows[permutation(len(rows), seed, "scored")[:count]].sort().values
     return Chosen(DataToScore(dataset.values[rows], name), rows.tolist())

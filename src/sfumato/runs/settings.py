@@ -219,9 +219,10 @@ class LikelihoodSettings(Settings):
         per_sample: a .csv file for the numbers of each sample.
         out: the picture to write, a .png file; the numbers go into a .json file beside it.
         device: "auto", "cpu" or "cuda".
+        overrides: settings of reading ``data`` and ``against``, each "data.key=value".
 
     Raises:
-        InputError: a file of another kind, a tolerance out of range.
+        InputError: a file of another kind, a tolerance out of range, a setting in place of the data.
     """
 
     verb: ClassVar[str] = "likelihood"
@@ -242,8 +243,11 @@ class LikelihoodSettings(Settings):
     per_sample: Annotated[Path | None, "--per-sample"] = None
     out: Annotated[Path | None, "--out"] = None
     device: Annotated[str, "--device"] = "auto"
+    overrides: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
+        if self.data is not None:
+            _require_source(self.data, f"{self.verb} RUN")
         if self.per_sample is not None:
             _require_ending("--per-sample", self.per_sample, (".csv",))
         if self.out is not None:

@@ -1,8 +1,11 @@
 """The data of a run: read a source, read a run's own data again, read more data of the same kind."""
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
+from typing import Any
 
-from sfumato import data
+from sfumato import data, recipes
 from sfumato.data import Dataset
 from sfumato.errors import InputError
 from sfumato.generative_model import GenerativeModel
@@ -11,6 +14,7 @@ from sfumato.reporting import SILENT, Reporter
 
 from .folder import RunFolder
 
+_ARRAYS = (".npy", ".npz")
 _MOST_NAMED = 10  # skipped files that are named one by one
 
 
@@ -45,28 +49,62 @@ def own_data(folder: RunFolder, reporter: Reporter = SILENT) -> Dataset:
     return dataset
 
 
-def data_like(source: str, model: GenerativeModel, reporter: Reporter = SILENT) -> Dataset:
+def data_settings(recipe: Recipe, overrides: Sequence[str]) -> dict[str, Any]:
+    """The settings of reading that ``overrides`` give, by their names in ``DataOptions``.
+
+    Raises:
+        InputError: settings of other sections, unknown ones, or values that are not allowed.
+    """
+    for text in overrides:
+        if not text.startswith("data."):
+            raise InputError(f"'{text}': only settings of data, such as data.size=64x64, apply here; leave it out")
+    options = recipes.override(recipe, overrides).data.options()
+    return {name: getattr(options, name) for name in (text[len("data.") : text.index("=")] for text in overrides)}
+
+
+def data_like(
+    source: str, model: GenerativeModel, reporter: Reporter = SILENT, given: Mapping[str, Any] = MappingProxyType({})
+) -> Dataset:
     """Another data set, read as samples of the kind that ``model`` was trained on; toys are drawn with a new seed.
+
+    Arguments:
+        source: a path, or the name of a built-in data set.
+        model: the model that is to be asked about the data.
+        reporter: receives notes.
+        given: settings by their names in ``DataOptions``, which replace those of the model's own data.
 
     Raises:
         InputError: no such source, or one that cannot be read.
     """
     options = model.recipe.data.options()
     path = Path(source).expanduser()
-    options = data.DataOptions(
-        layout="auto" if path.is_dir() or source in data.BUILT_IN else model.spec.layout.name,
-        size=options.size if path.is_dir() else None,
-        key=options.key if path.suffix.lower() == ".npz" else None,
-        channels=options.channels if path.suffix.lower() in {".npy", ".npz"} else None,
-        unreadable=options.unreadable,
-        count=options.count,
-        seed=options.seed + 1,
-    )
-    with reporter.task("reading") as task:
-        dataset = data.load(source, options, progress=task.count)
+    kept = ["size", "unreadable", "count", *(["channels"] if path.suffix.lower() in _ARRAYS else [])]
+    if path.suffix.lower() == ".npz":
+        kept.append("key")
+    settings: dict[str, Any] = {
+        "layout": "auto" if path.is_dir() or source in data.BUILT_IN else model.spec.layout.name,
+        **{name: getattr(options, name) for name in kept if data.applies(source, name)},
+        "seed": options.seed + 1,
+        **given,
+    }
+    try:
+        with reporter.task("reading") as task:
+            dataset = data.load(source, data.DataOptions(**settings), progress=task.count)
+    except data.SizesError as error:
+        raise InputError(f"{error.found}; {_sized(model)}") from None
     if dataset.skipped:
         reporter.warn(f"skipped {len(dataset.skipped)} unreadable files of {source}")
+    if path.is_dir() and dataset.spec.shape[1:] != model.spec.shape[1:] and model.spec.layout.name == "image":
+        height, width = dataset.spec.shape[1:]
+        raise InputError(f"the images in '{source}' have {height}x{width} pixels; {_sized(model)}")
     return dataset
+
+
+def _sized(model: GenerativeModel) -> str:
+    if model.spec.layout.name != "image":
+        return "give images of one size"
+    height, width = model.spec.shape[1:]
+    return f"set data.size={height}x{width}, the size of the model's images, to crop and resize them"
 
 
 def origin_of(source: str) -> str:
