@@ -29,6 +29,7 @@ from sfumato.kinds import load
 from sfumato.model_folder import TableKey
 from sfumato.objectives import Batch
 from sfumato.sampling import methods, solve
+from sfumato.sampling_plan import SamplerChoice
 
 
 def spec(**changes: object) -> DataSpec:
@@ -517,3 +518,11 @@ def test_beliefs_about_signals_of_one_shape_are_left_alone(tmp_path: Path) -> No
     beliefs = model.sampling_denoiser()
     assert isinstance(beliefs, NormBounded)
     assert float(x.flatten(1).norm(dim=1).max()) < beliefs.radius
+
+
+def test_steps_that_no_table_can_hold_are_refused() -> None:
+    choice = SamplerChoice(steps=5_000)
+    assert choice.completed("ddim", 20).steps == 5_000
+    for steps in (5_001, 10**15):
+        with pytest.raises(InputError, match=r"steps: .* is too many, .* give at most 5,000"):
+            SamplerChoice(steps=steps).completed("auto", 20)

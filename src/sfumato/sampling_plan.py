@@ -51,6 +51,9 @@ class SamplingPlan:
         return watch
 
 
+MOST_STEPS = 5_000  # a table of N rows has 2 N^2 numbers: 400 MB here
+
+
 @dataclass(frozen=True)
 class SamplerChoice:
     """A sampler and its settings; None leaves a setting to the model.
@@ -83,6 +86,10 @@ class SamplerChoice:
             raise InputError("steps, eta: adaptive takes the steps it needs; give it a tolerance")
         if sampler != ADAPTIVE and self.tolerance is not None:
             raise InputError(f"tolerance: {sampler} has none; use the adaptive sampler, or steps")
+        if self.steps is not None and self.steps > MOST_STEPS:
+            raise InputError(
+                f"steps: {self.steps:,} is too many, as a table has a column for each step; give at most {MOST_STEPS:,}"
+            )
         if sampler != "ddim" and self.eta is not None:
             raise InputError(f"eta: {sampler} has none; use the ddim sampler")
         tolerance = TOLERANCE if self.tolerance is None else self.tolerance

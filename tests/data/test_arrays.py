@@ -383,3 +383,23 @@ def test_the_reader_agrees_with_numpy_on_its_own_archives(tmp_path: Path) -> Non
     np.savez(stream, data=values.astype(">f8"))
     (tmp_path / "A.NPZ").write_bytes(stream.getvalue())
     np.testing.assert_array_equal(load(str(tmp_path / "A.NPZ")).values.numpy(), values.astype(np.float32))
+
+
+def test_an_archive_without_arrays_is_told_how_to_get_one(tmp_path: Path) -> None:
+    np.savez(tmp_path / "a.npz")
+    message = refused(tmp_path / "a.npz")
+    assert "has no arrays of numbers: it holds no arrays; save one with numpy.savez" in message
+    assert "data.key" not in message
+    np.savez(tmp_path / "a.npz", names=np.array(["a", "b"]))
+    assert "has no arrays of numbers: it holds names <U1 (2,)" in refused(tmp_path / "a.npz")
+
+
+def test_the_chosen_array_is_named_where_another_could_be_meant(tmp_path: Path) -> None:
+    path = tmp_path / "a.npz"
+    np.savez(path, data=np.zeros((5, 3)), images=np.ones((5, 8, 8)), y=np.arange(5) % 2)
+    found = load(str(path))
+    assert found.values.shape == (5, 3)
+    assert "the samples are the array 'data'; data.key=images reads another" in found.notes
+    named = load(str(path), DataOptions(key="images"))
+    assert named.values.shape == (5, 1, 8, 8)
+    assert not any("reads another" in note for note in named.notes)

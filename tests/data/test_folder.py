@@ -97,8 +97,18 @@ def test_one_folder_or_an_image_beside_the_folders_makes_no_classes(tmp_path: Pa
     gray(tmp_path / "dog/1.png")
     assert load(str(tmp_path)).labels is not None
     gray(tmp_path / "1.png")
-    assert load(str(tmp_path)).labels is None
-    assert load(str(tmp_path)).spec.class_names == ()
+    data = load(str(tmp_path))
+    assert data.labels is None
+    assert data.spec.class_names == ()
+    assert data.notes[0].startswith(
+        "the 2 sub-folders are not read as classes, because 1 images are in none of them (the first: 1.png)"
+    )
+
+
+def test_every_ending_of_jpeg_is_read(tmp_path: Path) -> None:
+    for i, ending in enumerate(("jpg", "jpeg", "jpe", "jfif", "JPE")):
+        Image.new("L", (4, 3), 50 * i).save(tmp_path / f"{i}.{ending}", format="JPEG")
+    assert load(str(tmp_path)).values[:, 0, 0, 0].tolist() == [0, 50, 100, 150, 200]
 
 
 def test_a_class_of_which_nothing_can_be_read_is_no_class(tmp_path: Path) -> None:

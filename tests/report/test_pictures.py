@@ -46,6 +46,17 @@ def test_plots_have_their_size_and_show_the_data(name):
     assert (orange > 60).sum() > 50
 
 
+@pytest.mark.parametrize("name", ["signal", "plane", "line", "table"])
+@pytest.mark.filterwarnings("error")
+def test_the_largest_numbers_of_float32_are_drawn(name):
+    """Their differences do not fit into float32; the picture is that of the same data in other units."""
+    spec = SPECS[name]
+    some = values(spec, 30).astype(np.float32)
+    large = some * np.float32(3e38 / np.abs(some).max())
+    drawn = np.asarray(picture(large, spec)).astype(int)
+    assert (drawn[..., 2] - drawn[..., 0] > 60).sum() > 50
+
+
 def test_without_reference_nothing_is_orange():
     pixels = np.asarray(picture(values(SPECS["plane"], 30), SPECS["plane"])).astype(int)
     assert (pixels[..., 0] - pixels[..., 2] > 30).sum() == 0

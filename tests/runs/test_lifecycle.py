@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from sfumato import InputError
+from sfumato.cli.main import main
 from sfumato.runs.lifecycle import claimed
 
 
@@ -43,6 +44,13 @@ def test_a_folder_that_is_not_used_is_removed() -> None:
         with pytest.raises(InputError, match="no"), claimed(wanted, "x"):
             raise InputError("no")
     assert list(Path().iterdir()) == [Path("kept")]  # it was there before
+
+
+def test_a_batch_that_no_memory_holds_is_refused_before_a_folder_is_made(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["train", "moons", "training.batch=99999999999", "--steps", "3"]) == 2
+    error = capsys.readouterr().err
+    assert "training.batch: 99,999,999,999 is more than this machine can hold; give at most " in error
+    assert not list(Path().iterdir())
 
 
 def test_a_folder_that_is_used_stays() -> None:

@@ -55,6 +55,7 @@ class Archive:
     labels: Labels = NO_LABELS
     noise: np.ndarray | None = None
     axis: np.ndarray | None = None
+    notes: tuple[str, ...] = ()
 
 
 def read_archive(path: Path, options: DataOptions) -> Archive:
@@ -72,7 +73,7 @@ def read_archive(path: Path, options: DataOptions) -> Archive:
             labels = _labels(archive, members, chosen, options.labels, path)
             noise = None if options.noise is None else _noise(archive, members, chosen, options.noise, path)
             axis = None if options.axis is None else _axis(archive, members, options.axis, path)
-            return Archive(_values(archive, chosen), labels, noise, axis)
+            return Archive(_values(archive, chosen), labels, noise, axis, _others(members, chosen, options))
     if any(key is not None for key in (options.key, options.labels, options.noise, options.axis)):
         raise InputError(
             f"data.key, data.labels, data.noise, data.axis: '{shown(path)}' holds one array without a name; leave "
@@ -157,12 +158,27 @@ def _chosen(members: dict[str, _Member], key: str | None, path: Path) -> _Member
         return members[key]
     usual = [members[name] for name in _KEYS if name in members and members[name].numeric]
     possible = usual or [m for m in members.values() if m.numeric and len(m.shape) >= 2]
-    if not usual and len(possible) != 1:
+    if usual or len(possible) == 1:
+        return possible[0]
+    if any(m.numeric for m in members.values()):
         raise InputError(
-            f"'{shown(path)}' has several arrays that could be the samples, or none; set data.key to one of: "
-            f"{_listed(members)}"
+            f"'{shown(path)}' has {'several arrays' if possible else 'no array of two axes or more'} that could be the "
+            f"samples; set data.key to one of: {_listed(members)}"
         )
-    return possible[0]
+    raise InputError(
+        f"'{shown(path)}' has no arrays of numbers: it holds {_listed(members)}; save one with "
+        "numpy.savez('data.npz', x=array)"
+    )
+
+
+def _others(members: dict[str, _Member], chosen: _Member, options: DataOptions) -> tuple[str, ...]:
+    """A note that names the array of samples where the user did not, and others could be meant."""
+    used = {chosen.name, options.labels, options.noise, options.axis, *_LABEL_KEYS}
+    others = [m for m in members.values() if m.name not in used and m.numeric and len(m.shape) >= 2]
+    if options.key is not None or not others:
+        return ()
+    listed = " or ".join(shown(m.name) for m in others[:3])
+    return (f"the samples are the array '{shown(chosen.name)}'; data.key={listed} reads another",)
 
 
 def _labels(

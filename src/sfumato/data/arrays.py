@@ -62,7 +62,7 @@ def read_array(path: Path, options: DataOptions) -> Content:
         channels={1: GRAY, 3: RGB}.get(arranged.shape[1], ()) if bounds and layout == "image" else (),
         labels=labels.indices,
         class_names=labels.names,
-        notes=(note, *labels.notes),
+        notes=(note, *found.notes, *labels.notes),
         noise=None if noise is None else _arranged(_finite(noise, where), layout, last).astype(np.float32),
         axis=_axis(found, options.axis, layout, arranged.shape, where),
     )

@@ -62,7 +62,7 @@ def read_folder(folder: Path, options: DataOptions, progress: Progress | None = 
     enlarged = sum(header.height < height or header.width < width for _, header in kept)
     if enlarged:
         notes.append(f"{enlarged} images are smaller than data.size in some direction and are enlarged")
-    labels, class_names = _classes([name for name, _ in kept])
+    labels, class_names = _classes([name for name, _ in kept], notes)
     bounds, levels = full_range(values.dtype)
     return Content(
         values=values[: len(kept)],
@@ -104,11 +104,21 @@ def _decoded(
     return values, kept, skipped
 
 
-def _classes(names: list[str]) -> tuple[np.ndarray | None, tuple[str, ...]]:
-    """The class of each file: the first folder of its path, if all files have one and there are two or more."""
+def _classes(names: list[str], notes: list[str]) -> tuple[np.ndarray | None, tuple[str, ...]]:
+    """The class of each file: the first folder of its path, if all files have one and there are two or more.
+
+    Where only some files have one, there are no classes, and ``notes`` gets a sentence about it.
+    """
     firsts = [name.split("/")[0] for name in names if "/" in name]
     classes = sorted(set(firsts))
-    if len(firsts) < len(names) or len(classes) < 2:
+    if len(classes) < 2:
+        return None, ()
+    if len(firsts) < len(names):
+        stray = [name for name in names if "/" not in name]
+        notes.append(
+            f"the {len(classes)} sub-folders are not read as classes, because {len(stray)} images are in none of them "
+            f"(the first: {shown(stray[0])}); move or remove these to train on classes"
+        )
         return None, ()
     index = {name: i for i, name in enumerate(classes)}
     return np.array([index[first] for first in firsts], dtype=np.int64), tuple(map(shown, classes))

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from PIL.Image import Image
     from tifffile import TiffFile
 
-EXTENSIONS = (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff")
+EXTENSIONS = (".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".tif", ".tiff")
 GRAY, RGB = ("gray",), ("red", "green", "blue")
 _PILLOW_FORMATS = ("PNG", "JPEG", "WEBP", "TIFF")  # no others, because some of Pillow's decoders run programs
 _TIFF_MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")

@@ -16,7 +16,7 @@ from sfumato.model_folder import write_config
 from sfumato.numerics.random import derive
 from sfumato.recipes import Recipe
 from sfumato.reporting import SILENT, Reporter, duration
-from sfumato.training import Trainer, TrainingProgress, autotune
+from sfumato.training import Trainer, TrainingProgress, autotune, memory
 
 from .folder import Origin, RunFolder
 from .settings import Goal
@@ -24,6 +24,8 @@ from .sources import origin_of, own_data
 
 ENDS = {"interrupted": "interrupted", "terminated": "ended by SIGTERM", "asked": "ended by SIGUSR1"}
 """How messages name the end of a training by a signal."""
+
+_BYTES_PER_SAMPLE = 32  # of a batch, at least: the index of a sample, its key and its time
 
 
 def untrained(source: str, recipe: Recipe, dataset: Dataset) -> GenerativeModel:
@@ -35,6 +37,11 @@ def untrained(source: str, recipe: Recipe, dataset: Dataset) -> GenerativeModel:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(derive(recipe.training.seed, "weights"))
         model = kinds.fresh(recipe, dataset.spec)
+    batch, room = recipe.training.batch_for(dataset.spec), memory.free(torch.device("cpu"))
+    if room is not None and batch * _BYTES_PER_SAMPLE > room:
+        raise InputError(
+            f"training.batch: {batch:,} is more than this machine can hold; give at most {room // _BYTES_PER_SAMPLE:,}"
+        )
     if len(dataset) < 2:
         raise InputError(f"{source}: holds 1 sample; give at least 2, one to train on and one to hold out")
     try:

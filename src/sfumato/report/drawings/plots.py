@@ -119,15 +119,16 @@ def panels(values: Values, spec: DataSpec, real: Values | None = None) -> list[P
     Raises:
         InputError: ``values`` or ``real`` do not have the shape of this data.
     """
-    shown = [Panel("samples", fitting(values, spec, "plot"), BLUE)]
+    # In float64, as differences of large float32 overflow.
+    shown = [Panel("samples", fitting(values, spec, "plot").astype(np.float64), BLUE)]
     if real is not None:
-        shown.append(Panel("real samples", fitting(real, spec, "plot"), ORANGE))
+        shown.append(Panel("real samples", fitting(real, spec, "plot").astype(np.float64), ORANGE))
     return shown
 
 
 def reach(values: Values) -> tuple[float, float]:
     """Axis limits for ``values``: all of them, except those far outside of the central 99 %."""
-    finite = values[np.isfinite(values)]
+    finite = values[np.isfinite(values)].astype(np.float64)  # differences of large float32 overflow
     if finite.size == 0:
         return 0.0, 1.0
     low, high = np.percentile(finite, (0.5, 99.5))
