@@ -73,7 +73,7 @@ def train(
     reporter = reporter or Console()
     chosen = TrainSettings(
         source=_path_of(source),
-        overrides=tuple(_override(key, value) for key, value in (settings or {}).items()),
+        overrides=_overrides(settings),
         recipe=recipe,
         budget=budget,
         steps=steps,
@@ -131,16 +131,12 @@ def score(
     loaded = model if isinstance(model, GenerativeModel) else kinds.load(model, pick_device(device))
     if data is None and folder is None:
         raise InputError("data: is missing; give data to score, or the folder of a run in place of the model")
-
-    paths = [str(each) if isinstance(each, str | Path) else None for each in (data, against)]
-    overrides = tuple(_override(key, value) for key, value in (settings or {}).items())
-    given = settings_by_source(overrides, paths, loaded)
+    given = settings_by_source(_overrides(settings), [_path(each) for each in (data, against)], loaded)
 
     def chosen(source: Source | None) -> DataToScore:
         if source is not None and not isinstance(source, str | Path):
             return _from_array(source, count, seed)
-        path = None if source is None else str(source)
-        return choose(path, count, seed, folder, loaded, reporter, given.get(path or "", {})).data
+        return choose(_path(source), count, seed, folder, loaded, reporter, given.get(str(source), {})).data
 
     return scoring.score(
         loaded,
@@ -157,6 +153,14 @@ def _from_array(source: Shaped[np.ndarray, "n *s"] | torch.Tensor, count: int, s
     values = source.detach().cpu() if isinstance(source, torch.Tensor) else torch.as_tensor(source)
     rows = permutation(len(values), seed, "scored")[:count].sort().values
     return DataToScore(values[rows], "the given array")
+
+
+def _path(source: Source | None) -> str | None:
+    return str(source) if isinstance(source, str | Path) else None
+
+
+def _overrides(settings: Mapping[str, object] | None) -> tuple[str, ...]:
+    return tuple(_override(key, value) for key, value in (settings or {}).items())
 
 
 def _override(key: str, value: object) -> str:
