@@ -165,8 +165,9 @@ def _chosen(members: dict[str, _Member], key: str | None, path: Path) -> _Member
             f"'{shown(path)}' has {'several arrays' if possible else 'no array of two axes or more'} that could be the "
             f"samples; set data.key to one of: {_listed(members)}"
         )
+    pickled = " (arrays of Python objects are never read)" if any(m.dtype.hasobject for m in members.values()) else ""
     raise InputError(
-        f"'{shown(path)}' has no arrays of numbers: it holds {_listed(members)}; save one with "
+        f"'{shown(path)}' has no arrays of numbers: it holds {_listed(members)}{pickled}; save one with "
         "numpy.savez('data.npz', x=array)"
     )
 

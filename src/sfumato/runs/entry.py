@@ -126,8 +126,7 @@ def score(
     Raises:
         InputError: data that cannot be read or does not fit the model.
     """
-    reporter = reporter or Console()
-    folder = RunFolder(Path(model)) if isinstance(model, str | Path) else None
+    reporter, folder = reporter or Console(), RunFolder(Path(model)) if isinstance(model, str | Path) else None
     loaded = model if isinstance(model, GenerativeModel) else kinds.load(model, pick_device(device))
     if data is None and folder is None:
         raise InputError("data: is missing; give data to score, or the folder of a run in place of the model")
