@@ -186,7 +186,7 @@ def damaged(folder: Path) -> dict[str, str]:
         "text.jpeg": (b"<html>404</html>", "it is not a PNG, JPEG, WebP or TIFF image"),
         "gif.png": (b"GIF89a" + bytes(20), "it is not a PNG, JPEG, WebP or TIFF image"),
         # A header that claims 60,000 x 60,000 pixels.
-        "bomb.png": (bomb(), "exceeds limit"),
+        "bomb.png": (bomb(), "it has more than 178,956,970 pixels; set data.size"),
     }
     for name, (content, _) in files.items():
         (folder / name).write_bytes(content)
@@ -275,7 +275,7 @@ def test_mixed_channels_name_an_example_of_each(tmp_path: Path) -> None:
     for size in (None, (2, 2)):
         assert refused(tmp_path, size=size) == (
             f"images in '{tmp_path}' differ in channels: red+green+blue (3 files, such as 'c0.png') and gray (1 files, "
-            "such as 'a.png'); convert them, or move each kind to its own folder"
+            "such as 'a.png'); set data.convert=rgb or data.convert=gray, or move each kind to its own folder"
         )
 
 
@@ -340,3 +340,44 @@ def test_options_of_arrays_do_not_apply(tmp_path: Path) -> None:
     message = refused(tmp_path, layout="signal")
     assert "holds images and cannot be read as signals; give image, vector or auto" in message
     assert load(str(tmp_path), DataOptions(layout="vector")).values.shape == (1, 12)
+
+
+@pytest.mark.parametrize("size", [None, (3, 4)])
+def test_gray_and_colours_with_alpha_become_one_kind(tmp_path: Path, size: tuple[int, int] | None) -> None:
+    rng = np.random.default_rng(0)
+    colours = rng.integers(0, 256, (3, 4, 4), dtype=np.uint8)
+    level = rng.integers(0, 256, (3, 4), dtype=np.uint8)
+    bits = rng.random((3, 4)) < 0.5
+    pictures = (colours[..., :3], colours, level, np.stack((level, level // 2), -1), bits)
+    for i, values in enumerate(pictures):
+        Image.fromarray(values).save(tmp_path / f"{i}.png")
+    assert "set data.convert=rgb or data.convert=gray" in refused(tmp_path)
+    rgb = load(str(tmp_path), DataOptions(convert="rgb", size=size))
+    assert (rgb.spec.channels, rgb.spec.dtype) == (("red", "green", "blue"), "uint8")
+    flat = [np.stack([x] * 3, -1) for x in (level, level, bits * np.uint8(255))]
+    expected = np.stack([colours[..., :3], colours[..., :3], *flat]).transpose(0, 3, 1, 2)
+    np.testing.assert_array_equal(rgb.values.numpy(), expected)
+    # Pillow computes the same luma in fixed point, so it can differ in the last bit.
+    gray_ = load(str(tmp_path), DataOptions(convert="gray", size=size)).values.numpy()[:, 0]
+    luma = np.asarray(Image.fromarray(colours[..., :3]).convert("L"))
+    np.testing.assert_allclose(gray_[:2].astype(int), np.stack([luma, luma]).astype(int), atol=1)
+    np.testing.assert_array_equal(gray_[2:], np.stack([level, level, bits * np.uint8(255)]))
+
+
+def test_very_large_images_are_read_where_they_are_made_smaller(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With small limits: Pillow's own, ours, and the rows that are resized at once."""
+    values = np.random.default_rng(0).integers(0, 256, (60, 40), dtype=np.uint8)
+    Image.fromarray(values).save(tmp_path / "a.png")
+    whole = load(str(tmp_path), DataOptions(size=(6, 4))).values
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)
+    assert "it has more than 2,000 pixels; set data.size, which allows more" in refused(tmp_path)
+    monkeypatch.setattr("sfumato.data.images._CHUNK", 280)  # seven rows
+    in_pieces = load(str(tmp_path), DataOptions(size=(6, 4))).values
+    assert (in_pieces.int() - whole.int()).abs().max() <= 1  # sums in another order
+    means = values.reshape(6, 10, 4, 10).mean((1, 3))
+    np.testing.assert_allclose(in_pieces[0, 0].numpy(), means, atol=0.51)
+    assert Image.MAX_IMAGE_PIXELS == 1000
+    monkeypatch.setattr("sfumato.data.images._MOST_RESIZED", 2000)
+    assert "it has more than 2,000 pixels; make it smaller" in refused(tmp_path, size=(6, 4))

@@ -236,3 +236,22 @@ def test_what_is_invisible_does_not_show_after_resizing() -> None:
     values[0, :, 0], values[3, :, 0], values[1, :, 1] = 200, 255, 255
     assert fit(values, (1, 1), alpha=True).flatten().tolist() == [200, 0, 0, 128]
     assert fit(np.zeros((2, 4, 4), dtype=np.uint8), (2, 2), alpha=True).max() == 0
+
+
+@pytest.mark.parametrize("values", [colours(3, np.uint16), GRAY_16.astype(np.int16), FLOATS, GRAY_16])
+@pytest.mark.parametrize("compression", ["lzw", "zlib", "zstd"])
+def test_compressed_tiffs_keep_every_value(values: np.ndarray, compression: str, tmp_path: Path) -> None:
+    pytest.importorskip("imagecodecs")
+    tifffile.imwrite(tmp_path / "a.tif", values, compression=compression, photometric=None)
+    _, found = read(str(tmp_path / "a.tif"))
+    np.testing.assert_array_equal(found, values[None] if values.ndim == 2 else values.transpose(2, 0, 1))
+
+
+def test_compressed_tiffs_name_the_package_that_they_need(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def absent(page: Any) -> np.ndarray:
+        raise ValueError("<COMPRESSION.LZW: 5> requires the 'imagecodecs' package")  # tifffile's words
+
+    tifffile.imwrite(tmp_path / "a.tif", colours(3, np.uint16))
+    monkeypatch.setattr(tifffile.TiffPage, "asarray", absent)
+    with pytest.raises(ValueError, match="compression needs imagecodecs; pip install imagecodecs"):
+        read(str(tmp_path / "a.tif"))

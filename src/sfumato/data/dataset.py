@@ -31,6 +31,7 @@ class DataOptions:
             the name of the axis and its unit.
         channels: "first" or "last" to choose which axis of an array holds the channels of a signal or an image.
         size: (height, width) that images are cropped and resized to.
+        convert: "rgb" or "gray" to make all images of a folder one kind; alpha is dropped.
         unreadable: whether files that cannot be read are skipped or stop the reading.
         low: lower bound of the data.
         high: upper bound of the data.
@@ -51,6 +52,7 @@ class DataOptions:
     axis: str | None = None
     channels: Literal["first", "last"] | None = None
     size: tuple[int, int] | None = None
+    convert: Literal["rgb", "gray"] | None = None
     unreadable: Literal["skip", "stop"] = "skip"
     low: float | None = None
     high: float | None = None
@@ -62,6 +64,7 @@ class DataOptions:
     def __post_init__(self) -> None:
         _require("layout", self.layout, self.layout in {"auto", "vector", "signal", "image"}, "vector, signal or image")
         _require("channels", self.channels, self.channels in {None, "first", "last"}, "first or last")
+        _require("convert", self.convert, self.convert in {None, "rgb", "gray"}, "rgb or gray")
         _require("unreadable", self.unreadable, self.unreadable in {"skip", "stop"}, "skip or stop")
         _require("size", self.size, self.size is None or min(self.size) >= 1, "height and width of at least 1 pixel")
         _require("levels", self.levels, self.levels is None or 2 <= self.levels <= MOST_LEVELS, f"2 to {MOST_LEVELS}")

@@ -10,9 +10,12 @@ import numpy as np
 from ..errors import InputError
 from ..reporting import Progress
 from .assemble import pick
+from .convert import convert, converted_header
 from .dataset import Content, DataOptions, full_range, reason, shown
 from .images import Header, fit, probe, quiet, read
 from .listing import list_images
+
+_ONE_KIND = "set data.convert=rgb or data.convert=gray, or move each kind to its own folder"
 
 
 class SizesError(InputError):
@@ -87,21 +90,32 @@ def _decoded(
     with quiet():
         for done, name in enumerate(names, start=1):
             try:
-                header, image = read(os.path.join(folder, name))
+                header, image = _read(os.path.join(folder, name), options)
             except Exception as error:  # decoders raise nearly everything on damaged files
                 skipped.append((name, reason(error)))
             else:
-                if options.size is not None:
-                    image = fit(image, options.size, "alpha" in header.channels)
                 if values is None:
                     values = np.empty((len(names), *image.shape), image.dtype)
                 elif _kind(header) != _kind(kept[0][1]) or image.shape != values.shape[1:]:
-                    raise _mixed(folder, names, same_size=options.size is None)
+                    raise _mixed(folder, names, options)
                 values[len(kept)] = image
                 kept.append((name, header))
             if progress is not None:
                 progress(done, len(names))
     return values, kept, skipped
+
+
+def _read(path: str, options: DataOptions) -> tuple[Header, np.ndarray]:
+    """One image as the options ask for it."""
+    header, image = read(path, resized=options.size is not None)
+    if options.convert is not None and image.dtype.kind == "b":
+        image = image.astype(np.uint8) * 255
+    if options.size is not None:
+        image = fit(image, options.size, "alpha" in header.channels)
+    if options.convert is not None:
+        kept = converted_header(header, options.convert)
+        return kept, convert(image, header, options.convert)
+    return header, image
 
 
 def _classes(names: list[str], notes: list[str]) -> tuple[np.ndarray | None, tuple[str, ...]]:
@@ -128,12 +142,13 @@ def _kind(header: Header) -> tuple[int, tuple[str, ...], str]:
     return header.num_channels, header.channels, header.dtype
 
 
-def _mixed(folder: Path, names: list[str], same_size: bool) -> InputError:
+def _mixed(folder: Path, names: list[str], options: DataOptions) -> InputError:
     """The error for images of several kinds, which reads the headers of all of them."""
     headers: list[tuple[str, Header]] = []
     for name in names:
         try:
-            headers.append((name, probe(os.path.join(folder, name))))
+            header = probe(os.path.join(folder, name), resized=options.size is not None)
+            headers.append((name, header if options.convert is None else converted_header(header, options.convert)))
         except Exception:  # a damaged file does not matter here
             continue
 
@@ -147,9 +162,9 @@ def _mixed(folder: Path, names: list[str], same_size: bool) -> InputError:
     where = f"images in '{shown(folder)}'"
     number, listed = groups(lambda h: "+".join(h.channels) or f"{h.num_channels} channels")
     if number > 1:
-        return InputError(f"{where} differ in channels: {listed}; convert them, or move each kind to its own folder")
+        return InputError(f"{where} differ in channels: {listed}; {_ONE_KIND}")
     number, listed = groups(lambda h: h.dtype)
-    if number > 1 or not same_size:
+    if number > 1 or options.size is not None:
         return InputError(f"{where} differ in depth: {listed}; convert them, or move each kind to its own folder")
     number, listed = groups(lambda h: f"{h.height}x{h.width}")
     commonest = Counter((h.height, h.width) for _, h in headers).most_common(1)[0][0]

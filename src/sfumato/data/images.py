@@ -1,5 +1,6 @@
 """Read one image file without loss: gray stays gray, 16 bits stay 16 bits, floats stay floats."""
 
+import functools
 import logging
 import warnings
 from collections.abc import Callable, Iterator
@@ -28,6 +29,8 @@ _MODES = {
     "F": (GRAY, "float32"),
 }
 _PNG_CHANNELS = {2: RGB, 4: (*GRAY, "alpha"), 6: (*RGB, "alpha")}  # by the colour type of a PNG
+_MOST_RESIZED = 2**29  # pixels of an image that is made smaller
+_CHUNK = 2**26  # numbers of an image that are resized at once
 _MOST_VALUES = 2**30  # of a TIFF: more is treated as a decompression bomb; Pillow has its own limit
 _ORIENTATION = 274  # number of the tag in EXIF and TIFF
 # TIFF's numbers for the meaning of a sample.
@@ -50,25 +53,29 @@ class Header:
 Opened = tuple[Header, Callable[[], np.ndarray]]  # the function decodes to (h, w) or (h, w, c), upright
 
 
-def probe(path: str) -> Header:
-    """Read only the header.
+def probe(path: str, resized: bool = False) -> Header:
+    """Read only the header; ``resized`` as for ``read``.
 
     Raises:
         Exception: whatever the decoder raises on a damaged file.
     """
-    with _opened(path) as (header, _):
+    with _opened(path, resized) as (header, _):
         return header
 
 
-def read(path: str) -> tuple[Header, Shaped[np.ndarray, "c h w"]]:
+def read(path: str, resized: bool = False) -> tuple[Header, Shaped[np.ndarray, "c h w"]]:
     """Read the header and the values of the first frame, channels first.
 
     Palettes become colours, CMYK becomes RGB, the orientation tag is applied, float64 and float16 become float32.
 
+    Arguments:
+        path: the file.
+        resized: whether the image will be made smaller; then it may have more pixels than Pillow allows.
+
     Raises:
         Exception: whatever the decoder raises on a damaged file.
     """
-    with _opened(path) as (header, decode):
+    with _opened(path, resized) as (header, decode):
         values = decode()
     if values.dtype.kind == "f" and not np.isfinite(values).all():
         raise ValueError("it holds NaN or infinite values")
@@ -103,11 +110,15 @@ def fit(values: Shaped[np.ndarray, "c h w"], size: tuple[int, int], alpha: bool)
     if (height, width) == size:
         return values
     factor = min(height / size[0], width / size[1])
-    # Channels last, so that one matrix product resizes all rows.
-    x = np.ascontiguousarray(values.transpose(1, 2, 0), dtype=np.float32)
-    if alpha:
-        x[..., :-1] *= x[..., -1:]
-    x = (_area_means(height, size[0], factor) @ x.reshape(height, -1)).reshape(size[0], width, -1)
+    # Channels last, so that one matrix product resizes all rows; of a very large image, only some rows at a time.
+    weights, step = _area_means(height, size[0], factor), max(_CHUNK // (width * len(values)), 1)
+    means = []
+    for first in range(0, height, step):
+        rows = np.ascontiguousarray(values[:, first : first + step].transpose(1, 2, 0), dtype=np.float32)
+        if alpha:
+            rows[..., :-1] *= rows[..., -1:]
+        means.append(weights[:, first : first + step] @ rows.reshape(len(rows), -1))
+    x = functools.reduce(np.add, means).reshape(size[0], width, -1)
     x = _area_means(width, size[1], factor) @ x
     if alpha:
         x[..., :-1] /= np.where(x[..., -1:] > 0, x[..., -1:], 1)
@@ -126,7 +137,7 @@ def _area_means(length: int, new: int, factor: float) -> np.ndarray:
 
 
 @contextmanager
-def _opened(path: str) -> Iterator[Opened]:
+def _opened(path: str, resized: bool) -> Iterator[Opened]:
     with open(path, "rb") as file:
         start = file.read(26)
         file.seek(0)
@@ -136,14 +147,14 @@ def _opened(path: str) -> Iterator[Opened]:
             import tifffile
 
             with tifffile.TiffFile(file) as tiff:
-                yield _tiff(file, tiff)
+                yield _tiff(file, tiff, resized)
         else:
             deep = start.startswith(b"\x89PNG") and start[24:25] == b"\x10"  # 16 bits per channel
-            yield _png_16(file, start[25]) if deep and start[25] in _PNG_CHANNELS else _pillow(file)
+            image = _identified(file, resized)
+            yield _png_16(file, image, start[25]) if deep and start[25] in _PNG_CHANNELS else _pillow(image)
 
 
-def _pillow(file: IO[bytes]) -> Opened:
-    image = _identified(file)
+def _pillow(image: "Image") -> Opened:
     mode = "I;16" if image.mode.startswith("I;16") else image.mode
     if mode not in _MODES:
         mode = "RGBA" if image.has_transparency_data else "RGB"
@@ -159,11 +170,10 @@ def _pillow(file: IO[bytes]) -> Opened:
     return _header(image.height, image.width, turn, channels, dtype, getattr(image, "n_frames", 1)), decode
 
 
-def _png_16(file: IO[bytes], colour: int) -> Opened:
+def _png_16(file: IO[bytes], image: "Image", colour: int) -> Opened:
     """A PNG with 16-bit colours, which Pillow would reduce to 8 bits."""
     import png
 
-    image = _identified(file)  # for the limit on its size and for the orientation
     turn = image.getexif().get(_ORIENTATION, 1)
     channels = _PNG_CHANNELS[colour]
 
@@ -176,7 +186,7 @@ def _png_16(file: IO[bytes], colour: int) -> Opened:
     return _header(image.height, image.width, turn, channels, "uint16", 1), decode
 
 
-def _tiff(file: IO[bytes], tiff: "TiffFile") -> Opened:
+def _tiff(file: IO[bytes], tiff: "TiffFile", resized: bool) -> Opened:
     """A TIFF read by tifffile, which knows every type and number of channels; Pillow reads the common ones."""
     page = tiff.pages.first
     samples, photometric = page.samplesperpixel, page.photometric
@@ -186,7 +196,7 @@ def _tiff(file: IO[bytes], tiff: "TiffFile") -> Opened:
     alone = photometric == _BLACK_IS_ZERO and samples == 1
     if (dtype in {"bool", "uint8"} and known) or (dtype in {"uint16", "float32"} and alone):
         file.seek(0)
-        header, decode = _pillow(file)
+        header, decode = _pillow(_identified(file, resized))
         return replace(header, frames=len(tiff.pages)), decode
 
     if not (gray or photometric == _TIFF_RGB) or page.axes not in {"YX", "YXS", "SYX"}:
@@ -204,7 +214,13 @@ def _tiff(file: IO[bytes], tiff: "TiffFile") -> Opened:
     turn = page.tags.valueof(_ORIENTATION, default=1)
 
     def decode_page() -> np.ndarray:
-        values = page.asarray()
+        try:
+            values = page.asarray()
+        except ValueError as error:
+            if "imagecodecs" not in str(error):
+                raise
+            how = getattr(page.compression, "name", page.compression)
+            raise ValueError(f"its {how} compression needs imagecodecs; pip install imagecodecs") from None
         if photometric == _WHITE_IS_ZERO and values.dtype.kind == "u":
             values = np.iinfo(values.dtype).max - values
         values = np.moveaxis(values, 0, -1) if page.axes == "SYX" else values
@@ -213,13 +229,22 @@ def _tiff(file: IO[bytes], tiff: "TiffFile") -> Opened:
     return _header(page.imagelength, page.imagewidth, turn, channels, kept, len(tiff.pages)), decode_page
 
 
-def _identified(file: IO[bytes]) -> "Image":
+def _identified(file: IO[bytes], resized: bool) -> "Image":
     import PIL.Image
 
+    own = PIL.Image.MAX_IMAGE_PIXELS
+    if resized:
+        PIL.Image.MAX_IMAGE_PIXELS = _MOST_RESIZED // 2  # Pillow refuses twice as many
     try:
         return PIL.Image.open(file, formats=_PILLOW_FORMATS)
     except PIL.UnidentifiedImageError:
         raise ValueError("it is not a PNG, JPEG, WebP or TIFF image, despite its name") from None
+    except PIL.Image.DecompressionBombError:
+        most = 2 * (PIL.Image.MAX_IMAGE_PIXELS or 0)
+        fix = "make it smaller" if resized else "set data.size, which allows more"
+        raise ValueError(f"it has more than {most:,} pixels; {fix}") from None
+    finally:
+        PIL.Image.MAX_IMAGE_PIXELS = own
 
 
 def _header(height: int, width: int, turn: int, channels: tuple[str, ...] | int, dtype: str, frames: int) -> Header:

@@ -16,7 +16,7 @@ from .toys import TOYS
 BUILT_IN = ("digits", *TOYS)
 _ACCEPTED = "a folder of PNG, JPEG, WebP or TIFF images, or an .npy or .npz file of arrays"
 _ARRAYS_ONLY = ("key", "labels", "noise", "axis", "channels")
-_IMAGES_ONLY = ("size",)
+_IMAGES_ONLY = ("size", "convert")
 _REFUSED = {
     "built-in data": (*_ARRAYS_ONLY, *_IMAGES_ONLY),
     "a folder of images": _ARRAYS_ONLY,

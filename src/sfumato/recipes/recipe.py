@@ -42,6 +42,7 @@ class DataSection(Section):
     axis: str | None = None
     channels: Literal["first", "last"] | None = None
     size: Annotated[list[PositiveInt], BeforeValidator(_sides), Field(min_length=2, max_length=2)] | None = None
+    convert: Literal["rgb", "gray"] | None = None
     unreadable: Literal["skip", "stop"] = "skip"
     low: float | None = None
     high: float | None = None

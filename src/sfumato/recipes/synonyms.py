@@ -20,6 +20,7 @@ _KEYS = {
     "data.key": "array npz_key image_key data_key",
     "data.layout": "data_format data_type modality",
     "data.channels": "channels_last channels_first channel_axis channel_order",
+    "data.convert": "color_mode colour_mode mode color colour grayscale greyscale to_rgb rgb",
     "data.levels": "num_levels bins num_bins quantization",
     "network.width": "channels base_channels model_channels num_channels hidden hidden_size hidden_dim hidden_channels "
     "dim nf ngf units features",

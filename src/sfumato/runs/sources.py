@@ -78,7 +78,7 @@ def data_like(
     """
     options = model.recipe.data.options()
     path = Path(source).expanduser()
-    kept = ["size", "unreadable", "count", *(["channels"] if path.suffix.lower() in _ARRAYS else [])]
+    kept = ["size", "convert", "unreadable", "count", *(["channels"] if path.suffix.lower() in _ARRAYS else [])]
     if path.suffix.lower() == ".npz":
         kept.append("key")
     settings: dict[str, Any] = {
