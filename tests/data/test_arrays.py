@@ -313,7 +313,7 @@ def test_an_unclear_archive_is_listed(tmp_path: Path) -> None:
     np.savez(tmp_path / "a.npz", train=np.ones((5, 7), np.uint8), test=np.ones((2, 7)))
     listed = "train uint8 (5, 7), test float64 (2, 7)"
     message = refused(tmp_path / "a.npz")
-    assert message.endswith(f"has several arrays that could be the samples, or none; set data.key to one of: {listed}")
+    assert message.endswith(f"has several arrays that could be the samples; set data.key to one of: {listed}")
     assert refused(tmp_path / "a.npz", key="trian").endswith(f"has no array 'trian'; it has {listed}")
     assert refused(tmp_path / "a.npz", key="train", labels="z").endswith(f"has no array 'z'; it has {listed}")
     with zipfile.ZipFile(tmp_path / "b.npz", "w") as archive:
