@@ -77,6 +77,7 @@ MAY_USE |= {
     **{room: MAY_USE[room] | WORLD | MODELS for room in MODELS},
     "networks": {"numerics"},  # plain torch: they know nothing of diffusion
     "report": {"numerics", "core", "data.spec", "recipes", "runs.folder"},  # it reads files and never opens a model
+    "files": {"errors"},
     "__main__": {"cli"},
 }
 

@@ -2,6 +2,7 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -200,6 +201,14 @@ def _break_config(change: dict[str, object]) -> object:
     return apply
 
 
+def _break_target(folder: Path) -> None:
+    """The same network, whose output would be read as something else."""
+    path = folder / "config.json"
+    config = json.loads(path.read_text())
+    config["recipe"]["target"]["kind"] = "noise" if config["recipe"]["target"]["kind"] == "v" else "v"
+    path.write_text(json.dumps(config))
+
+
 @pytest.mark.parametrize(
     ("damage", "part"),
     [
@@ -216,6 +225,7 @@ def _break_config(change: dict[str, object]) -> object:
         (_break_config({"data": {}}), "config.json: data contract"),
         (_break_config({"recipe": {"version": 1, "evil": 1}}), "unknown key 'evil'"),
         (_break_config({"recipe": {"version": 1, "network": {"kind": "mlp"}}}), "of another network"),
+        (_break_target, "model.safetensors: belongs to another config.json"),
     ],
 )
 def test_damaged_and_foreign_folders_are_one_line(model: Model, tmp_path: Path, damage: object, part: str) -> None:
@@ -505,8 +515,6 @@ def test_a_flow_of_independent_noise_takes_any_sampler() -> None:
 
 def test_beliefs_about_signals_of_one_shape_are_left_alone(tmp_path: Path) -> None:
     """Centred by one number, they lie farther from the origin than from each other: no true one may be cut."""
-    import numpy as np
-
     from sfumato.data import load
 
     shape = 3 * np.sin(np.linspace(0, 6, 50))
@@ -526,3 +534,23 @@ def test_steps_that_no_table_can_hold_are_refused() -> None:
     for steps in (5_001, 10**15):
         with pytest.raises(InputError, match=r"steps: .* is too many, .* give at most 5,000"):
             SamplerChoice(steps=steps).completed("auto", 20)
+
+
+def test_integers_of_numpy_and_torch_are_integers(model: Model) -> None:
+    expected = model.sample(2, seed=3, steps=4, batch=2, first=1)
+    found = model.sample(np.int64(2), seed=torch.tensor(3), steps=np.int32(4), batch=np.array(2), first=np.uint8(1))
+    assert found.equal(expected)
+    wrong = ("seed", None), ("seed", 1.5), ("seed", True), ("steps", 2.0), ("batch", None), ("first", 0.0)
+    for name, value in wrong:
+        # The test run checks annotations first, with an error of its own.
+        with pytest.raises((InputError, TypeError), match=name):
+            model.sample(1, **{name: value})
+
+
+def test_a_home_folder_is_one(model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("USERPROFILE", str(tmp_path))
+    model.save_pretrained("~/m")
+    assert (tmp_path / "m" / "config.json").is_file()
+    for read in (Model.from_pretrained, load):
+        assert read("~/m").sample(1, steps=2).equal(model.sample(1, steps=2))

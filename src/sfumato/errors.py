@@ -9,5 +9,9 @@ class InputError(ValueError):
     """
 
 
+class DiskFullError(InputError):
+    """The disk is full, or a limit on the size of files is reached: nothing was wrong with the input, status 1."""
+
+
 class FailedError(RuntimeError):
     """An operation failed. The message is one line that explains why."""

@@ -2,12 +2,17 @@
 
 import errno
 import hashlib
+import json
+import math
 import os
 import re
 import shutil
+import stat
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+
+from sfumato.errors import InputError
 
 _NO_SUCH_CALL = {errno.EINVAL, errno.ENOTSUP}  # some network file systems do not flush folders
 
@@ -18,6 +23,8 @@ def write_with(path: Path, write: Callable[[Path], object]) -> None:
     The temporary folder is next to ``path``, and also holds what the writer itself writes next to the file. A killed
     process leaves it behind; the next write of ``path`` removes it. An error removes it at once.
 
+    Whatever mode the writer gives the file, it gets that of any new file (the umask).
+
     Arguments:
         path: the file.
         write: called with the temporary path.
@@ -27,6 +34,7 @@ def write_with(path: Path, write: Callable[[Path], object]) -> None:
     folder.mkdir()
     try:
         write(folder / path.name)
+        apply_umask(folder / path.name)
         flush(folder / path.name)
         os.replace(folder / path.name, path)
     finally:
@@ -37,6 +45,56 @@ def write_with(path: Path, write: Callable[[Path], object]) -> None:
 def write_text(path: Path, text: str) -> None:
     """Write UTF-8 text atomically."""
     write_with(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
+
+
+def strict_json(data: object, indent: int | None = None) -> str:
+    """``data`` as JSON in ASCII, with null for every number that is not finite: JSON has no NaN."""
+    return json.dumps(_finite(data), indent=indent, allow_nan=False)
+
+
+def _finite(data: object) -> object:
+    if isinstance(data, Mapping):
+        return {key: _finite(value) for key, value in data.items()}
+    if isinstance(data, (list, tuple)):
+        return [_finite(value) for value in data]
+    return None if isinstance(data, float) and not math.isfinite(data) else data
+
+
+def apply_umask(file: Path) -> None:
+    """Give the file the mode of any new file beside it; some writers make files that only their owner may read."""
+    example = file.with_name(f".mode-{os.getpid()}")
+    with open(example, "xb"):  # the umask itself can only be read by changing it, for all threads
+        mode = stat.S_IMODE(os.stat(example).st_mode)
+    os.unlink(example)
+    os.chmod(file, mode)
+
+
+def expanded(path: str | Path) -> Path:
+    """The path with ~ and ~user replaced by a home folder, if there is such a user."""
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:  # no such user: a folder that is really called so
+        return Path(path)
+
+
+def reach(path: Path) -> bool:
+    """Whether there is anything at ``path``.
+
+    Raises:
+        InputError: a folder on the way may not be entered.
+    """
+    try:
+        os.stat(path)
+    except PermissionError:
+        raise no_permission(path) from None
+    except (OSError, ValueError):
+        return False
+    return True
+
+
+def no_permission(path: object) -> InputError:
+    """The error for a file that this user may not read or write."""
+    return InputError(f"{path}: no permission to read or write it; change its mode, or ask its owner")
 
 
 def digest(path: Path) -> str:

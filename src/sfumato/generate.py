@@ -6,6 +6,7 @@ Sample i depends on (seed, first + i) and on row i of the condition, not on its 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import SupportsIndex
 
 import torch
 from torch import Tensor, nn
@@ -16,6 +17,7 @@ from sfumato.core.levels import expand
 from sfumato.denoisers import Condition, Denoiser, check_rows, condition_rows
 from sfumato.errors import InputError
 from sfumato.networks import Configurable
+from sfumato.numerics.integers import whole
 from sfumato.reporting import Progress
 from sfumato.sampling import Tableau
 from sfumato.sampling.cuda_graph import Recorded
@@ -40,13 +42,13 @@ class Adaptive:
 def generate(
     denoiser: Denoiser,
     method: Tableau | Adaptive,
-    count: int,
+    count: SupportsIndex,
     shape: tuple[int, ...],
-    seed: int = 0,
+    seed: SupportsIndex = 0,
     *,
     cond: Condition | None = None,
-    batch: int = 256,
-    first: int = 0,
+    batch: SupportsIndex = 256,
+    first: SupportsIndex = 0,
     watch: Watch | None = None,
     progress: Progress | None = None,
     world: World = ALONE,
@@ -101,12 +103,12 @@ def generate(
 
 def in_batches(
     draw: Draw,
-    count: int,
-    seed: int,
+    count: SupportsIndex,
+    seed: SupportsIndex,
     *,
     cond: Condition | None = None,
-    batch: int = 256,
-    first: int = 0,
+    batch: SupportsIndex = 256,
+    first: SupportsIndex = 0,
     progress: Progress | None = None,
     world: World = ALONE,
 ) -> Tensor:
@@ -115,21 +117,23 @@ def in_batches(
     Raises:
         InputError: a count or batch below 1, or a condition with another number of rows.
     """
-    if count < 1 or batch < 1:
-        raise InputError(f"count {count}, batch {batch}: give at least 1")
-    check_rows(cond, count)
+    total, size, start_at = whole("count", count), whole("batch", batch), whole("first", first)
+    number = whole("seed", seed)
+    if total < 1 or size < 1:
+        raise InputError(f"count {total}, batch {size}: give at least 1")
+    check_rows(cond, total)
     parts = []
     # One batch per process at a time, so that the others wait for a slow process after each batch, not after hours.
-    for start in range(0, count, batch * world.size):
+    for start in range(0, total, size * world.size):
 
         def rows(begin: int, end: int, start: int = start) -> Tensor:
             begin, end = start + begin, start + end
-            noise = SeededNoise.samples(seed, end - begin, first + begin)
-            return draw(first + begin, noise, condition_rows(cond, slice(begin, end)))
+            noise = SeededNoise.samples(number, end - begin, start_at + begin)
+            return draw(start_at + begin, noise, condition_rows(cond, slice(begin, end)))
 
-        parts.append(world.shared(min(batch * world.size, count - start), rows))
+        parts.append(world.shared(min(size * world.size, total - start), rows))
         if progress is not None:
-            progress(min(start + batch * world.size, count), count)
+            progress(min(start + size * world.size, total), total)
     return torch.cat(parts)
 
 

@@ -7,7 +7,7 @@ class. ``kinds`` maps recipes to classes; ``model_folder`` defines what a model 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, ClassVar, Literal, TypeVar
+from typing import Any, ClassVar, Literal, SupportsIndex, TypeVar
 
 import torch
 from jaxtyping import Float
@@ -17,7 +17,7 @@ from sfumato import model_folder
 from sfumato.data import DataSpec
 from sfumato.denoisers import Condition, Denoiser
 from sfumato.errors import InputError
-from sfumato.files import write_text
+from sfumato.files import expanded, write_text
 from sfumato.generate import Watch, device_of
 from sfumato.likelihood import Bound, Exact, LikelihoodOptions
 from sfumato.model_folder import Config
@@ -62,10 +62,10 @@ class GenerativeModel(ABC):
             InputError: a file is missing, damaged, not Sfumato's, of another format, or does not fit the recipe; or the
                 folder holds another kind of model.
         """
-        folder = Path(folder)
+        folder = expanded(folder)
         config = model_folder.read_config(folder)
         model = cls.fresh(config.recipe, config.spec)
-        model_folder.load_weights(model.module, folder / "model.safetensors")
+        model_folder.load_weights(model.module, folder / "model.safetensors", config.digest)
         model.module.to(device).eval().requires_grad_(False)
         return model
 
@@ -75,9 +75,9 @@ class GenerativeModel(ABC):
         Each file is written under another name and renamed. Raises InputError for a model without a recipe, and for
         one under a process that is not its own.
         """
-        config, folder = self.config(), Path(folder)
+        config, folder = self.config(), expanded(folder)
         folder.mkdir(parents=True, exist_ok=True)
-        model_folder.save_weights(self.module.state_dict(), folder / "model.safetensors")
+        model_folder.save_weights(self.module.state_dict(), folder / "model.safetensors", config.digest)
         write_text(folder / "README.md", card or self.card())
         model_folder.write_config(folder, config)
 
@@ -187,7 +187,7 @@ class GenerativeModel(ABC):
     def plan(
         self,
         sampler: str | None = None,
-        steps: int | None = None,
+        steps: SupportsIndex | None = None,
         eta: float | None = None,
         tolerance: float | None = None,
         cond: Condition | None = None,
@@ -197,16 +197,16 @@ class GenerativeModel(ABC):
     @abstractmethod
     def sample(
         self,
-        count: int,
+        count: SupportsIndex,
         *,
-        seed: int = 0,
+        seed: SupportsIndex = 0,
         sampler: str | None = None,
-        steps: int | None = None,
+        steps: SupportsIndex | None = None,
         eta: float | None = None,
         tolerance: float | None = None,
         cond: Condition | None = None,
-        batch: int = 256,
-        first: int = 0,
+        batch: SupportsIndex = 256,
+        first: SupportsIndex = 0,
         watch: Watch | None = None,
         progress: Progress | None = None,
         world: World = ALONE,

@@ -4,6 +4,7 @@ import math
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import SupportsIndex
 
 import torch
 from jaxtyping import Float
@@ -143,7 +144,7 @@ class HierarchicalModel(GenerativeModel):
     def plan(
         self,
         sampler: str | None = None,
-        steps: int | None = None,
+        steps: SupportsIndex | None = None,
         eta: float | None = None,
         tolerance: float | None = None,
         cond: Condition | None = None,
@@ -157,16 +158,16 @@ class HierarchicalModel(GenerativeModel):
 
     def sample(
         self,
-        count: int,
+        count: SupportsIndex,
         *,
-        seed: int = 0,
+        seed: SupportsIndex = 0,
         sampler: str | None = None,
-        steps: int | None = None,
+        steps: SupportsIndex | None = None,
         eta: float | None = None,
         tolerance: float | None = None,
         cond: Condition | None = None,
-        batch: int = 256,
-        first: int = 0,
+        batch: SupportsIndex = 256,
+        first: SupportsIndex = 0,
         watch: Watch | None = None,
         progress: Progress | None = None,
         world: World = ALONE,

@@ -5,6 +5,7 @@ from pathlib import Path
 import torch
 
 from sfumato.data import DataSpec
+from sfumato.files import expanded
 from sfumato.recipes import DiffusionRecipe, HierarchyRecipe, Recipe
 
 from . import model_folder
@@ -35,4 +36,4 @@ def load(folder: str | Path, device: str | torch.device = "cpu") -> GenerativeMo
     Raises:
         InputError: as ``GenerativeModel.from_pretrained`` does.
     """
-    return kind_of(model_folder.read_config(Path(folder)).recipe).from_pretrained(folder, device)
+    return kind_of(model_folder.read_config(expanded(folder)).recipe).from_pretrained(folder, device)

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import SupportsIndex
 
 import torch
 from jaxtyping import Float
@@ -14,9 +15,11 @@ from sfumato.core import Cut, Process
 from sfumato.data import DataSpec
 from sfumato.denoisers import Clamped, Condition, Denoiser, NormBounded, Reprocessed
 from sfumato.errors import InputError
+from sfumato.files import expanded
 from sfumato.generate import TOLERANCE, Adaptive, Watch, generate
 from sfumato.likelihood import Bound, Exact, LikelihoodOptions
 from sfumato.model_folder import Config, Sampled, TableKey
+from sfumato.numerics.integers import optional
 from sfumato.recipes import DiffusionRecipe, Recipe
 from sfumato.recipes.diffusion import SamplingSection
 from sfumato.reporting import Progress
@@ -28,6 +31,9 @@ from sfumato.world import ALONE, World
 
 from .generative_model import Ability, GenerativeModel
 from .sampling_plan import SamplerChoice, SamplingPlan
+
+Steps = SupportsIndex | None
+"""A number of evaluations, or None for the model's own."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,14 +75,15 @@ class Model(GenerativeModel):
     @classmethod
     def from_pretrained(cls, folder: str | Path, device: str | torch.device = "cpu") -> "Model":
         """The model in ``folder``, with the samplers that were fitted to it (see ``GenerativeModel``)."""
-        model, weights = super().from_pretrained(folder, device), model_folder.weights_digest(Path(folder))
-        return replace(model, fitted=model_folder.read_fitted(Path(folder), weights)[0], fitted_to=weights)
+        read = super().from_pretrained
+        model, weights = model_folder.with_digest(expanded(folder), lambda: read(folder, device))
+        return replace(model, fitted=model_folder.read_fitted(expanded(folder), weights)[0], fitted_to=weights)
 
     def save_pretrained(self, folder: str | Path, card: str | None = None) -> None:
         """Write the model into ``folder``, with the samplers that were fitted to it (see ``GenerativeModel``)."""
         super().save_pretrained(folder, card)
         for key, table in self.fitted.items():
-            model_folder.write_fitted(Path(folder), key, table, self.fitted_to)
+            model_folder.write_fitted(expanded(folder), key, table, self.fitted_to)
 
     @property
     def module(self) -> Denoiser:
@@ -155,7 +162,7 @@ class Model(GenerativeModel):
             return NormBounded(self.denoiser, radius) if radius > 0 else self.denoiser
         return Clamped(self.denoiser, *bounds)
 
-    def tableau(self, sampler: str | None = None, steps: int | None = None, eta: float | None = None) -> Tableau:
+    def tableau(self, sampler: str | None = None, steps: Steps = None, eta: float | None = None) -> Tableau:
         """The table of a sampler, for unconditional samples.
 
         Arguments:
@@ -173,7 +180,7 @@ class Model(GenerativeModel):
     def plan(
         self,
         sampler: str | None = None,
-        steps: int | None = None,
+        steps: SupportsIndex | None = None,
         eta: float | None = None,
         tolerance: float | None = None,
         cond: Condition | None = None,
@@ -183,10 +190,10 @@ class Model(GenerativeModel):
         return choice.plan(None if choice.sampler == ADAPTIVE else self._table(choice, Sampled.of(cond)))
 
     def _choice(
-        self, sampler: str | None, steps: int | None, eta: float | None, tolerance: float | None
+        self, sampler: str | None, steps: SupportsIndex | None, eta: float | None, tolerance: float | None
     ) -> SamplerChoice:
         own = self.sampling or (SamplingSection() if self.made_by is None else self.made_by.sampling)
-        return SamplerChoice(sampler, steps, eta, tolerance).completed(own.sampler, own.steps)
+        return SamplerChoice(sampler, optional("steps", steps), eta, tolerance).completed(own.sampler, own.steps)
 
     def _table(self, choice: SamplerChoice, sampled: Sampled) -> Tableau:
         table = choice.table(self.denoiser.process, self.fitted, sampled)
@@ -199,16 +206,16 @@ class Model(GenerativeModel):
 
     def sample(
         self,
-        count: int,
+        count: SupportsIndex,
         *,
-        seed: int = 0,
+        seed: SupportsIndex = 0,
         sampler: str | None = None,
-        steps: int | None = None,
+        steps: SupportsIndex | None = None,
         eta: float | None = None,
         tolerance: float | None = None,
         cond: Condition | None = None,
-        batch: int = 256,
-        first: int = 0,
+        batch: SupportsIndex = 256,
+        first: SupportsIndex = 0,
         watch: Watch | None = None,
         progress: Progress | None = None,
         world: World = ALONE,

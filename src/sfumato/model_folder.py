@@ -8,24 +8,26 @@ is ever executed.
 import hashlib
 import json
 import struct
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
 from torch import Tensor
 
 from sfumato._version import __version__
 from sfumato.data import DataSpec
 from sfumato.denoisers import Condition
 from sfumato.errors import InputError
-from sfumato.files import digest, write_text, write_with
+from sfumato.files import digest, no_permission, reach, write_text, write_with
 from sfumato.recipes import Recipe
 from sfumato.recipes.reading import validate
 from sfumato.sampling import Tableau
+
+T = TypeVar("T")
 
 FORMAT = 2  # of the whole folder; raise it when an older Sfumato could misread a newer folder
 
@@ -79,12 +81,19 @@ class Config:
         spec: the data contract.
         parameters: how many numbers are learned.
         version: the Sfumato that wrote it.
+        stored: the digest of the file that it was read from; None if it was not read.
     """
 
     recipe: Recipe
     spec: DataSpec
     parameters: int
     version: str = __version__
+    stored: str | None = None
+
+    @property
+    def digest(self) -> str:
+        """What ties weights to config.json: a digest of the recipe and the data contract, as the file holds them."""
+        return self.stored or _digest(self.to_dict())
 
     def to_dict(self) -> dict[str, Any]:
         """The content of config.json."""
@@ -122,16 +131,24 @@ def read_config(folder: Path) -> Config:
         spec,
         parameters if isinstance(parameters, int) else 0,
         str(config.get("sfumato", "")),
+        _digest(config),
     )
 
 
+def _digest(config: Mapping[str, Any]) -> str:
+    text = json.dumps({key: config[key] for key in ("recipe", "data")}, sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
 def _read_json(folder: Path, path: Path) -> Any:
-    if folder.is_file():
+    if reach(folder) and not folder.is_dir():
         raise InputError(f"{folder}: is a file; give its folder, the one that 'sfumato train' printed")
     if not folder.is_dir():
         raise InputError(f"{folder}: no such folder; give a run or model folder, the one that 'sfumato train' printed")
     try:
         return json.loads(path.read_text(encoding="utf-8"))
+    except PermissionError:
+        raise no_permission(path) from None
     except FileNotFoundError:
         raise InputError(
             f"{folder}: no config.json, so not a model folder; give one that 'sfumato train' made"
@@ -159,20 +176,55 @@ def weights_digest(folder: Path) -> str:
     return digest(folder / "model.safetensors")
 
 
-def save_weights(state: Mapping[str, Tensor], path: Path) -> None:
-    """Named tensors as safetensors, written under another name and renamed."""
+def with_digest(folder: Path, read: Callable[[], T]) -> tuple[T, str]:
+    """What ``read`` makes of the weights in ``folder``, and their digest; read again if they changed meanwhile."""
+    while True:
+        before = _stamp(folder / "model.safetensors")
+        found, weights = read(), weights_digest(folder)
+        if _stamp(folder / "model.safetensors") == before:
+            return found, weights
+
+
+def _stamp(path: Path) -> tuple[int, int] | None:
+    try:
+        found = path.stat()
+    except OSError:  # the reader says what is wrong
+        return None
+    return found.st_ino, found.st_mtime_ns
+
+
+def save_weights(state: Mapping[str, Tensor], path: Path, config: str | None = None) -> None:
+    """Named tensors as safetensors, written under another name and renamed.
+
+    Arguments:
+        state: the tensors.
+        path: the file.
+        config: the digest of the ``Config`` that they belong to.
+    """
     tensors = {name: value.detach().cpu().contiguous() for name, value in state.items()}
-    write_with(path, lambda beside: save_file(tensors, beside, metadata={"format": "pt"}))
+    # One entry: safetensors writes several in a random order, and the same weights should be the same bytes.
+    about = {"format": "pt"} if config is None else {"config": config}
+    write_with(path, lambda beside: save_file(tensors, beside, metadata=about))
 
 
-def load_weights(network: torch.nn.Module, path: Path) -> None:
+def load_weights(network: torch.nn.Module, path: Path, config: str | None = None) -> None:
     """Load the weights of ``network`` from a safetensors file.
 
+    Arguments:
+        network: the module.
+        path: the file.
+        config: the digest of the ``Config`` that made ``network``. A file that names another one is refused.
+
     Raises:
-        InputError: the file is missing or damaged, or a tensor does not fit.
+        InputError: the file is missing or damaged, belongs to another config.json, or a tensor does not fit.
     """
     try:
-        state = load_file(path)
+        open(path, "rb").close()  # safetensors calls a file missing that may not be read
+        with safe_open(path, framework="pt") as file:
+            about = file.metadata() or {}
+            state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (it is no dict)
+    except PermissionError:
+        raise no_permission(path) from None
     except FileNotFoundError:
         raise InputError(
             f"{path}: missing; the folder is incomplete, copy the weights into it or train again"
@@ -180,6 +232,11 @@ def load_weights(network: torch.nn.Module, path: Path) -> None:
     except (SafetensorError, OSError, struct.error, ValueError) as error:
         raise InputError(f"{path}: damaged or not safetensors ({error}); restore it from a copy") from None
     fill(network, state, path)
+    if config is not None and about.get("config", config) != config:
+        raise InputError(
+            f"{path}: belongs to another config.json than the one beside it, which has changed since; restore that "
+            "file, or train again"
+        )
 
 
 def fill(network: torch.nn.Module, state: Mapping[str, Tensor], path: Path) -> None:
@@ -236,6 +293,8 @@ def read_fitted(folder: Path, weights: str) -> tuple[dict[TableKey, Tableau], di
             else:
                 tableau = Tableau.from_dict(data["tableau"])
                 fitted[TableKey(tableau.evaluations, _sampled(data.get("sampled")))] = tableau
+        except PermissionError:
+            unused[path.name] = "may not be read"
         except (OSError, ValueError, KeyError, TypeError) as error:
             unused[path.name] = f"is damaged ({' '.join(str(error).split())})"
     return fitted, unused

@@ -16,7 +16,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from sfumato.errors import FailedError, InputError
+from sfumato.errors import DiskFullError, FailedError, InputError
 
 TIMEOUT = 300.0  # seconds without an answer after which a process counts as lost
 
@@ -114,9 +114,12 @@ class World:
             if self.size == 1:
                 raise
             own = error
-        for text in self.gather_text(str(own or "")):
+        kinds = {"full": DiskFullError, "input": InputError}
+        kind = "full" if isinstance(own, DiskFullError) else "input"
+        for text in self.gather_text("" if own is None else f"{kind} {own}"):
             if text:
-                raise own or InputError(text)
+                name, _, message = text.partition(" ")
+                raise own or kinds[name](message)
 
     def wait(self) -> None:
         """Wait until all processes have called this."""

@@ -423,3 +423,18 @@ def test_a_flag_that_does_not_apply_is_refused_before_a_folder_is_made(
     assert main(["train", "moons", flag, "--steps", "1", "--out", str(tmp_path / "run")]) == 2
     assert f"error: {flag}: " in capsys.readouterr().err
     assert not (tmp_path / "run").exists()
+
+
+def test_data_that_has_moved_is_named_at_resume(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    data, moved, run = tmp_path / "a.npy", tmp_path / "elsewhere" / "a.npy", tmp_path / "run"
+    moved.parent.mkdir()
+    np.save(data, np.random.default_rng(0).normal(size=(40, 3)).astype(np.float32))
+    assert main(["train", str(data), "--steps", "2", "--out", str(run), "network.width=8", "training.batch=8"]) == 0
+    data.rename(moved)
+    assert main(["train", "--resume", str(run), "--steps", "3"]) == 2
+    np.save(data, np.ones((40, 3), dtype=np.float32))
+    assert main(["train", str(data), "--resume", str(run), "--steps", "3"]) == 2
+    assert "the data has changed since" in capsys.readouterr().err
+    assert main(["train", str(moved), "--resume", str(run), "--steps", "3"]) == 0
+    assert json.loads((run / "run.json").read_text())["source"] == str(moved)
+    assert main(["train", "--resume", str(run), "--steps", "4"]) == 0

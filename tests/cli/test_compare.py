@@ -20,9 +20,11 @@ from sfumato.model import Model
 from sfumato.recipes.networks import AutoNetwork
 from sfumato.runs import experiment
 from sfumato.runs.comparison_text import verdicts
+from sfumato.runs.folder import RunFolder
 from sfumato.runs.selection import select
 from sfumato.runs.settings import CompareSettings
 from sfumato.training import Engine, NonFiniteError, Trainer
+from sfumato.training.lock import Lock
 
 TINY = ["network.kind=mlp", "network.width=8", "network.depth=1", "training.batch=8", "sampling.steps=4"]
 MOONS = ["compare", "moons", *TINY, "data.count=200", "--steps", "3", "-n", "6"]
@@ -384,3 +386,13 @@ def test_help_does_not_wait_for_torch() -> None:
 
     code = "import sys; from sfumato.cli.main import parser; parser(); sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_two_at_once_do_not_compare_in_the_same_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The second one would remove the runs that the first has begun."""
+    out = tmp_path / "c"
+    out.mkdir()
+    with Lock(RunFolder(out), "comparing recipes in it"):
+        assert run(out, "ddpm,flow") == 2
+    assert "is comparing recipes in it; wait for it" in capsys.readouterr().err
+    assert not any(out.iterdir())

@@ -8,7 +8,9 @@ import torch
 from sfumato.cli.main import main
 from sfumato.model import Model
 from sfumato.model_folder import TableKey
+from sfumato.runs.folder import RunFolder
 from sfumato.sampling import fitting
+from sfumato.training.lock import Lock
 
 
 @pytest.fixture(scope="module")
@@ -179,3 +181,11 @@ def test_a_poorer_fit_does_not_take_the_place_of_a_better_one(run: Path) -> None
     before = Model.from_pretrained(run).fitted[TableKey(4)]
     assert main(["tune", str(run), "--nfe", "4", "--count", "48", "--iterations", "1"]) == 0
     assert torch.equal(Model.from_pretrained(run).fitted[TableKey(4)].estimates, before.estimates)
+
+
+def test_two_at_once_do_not_fit_to_the_same_model(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (run / "tuning").mkdir()
+    with Lock(RunFolder(run / "tuning"), "fitting samplers in it"):
+        assert tune(run, "--nfe", "3") == 2
+    assert "is fitting samplers in it; wait for it" in capsys.readouterr().err
+    assert not (run / "sampler-3.json").exists()

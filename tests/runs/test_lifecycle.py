@@ -1,6 +1,8 @@
 """Folders of new runs: made for one process alone, and gone again if nothing starts in them."""
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Barrier
 
 import pytest
 
@@ -72,3 +74,33 @@ def test_a_folder_that_holds_something_is_refused() -> None:
             pass
     with pytest.raises(InputError, match="cannot be written"), claimed(Path("a/b/c"), "x"):
         pass
+
+
+@pytest.mark.parametrize("wanted", [None, "new", "empty"])
+def test_many_at_once_never_share_a_folder(wanted: str | None) -> None:
+    """An empty folder that exists is as exclusive as one that is made."""
+    together = Barrier(8)
+    for attempt in range(10):
+        out = None if wanted is None else Path(f"{wanted}-{attempt}")
+        if wanted == "empty":
+            Path(f"empty-{attempt}").mkdir()
+
+        def claim(_: int, out: Path | None = out, attempt: int = attempt) -> Path | None:
+            together.wait()
+            try:
+                with claimed(out, f"run-{attempt}") as folder:
+                    return folder.path
+            except InputError:
+                return None
+
+        with ThreadPoolExecutor(8) as pool:
+            found = [path for path in pool.map(claim, range(8)) if path is not None]
+        assert len(found) == len(set(found)) == (8 if wanted is None else 1)
+
+
+def test_a_loser_leaves_the_winners_folder_alone() -> None:
+    Path("a").mkdir()
+    with claimed(Path("a"), "x") as winner:
+        with pytest.raises(InputError, match="a: "), claimed(Path("a"), "x"):
+            pass
+        assert winner.checkpoints.is_dir()

@@ -71,7 +71,7 @@ def test_defaults_need_no_words(text: str) -> None:
         (lambda: TrainSettings(), "SOURCE is missing"),
         (lambda: TrainSettings("a=b"), "SOURCE is missing before 'a=b'; write: sfumato train SOURCE a=b"),
         (lambda: TrainSettings("moons", steps=1, budget=1.0), "--steps and --budget"),
-        (lambda: TrainSettings("moons", resume=RUN), "--resume"),
+        (lambda: TrainSettings("training.batch=3", resume=RUN), "--resume"),
         (lambda: SampleSettings(RUN, pairs=True), "--pairs"),
         (lambda: SampleSettings(RUN, out=Path("x.bmp")), "end it in .png, .npz, .gif or .webp"),
         (lambda: LikelihoodSettings(RUN, per_sample=Path("x.txt")), "end it in .csv"),

@@ -13,7 +13,7 @@ import torch
 from safetensors import SafetensorError
 
 from sfumato import files
-from sfumato.errors import InputError
+from sfumato.errors import DiskFullError, InputError
 from sfumato.training import checkpoint, integrity
 from sfumato.training.keep import Keep
 
@@ -589,7 +589,7 @@ def test_every_way_of_saying_that_the_disk_is_full(
 
     monkeypatch.setattr(checkpoint, "save_file", full)
     message = rf"cannot write \({os.strerror(errno.ENOSPC)}\); free some, then start again$"
-    with pytest.raises(InputError, match=message):
+    with pytest.raises(DiskFullError, match=message):
         save(tmp_path, 1)
     monkeypatch.setattr(checkpoint, "save_file", lambda *args: (_ for _ in ()).throw(SafetensorError("other")))
     with pytest.raises(SafetensorError, match="other"):

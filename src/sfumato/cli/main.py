@@ -14,7 +14,8 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from sfumato._version import __version__
-from sfumato.errors import FailedError, InputError
+from sfumato.errors import DiskFullError, FailedError, InputError
+from sfumato.files import no_permission
 
 VERBS = {
     "demo": "train on handwritten digits, sample, and show the result, in two minutes",
@@ -81,6 +82,7 @@ def parser() -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line. Returns the exit status."""
+    _open_missing_streams()
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # characters that the terminal cannot show are escaped
             stream.reconfigure(errors="backslashreplace")
@@ -100,11 +102,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     except Exception as error:
         if args.debug:
             traceback.print_exc()
+        if isinstance(error, PermissionError) and error.filename is not None:
+            error = no_permission(error.filename)
         message = " ".join(str(error).split()) or type(error).__name__
-        if isinstance(error, InputError):
+        if isinstance(error, InputError) and not isinstance(error, DiskFullError):
             print(f"sfumato {args.verb}: error: {message}", file=sys.stderr)
             return 2
-        if isinstance(error, (FailedError, OSError)):
+        if isinstance(error, (DiskFullError, FailedError, OSError)):
             print(f"sfumato {args.verb}: failed: {message}", file=sys.stderr)
             return 1
         print(
@@ -112,6 +116,14 @@ def main(argv: Sequence[str] | None = None) -> int:
             file=sys.stderr,
         )
         return 1
+
+
+def _open_missing_streams() -> None:
+    """Give a process without a console streams that go nowhere; else a file that it opens could get their numbers."""
+    if sys.stdout is None:
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115 (for the life of the process)
+    if sys.stderr is None:
+        sys.stderr = open(os.devnull, "w")  # noqa: SIM115
 
 
 def _parse(argv: Sequence[str] | None) -> argparse.Namespace:

@@ -1,10 +1,10 @@
 """Output of the verbs: results on standard output, everything else on standard error."""
 
 import argparse
-import json
 import sys
 from typing import Any
 
+from sfumato.files import strict_json
 from sfumato.reporting import Reporter
 
 
@@ -30,4 +30,4 @@ class Output:
         from sfumato.runs.console import is_main_process
 
         if self._json and is_main_process():
-            print(json.dumps(data, ensure_ascii=False))
+            print(strict_json(data))

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import SupportsIndex
 
 import torch
 from jaxtyping import Int64
@@ -10,6 +11,7 @@ from torch import Tensor
 
 from sfumato.errors import InputError
 from sfumato.numerics import random
+from sfumato.numerics.integers import whole
 
 NoiseSource = Callable[[int, Tensor], Tensor]
 """``(draw, like) -> z``: draw number ``draw`` of standard normal noise, with the shape (B, *), type and device of
@@ -27,9 +29,10 @@ class SeededNoise:
     keys: Int64[Tensor, "b"]
 
     @classmethod
-    def samples(cls, seed: int, count: int, first: int = 0) -> "SeededNoise":
+    def samples(cls, seed: SupportsIndex, count: SupportsIndex, first: SupportsIndex = 0) -> "SeededNoise":
         """The noise of samples ``first`` to ``first + count - 1`` under ``seed``."""
-        return cls(random.keys(random.derive(seed, "samples"), torch.arange(first, first + count)))
+        start, end = whole("first", first), whole("first", first) + whole("count", count, 0)
+        return cls(random.keys(random.derive(whole("seed", seed), "samples"), torch.arange(start, end)))
 
     def rows(self, index: slice) -> "SeededNoise":
         """The noise of the samples that ``index`` selects."""

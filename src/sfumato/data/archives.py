@@ -14,6 +14,7 @@ from jaxtyping import Int64
 from numpy.lib import format as npy
 
 from ..errors import InputError
+from ..files import no_permission
 from .dataset import DataOptions, reason, shown
 
 _KEYS = ("x", "X", "data", "images", "samples", "arr_0")
@@ -92,6 +93,8 @@ def _damage(path: Path) -> Iterator[None]:
         yield
     except InputError:
         raise
+    except PermissionError:
+        raise no_permission(shown(path)) from None
     except Exception as error:  # numpy and zipfile raise nearly everything on damaged files
         raise InputError(
             f"'{shown(path)}' cannot be read: {reason(error)}; save it again with numpy.save or numpy.savez"

@@ -10,6 +10,7 @@ from jaxtyping import Float32, Int64, Shaped
 from torch import Tensor
 
 from ..errors import InputError
+from ..numerics.integers import whole
 from .axis import Axis
 from .layouts import LayoutName
 from .samples import Samples
@@ -62,6 +63,9 @@ class DataOptions:
     seed: int = 0
 
     def __post_init__(self) -> None:
+        for name in ("levels", "limit", "count", "seed"):
+            if (value := getattr(self, name)) is not None or name in ("count", "seed"):
+                object.__setattr__(self, name, whole(f"data.{name}", value))
         _require("layout", self.layout, self.layout in {"auto", "vector", "signal", "image"}, "vector, signal or image")
         _require("channels", self.channels, self.channels in {None, "first", "last"}, "first or last")
         _require("convert", self.convert, self.convert in {None, "rgb", "gray"}, "rgb or gray")

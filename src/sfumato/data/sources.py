@@ -4,6 +4,7 @@ import difflib
 from pathlib import Path
 
 from ..errors import InputError
+from ..files import expanded, reach
 from ..reporting import Progress
 from .arrays import read_array
 from .assemble import finish
@@ -42,16 +43,21 @@ def load(source: str, options: DataOptions | None = None, progress: Progress | N
     if source in BUILT_IN:
         _refuse_options(source, options)
         return finish(read_digits() if source == "digits" else read_toy(source, options), options, source)
-    path = Path(source).expanduser()
+    path = expanded(source)
     return finish(_read(path, source, options, progress), options, shown(path.resolve().name))
 
 
 def _read(path: Path, source: str, options: DataOptions, progress: Progress | None) -> Content:
     extension = path.suffix.lower()
+    there = reach(path)
+    if not source.strip():
+        raise InputError(f"source is empty; give one of {', '.join(BUILT_IN)}, or {_ACCEPTED}")
+    if there and not path.is_dir() and not path.is_file():
+        raise InputError(f"source '{shown(source)}' is a pipe or a device; give {_ACCEPTED}")
     if path.is_dir():
         _refuse_options(source, options)
         return read_folder(path, options, progress)
-    if not path.exists():
+    if not there:
         near = difflib.get_close_matches(source, BUILT_IN, n=1)
         meant = f" (did you mean {near[0]}?)" if near else ""
         raise InputError(

@@ -3,7 +3,7 @@
 import math
 import time
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, SupportsIndex
 
 import torch
 from jaxtyping import Float
@@ -15,6 +15,7 @@ from sfumato.core import Chain, ValueGrid
 from sfumato.data import DataSpec
 from sfumato.denoisers import Condition, Denoiser, condition_rows
 from sfumato.errors import InputError
+from sfumato.numerics.integers import whole
 from sfumato.reporting import Progress
 
 from .bound import Bound, walk_times
@@ -41,6 +42,9 @@ class LikelihoodOptions:
         by: the distribution that dequantises data with levels.
         seed: random seed.
         batch: samples per evaluation.
+
+    Raises:
+        InputError: a number that is not whole, or below 1.
     """
 
     evaluations: int | None = 100
@@ -53,11 +57,17 @@ class LikelihoodOptions:
     seed: int = 0
     batch: int = 256
 
+    def __post_init__(self) -> None:
+        for name in ("evaluations", "steps", "probes", "draws", "seed", "batch"):
+            value = getattr(self, name)
+            if value is not None or name in ("draws", "seed", "batch"):
+                object.__setattr__(self, name, whole(name, value, None if name == "seed" else 1))
+
     @classmethod
-    def suited_to(cls, spec: DataSpec, seed: int = 0) -> "LikelihoodOptions":
+    def suited_to(cls, spec: DataSpec, seed: SupportsIndex = 0) -> "LikelihoodOptions":
         """The defaults for this data: beta for densities, and an exact trace for up to 16 dimensions."""
         exact = math.prod(spec.model_shape) <= EXACT_TRACE
-        return cls(variance=1.0 if spec.continuous else 0.0, probes=None if exact else 2, seed=seed)
+        return cls(variance=1.0 if spec.continuous else 0.0, probes=None if exact else 2, seed=whole("seed", seed))
 
 
 def measure_bound(

@@ -12,10 +12,13 @@ batch; one key per training image makes a run resumable from one integer.
 import hashlib
 import json
 import math
+from typing import SupportsIndex
 
 import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
+
+from .integers import whole
 
 
 def _signed(word: int) -> int:
@@ -40,9 +43,10 @@ def _mix_(words: Tensor) -> Tensor:
     return _xor_shift_(words, _SHIFTS[2])
 
 
-def derive(*parts: int | str) -> int:
+def derive(*parts: SupportsIndex | str) -> int:
     """One seed in [0, 2^63) from integers and names, different for different ``parts`` (BLAKE2b)."""
-    return int.from_bytes(hashlib.blake2b(json.dumps(parts).encode(), digest_size=8).digest(), "big") >> 1
+    numbers = [part if isinstance(part, str) else whole("seed", part) for part in parts]
+    return int.from_bytes(hashlib.blake2b(json.dumps(numbers).encode(), digest_size=8).digest(), "big") >> 1
 
 
 def keys(seed: int, indices: Int64[Tensor, "b"]) -> Int64[Tensor, "b"]:

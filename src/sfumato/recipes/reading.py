@@ -2,13 +2,13 @@
 
 from collections.abc import Iterable, Mapping
 from importlib import resources
-from pathlib import Path
 from typing import Any
 
 import yaml
 from pydantic import ValidationError
 
 from sfumato.errors import InputError
+from sfumato.files import expanded
 
 from .explain import explain, nearest
 from .kinds import KINDS, kind_for
@@ -46,7 +46,7 @@ def read(name: str, overrides: Iterable[str] = ()) -> Recipe:
 
 def _text(name: str) -> str:
     if name.endswith((".yaml", ".yml")):
-        path = Path(name)
+        path = expanded(name)
         if not path.is_file():
             raise InputError(
                 f"{name}: no such recipe file; give a YAML file or one of the presets: {', '.join(presets())}"

@@ -23,8 +23,8 @@ _SECTIONS = (
 )
 
 
-def write_report(folder: RunFolder) -> Path:
-    """Write ``report.html`` into a run folder and return its path.
+def write_report(folder: RunFolder, page: Path | None = None) -> Path:
+    """Write ``report.html`` into a run folder, or at the path ``page``, and return its path.
 
     The page is made from the files of the folder. Only ``config.json`` must exist; for other files that are missing or
     damaged, the page has a sentence that says so. An interrupted call leaves the former page.
@@ -35,10 +35,11 @@ def write_report(folder: RunFolder) -> Path:
     run = read_run(folder)
     name = folder.path.name or str(folder.path)
     footer = f"<footer>Written by sfumato {escape(run.version)} from the files of {escape(name)}.</footer>"
-    page = template.PAGE.substitute(
+    text = template.PAGE.substitute(
         title=escape(f"{run.spec.source} · {run.recipe.name} · sfumato"),
         style=template.STYLE,
         body="\n".join([*(section(run) for section in _SECTIONS), footer]),
     )
-    write_text(folder.report, page)
-    return folder.report
+    page = page or folder.report
+    write_text(page, text)
+    return page

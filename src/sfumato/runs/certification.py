@@ -1,6 +1,5 @@
 """Measure the error of every sampler at every budget, for an oracle or a trained model."""
 
-import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -9,7 +8,7 @@ from typing import Any
 
 from sfumato.denoisers import Denoiser
 from sfumato.errors import InputError
-from sfumato.files import write_text, write_with
+from sfumato.files import strict_json, write_text, write_with
 from sfumato.report.charts.certify import certificate
 from sfumato.reporting import SILENT, Reporter
 from sfumato.sampling import certification
@@ -21,7 +20,7 @@ from sfumato.sampling.tableau import Tableau
 from .device import pick_device
 from .folder import RunFolder
 from .loading import load_with_samplers
-from .outputs import require_writable
+from .outputs import require_writable_figure, writable_or_here
 from .settings import CertifySettings
 
 FEWEST = 64  # samples by default, at least
@@ -59,7 +58,7 @@ def run_certification(settings: CertifySettings, reporter: Reporter = SILENT) ->
     Raises:
         InputError: an unknown target or method, a budget or a number of samples that cannot be measured.
     """
-    picture = _picture(settings)
+    picture = _picture(settings, reporter)
     target = _target(settings)
     methods, fitted = _methods(settings, target)
     budgets = settings.nfe or certification.BUDGETS
@@ -101,11 +100,14 @@ def run_certification(settings: CertifySettings, reporter: Reporter = SILENT) ->
     return record, [] if picture is None else _write(record, picture)
 
 
-def _picture(settings: CertifySettings) -> Path | None:
+def _picture(settings: CertifySettings, reporter: Reporter) -> Path | None:
     """The figure's path; None for no figure."""
+    if settings.out is None and settings.is_oracle:
+        return None
     if settings.out is None:
-        return None if settings.is_oracle else RunFolder(Path(settings.target)).picture("certify")
-    require_writable("--out", settings.out)
+        run = Path(settings.target)
+        return RunFolder(writable_or_here(run, reporter) if run.is_dir() else run).picture("certify")
+    require_writable_figure("--out", settings.out)
     return settings.out
 
 
@@ -175,6 +177,6 @@ def _rank_key(row: Mapping[str, Any]) -> tuple[int, float]:
 
 def _write(record: dict[str, Any], picture: Path) -> list[Path]:
     numbers = picture.with_suffix(".json")
-    write_text(numbers, json.dumps(record, indent=2) + "\n")
+    write_text(numbers, strict_json(record, indent=2) + "\n")
     write_with(picture, lambda beside: certificate(record).save(beside, "PNG"))
     return [picture, numbers]

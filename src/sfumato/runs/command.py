@@ -2,7 +2,10 @@
 
 import shlex
 from dataclasses import dataclass, fields
+from pathlib import Path
 from typing import ClassVar, get_type_hints
+
+from sfumato.files import expanded
 
 
 def in_seconds(value: float) -> str:
@@ -25,10 +28,15 @@ class Settings:
     """The settings of one verb.
 
     A field annotated with a flag, and possibly a function that writes its value, is a flag of the command line; the
-    others are positional arguments, tuples at the end.
+    others are positional arguments, tuples at the end. ~ is expanded in paths.
     """
 
     verb: ClassVar[str]
+
+    def __post_init__(self) -> None:
+        for each in fields(self):
+            if isinstance(value := getattr(self, each.name), Path):
+                object.__setattr__(self, each.name, expanded(value))
 
     def command(self) -> str:
         """The command line that would do the same, quoted for a shell."""

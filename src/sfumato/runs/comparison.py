@@ -1,9 +1,9 @@
 """Compare recipes on one data set: train and measure each, then rank them."""
 
-import json
 import os
 import platform
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,16 +15,18 @@ from sfumato._version import __version__
 from sfumato.data import TOYS, Dataset
 from sfumato.errors import InputError
 from sfumato.evaluation.comparison import Row, Yardstick, standings
-from sfumato.files import write_text, write_with
+from sfumato.files import strict_json, write_text, write_with
 from sfumato.recipes import Recipe
 from sfumato.report.charts.compare import comparison_figure
 from sfumato.reporting import SILENT, Reporter, duration
 from sfumato.training import signals
+from sfumato.training.lock import Lock
 
 from . import lifecycle
 from .device import pick_device
 from .experiment import Experiment, InterruptedTraining
 from .folder import RunFolder
+from .outputs import require_writable_run
 from .selection import select
 from .settings import CompareSettings
 from .sources import load_data
@@ -53,6 +55,8 @@ class Compared:
 def compare(settings: CompareSettings, reporter: Reporter = SILENT) -> Compared:
     """Train and measure each recipe, as far as an earlier command has not, and rank them.
 
+    One process at a time compares in a folder.
+
     Raises:
         InputError: recipes that cannot be compared or do not fit the data, a folder that was started with other
             settings.
@@ -71,8 +75,32 @@ def _compare(
     settings: CompareSettings, recipes: dict[str, Recipe], device: torch.device, reporter: Reporter
 ) -> Compared:
     first = next(iter(recipes.values()))
+    if settings.out is not None:
+        _require_folder(settings.out)  # before the data is read
+    require_writable_run(settings.out or Path("runs"), "choose another with --out")
     dataset = load_data(settings.source, first, reporter)
-    folder = _folder(settings, dataset)
+    folder = settings.out or Path("runs") / f"compare-{lifecycle.stem_of(dataset)}"
+    _require_folder(folder)
+    missing = [path for path in (folder, *folder.parents) if not path.exists()]
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with Lock(RunFolder(folder), "comparing recipes in it"):
+            return _compare_in(folder, settings, recipes, dataset, device, reporter)
+    finally:
+        for path in missing:
+            with suppress(OSError):  # not empty, so it is in use
+                path.rmdir()
+
+
+def _compare_in(
+    folder: Path,
+    settings: CompareSettings,
+    recipes: dict[str, Recipe],
+    dataset: Dataset,
+    device: torch.device,
+    reporter: Reporter,
+) -> Compared:
+    first = next(iter(recipes.values()))
     experiments = [
         Experiment(name, RunFolder(folder / name), recipe, settings.source, settings.goal, device)
         for name, recipe in recipes.items()
@@ -105,13 +133,11 @@ def _compare(
     return Compared(record, _write(record, folder, experiments, dataset))
 
 
-def _folder(settings: CompareSettings, dataset: Dataset) -> Path:
-    folder = settings.out or Path("runs") / f"compare-{lifecycle.stem_of(dataset)}"
+def _require_folder(folder: Path) -> None:
     if folder.exists() and not folder.is_dir():
         raise InputError(f"--out {folder}: is a file; give a folder, or a name that does not exist")
     if RunFolder(folder).config_file.exists():
         raise InputError(f"--out {folder}: is a run or model itself; give another folder for the runs of a comparison")
-    return folder
 
 
 def _rows(experiments: Sequence[Experiment], yardstick: Yardstick, folder: Path, reporter: Reporter) -> dict[str, Row]:
@@ -154,7 +180,7 @@ def _write(record: dict[str, Any], folder: Path, experiments: Sequence[Experimen
     real = next((real for _, real in galleries.values()), None)
     figure = comparison_figure(record, {name: made for name, (made, _) in galleries.items()}, real, dataset.spec)
     numbers, picture = folder / "comparison.json", folder / "comparison.png"
-    write_text(numbers, json.dumps(record, indent=2) + "\n")
+    write_text(numbers, strict_json(record, indent=2) + "\n")
     write_with(picture, lambda beside: figure.save(beside, "PNG"))
     return [picture, numbers]
 

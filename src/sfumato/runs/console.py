@@ -52,7 +52,7 @@ class Console:
     def info(self, text: str = "") -> None:
         """Print one line of information."""
         if is_main_process():
-            _print(text, self._lines or sys.stdout)
+            _print(text, self._lines if self._lines is not None else sys.stdout)
 
     def warn(self, text: str) -> None:
         """Print one line of warning to standard error."""
@@ -69,7 +69,9 @@ class Console:
             bar.close()
 
 
-def _print(text: str, stream: Stream) -> None:
+def _print(text: str, stream: Stream | None) -> None:
+    if stream is None:  # a process without a console
+        return
     tqdm = sys.modules.get("tqdm")
     if tqdm is not None:
         tqdm.tqdm.write(text, file=stream)  # clears a bar that is being drawn, and draws it again below
@@ -120,13 +122,19 @@ def _tqdm() -> Any:
     """The bar of tqdm.auto that suits standard error; None where neither a terminal nor a notebook shows one."""
     from tqdm.auto import tqdm
 
-    if not sys.stderr.isatty() and not any(base.__module__ == "tqdm.notebook" for base in tqdm.__mro__):
+    if not _is_terminal(sys.stderr) and not any(base.__module__ == "tqdm.notebook" for base in tqdm.__mro__):
         return None
     tqdm.monitor_interval = 0  # no thread of its own: updates are frequent enough
     return tqdm
 
 
+def _is_terminal(stream: Any) -> bool:
+    """Whether the stream is a terminal; None, and a stream that does not say, are none."""
+    isatty = getattr(stream, "isatty", None)
+    return isatty is not None and bool(isatty())
+
+
 def _shape() -> dict[str, Any]:
     """How tqdm finds the width of the bar: some terminals do not know their own."""
-    known = not sys.stderr.isatty() or all(os.get_terminal_size(sys.stderr.fileno()))
+    known = not _is_terminal(sys.stderr) or all(os.get_terminal_size(sys.stderr.fileno()))
     return {"dynamic_ncols": True} if known else {"ncols": 100, "nrows": 24}

@@ -68,6 +68,7 @@ def demo(settings: DemoSettings, reporter: Reporter = SILENT) -> Demo:
         InputError: a folder or a device that cannot be used.
     """
     device = pick_device(settings.device)
+    lifecycle.require_free(settings.out)
     recipe, goal = recipes.read("digits"), Goal(seconds=settings.budget)
     dataset = load_data("digits", recipe, reporter)
     model = lifecycle.untrained("digits", recipe, dataset)

@@ -29,7 +29,7 @@ from .console import is_main_process
 from .device import pick_device
 from .folder import RunFolder
 from .loading import load_with_samplers
-from .outputs import require_writable
+from .outputs import require_writable, writable_or_here
 from .settings import SampleSettings, TuneSettings
 
 FRAMES = 40  # of a movie, at most
@@ -80,6 +80,7 @@ def draw(settings: SampleSettings, reporter: Reporter = SILENT) -> Drawn | None:
     """
     require_writable("--out", settings.out)
     model = _model(settings)
+    folder = writable_or_here(RunFolder(settings.run).samples, reporter) if settings.out is None else None
     plan = _plan(model, settings, reporter)
     if settings.is_movie and not is_main_process():  # the process that writes the movie must see every sample
         return None
@@ -104,7 +105,7 @@ def draw(settings: SampleSettings, reporter: Reporter = SILENT) -> Drawn | None:
     seconds = time.monotonic() - started
     if not world.is_main:
         return None
-    files = _write(model, settings, samples, plan.label, observer.frames)
+    files = _write(model, settings, samples, plan.label, observer.frames, folder)
     if not model.can("sampler"):
         return Drawn(settings, samples, plan.text, plan.record, files, seconds)
     method = f"{plan.text}, {taken} evaluations each"
@@ -185,13 +186,18 @@ class _Observer:
 
 
 def _write(
-    model: GenerativeModel, settings: SampleSettings, samples: Tensor, label: str, frames: dict[int, list[Tensor]]
+    model: GenerativeModel,
+    settings: SampleSettings,
+    samples: Tensor,
+    label: str,
+    frames: dict[int, list[Tensor]],
+    folder: Path | None,
 ) -> list[Path]:
-    """Write the samples to ``settings.out``, or into the run folder under a name with ``label``."""
-    if settings.out is not None:
+    """Write the samples to ``settings.out``, or into ``folder`` under a name with ``label``."""
+    if folder is None:
+        assert settings.out is not None
         paths = [settings.out]
     else:
-        folder = RunFolder(settings.run).samples
         folder.mkdir(exist_ok=True)
         name = f"{label}-n{settings.count}-seed{settings.seed}"
         paths = [folder / f"{name}.png", folder / f"{name}.npz"]

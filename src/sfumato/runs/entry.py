@@ -5,6 +5,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import SupportsIndex
 
 import numpy as np
 import torch
@@ -15,9 +16,10 @@ from sfumato.data.order import permutation
 from sfumato.errors import InputError
 from sfumato.evaluation import scoring
 from sfumato.evaluation.scoring import DataToScore, Score
-from sfumato.files import write_with
+from sfumato.files import expanded, write_with
 from sfumato.generative_model import GenerativeModel
 from sfumato.likelihood import LikelihoodOptions
+from sfumato.numerics.integers import optional, whole
 from sfumato.reporting import Reporter
 
 from . import training
@@ -36,7 +38,7 @@ def train(
     recipe: str = "ddpm",
     *,
     budget: float | None = None,
-    steps: int | None = None,
+    steps: SupportsIndex | None = None,
     settings: Mapping[str, object] | None = None,
     out: str | Path | None = None,
     device: str = "auto",
@@ -76,7 +78,7 @@ def train(
         overrides=_overrides(settings),
         recipe=recipe,
         budget=budget,
-        steps=steps,
+        steps=optional("steps", steps, 1),
         out=None if out is None else Path(out),
         device=device,
     )
@@ -91,10 +93,10 @@ def score(
     data: Source | None = None,
     *,
     against: Source | None = None,
-    count: int = 128,
-    evaluations: int | None = 100,
+    count: SupportsIndex = 128,
+    evaluations: SupportsIndex | None = 100,
     flow: bool = True,
-    seed: int = 0,
+    seed: SupportsIndex = 0,
     settings: Mapping[str, object] | None = None,
     device: str = "auto",
     reporter: Reporter | None = None,
@@ -109,8 +111,7 @@ def score(
 
     Arguments:
         model: a model, or the folder of a run. Given a run, its training data is compared with too.
-        data: anything that ``train`` takes, in the same units, or samples of a model; by default the run's own
-            held-out data.
+        data: anything that ``train`` takes, in the same units; by default the run's own held-out data.
         against: a second data set; ``Score.auroc`` says how well the scores separate it from the first.
         count: number of samples to score, at most.
         evaluations: approximate network evaluations per sample for the bound; None for every level of a chain.
@@ -126,7 +127,8 @@ def score(
     Raises:
         InputError: data that cannot be read or does not fit the model.
     """
-    reporter, folder = reporter or Console(), RunFolder(Path(model)) if isinstance(model, str | Path) else None
+    reporter, folder = reporter or Console(), RunFolder(expanded(model)) if isinstance(model, str | Path) else None
+    most, number = whole("count", count, 1), whole("seed", seed)
     loaded = model if isinstance(model, GenerativeModel) else kinds.load(model, pick_device(device))
     if data is None and folder is None:
         raise InputError("data: is missing; give data to score, or the folder of a run in place of the model")
@@ -134,15 +136,15 @@ def score(
 
     def chosen(source: Source | None) -> DataToScore:
         if source is not None and not isinstance(source, str | Path):
-            return _from_array(source, count, seed)
-        return choose(_path(source), count, seed, folder, loaded, reporter, given.get(str(source), {})).data
+            return _from_array(source, most, number)
+        return choose(_path(source), most, number, folder, loaded, reporter, given.get(str(source), {})).data
 
     return scoring.score(
         loaded,
         chosen(data),
-        replace(LikelihoodOptions.suited_to(loaded.spec, seed), evaluations=evaluations),
+        replace(LikelihoodOptions.suited_to(loaded.spec, number), evaluations=optional("evaluations", evaluations, 1)),
         flow=flow,
-        reference=None if folder is None else training_samples(folder, loaded, seed),
+        reference=None if folder is None else training_samples(folder, loaded, number),
         against=None if against is None else chosen(against),
         reporter=reporter,
     )

@@ -11,7 +11,7 @@ from typing import Any
 
 from sfumato.data import DataSpec
 from sfumato.errors import InputError
-from sfumato.files import write_text
+from sfumato.files import no_permission, strict_json, write_text
 from sfumato.model_folder import Config, read_config
 from sfumato.recipes import Recipe
 
@@ -164,12 +164,14 @@ class RunFolder:
     def write_measurement(self, name: str, record: Mapping[str, Any]) -> Path:
         """Write a measurement and return the path of its file."""
         path = self.measurement_file(name)
-        write_text(path, json.dumps(record, indent=2, ensure_ascii=False) + "\n")
+        write_text(path, strict_json(record, indent=2) + "\n")
         return path
 
     def _object(self, path: Path) -> dict[str, Any] | None:
         try:
             data = json.loads(path.read_text(encoding="utf-8"))
+        except PermissionError:
+            raise no_permission(path) from None
         except (OSError, ValueError):
             return None
         return data if isinstance(data, dict) else None

@@ -19,6 +19,7 @@ from sfumato.reporting import SILENT, Reporter, duration
 from sfumato.training import Trainer, TrainingProgress, autotune, memory
 
 from .folder import Origin, RunFolder
+from .outputs import require_writable_run
 from .settings import Goal
 from .sources import origin_of, own_data
 
@@ -65,7 +66,7 @@ def stem_of(dataset: Dataset) -> str:
 def claimed(wanted: Path | None, name: str) -> Iterator[RunFolder]:
     """Create a folder for a new run; if the context raises before anything is written, the folder is removed.
 
-    No other process gets the same folder.
+    No other process gets the same folder: its subfolder for checkpoints is the claim, which only one process can make.
 
     Arguments:
         wanted: the folder; it may exist if it is empty.
@@ -78,7 +79,7 @@ def claimed(wanted: Path | None, name: str) -> Iterator[RunFolder]:
     try:
         yield RunFolder(path)
     except BaseException:
-        for folder in made:
+        for folder in (RunFolder(path).checkpoints, *made):
             with suppress(OSError):  # not empty, so it is in use
                 folder.rmdir()
         raise
@@ -86,24 +87,33 @@ def claimed(wanted: Path | None, name: str) -> Iterator[RunFolder]:
 
 def _claim(wanted: Path | None, name: str) -> tuple[Path, list[Path]]:
     """The folder, and the folders that did not exist before, innermost first."""
-    if wanted is not None and wanted.exists():
-        if not wanted.is_dir() or any(wanted.iterdir()):
-            raise InputError(f"--out {wanted}: exists and is not an empty folder; choose another, or --resume {wanted}")
-        return wanted, []
+    require_free(wanted)
     stem = wanted or Path("runs") / name
     made = [path for path in (stem, *stem.parents) if not path.exists()]
     path, n = stem, 1
     while True:
         try:
-            path.mkdir(parents=True, exist_ok=False)
-            return path, [path, *made[1:]]
+            path.mkdir(parents=True, exist_ok=wanted is not None)
+            RunFolder(path).checkpoints.mkdir()
+            return path, made if path == stem else [path, *made[1:]]
         except FileExistsError:  # another process may have been faster
             if wanted is not None:
-                raise InputError(f"--out {wanted}: another process has just made it; choose another") from None
+                raise InputError(f"--out {wanted}: another process has just taken it; choose another") from None
             n += 1
             path = stem.with_name(f"{stem.name}-{n}")
         except OSError as error:
             raise _not_writable(path, error) from None
+
+
+def require_free(wanted: Path | None) -> None:
+    """Check that a run may be started in the folder ``wanted``: it does not exist, or is empty. None is in runs/.
+
+    Raises:
+        InputError: it is taken, or cannot be written to.
+    """
+    if wanted is not None and wanted.exists() and (not wanted.is_dir() or any(wanted.iterdir())):
+        raise InputError(f"--out {wanted}: exists and is not an empty folder; choose another, or --resume {wanted}")
+    require_writable_run(wanted or Path("runs"), "choose another with --out")
 
 
 def _not_writable(path: Path, error: OSError) -> InputError:
@@ -125,13 +135,13 @@ def begin(source: str, trainer: Trainer, goal: Goal) -> None:
         raise _not_writable(folder.path, error) from None
 
 
-def reopen(folder: RunFolder, reporter: Reporter = SILENT) -> tuple[GenerativeModel, Dataset]:
-    """The model of a run, its weights not loaded, and its data.
+def reopen(folder: RunFolder, reporter: Reporter = SILENT, moved: str | None = None) -> tuple[GenerativeModel, Dataset]:
+    """The model of a run, its weights not loaded, and its data, which may have ``moved``.
 
     Raises:
         InputError: the folder holds no run, or its data is gone or has changed.
     """
-    dataset = own_data(folder, reporter)
+    dataset = own_data(folder, reporter, moved)
     return kinds.fresh(folder.recipe(), dataset.spec), dataset
 
 

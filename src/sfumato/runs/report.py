@@ -9,6 +9,7 @@ from sfumato.reporting import SILENT, Reporter
 from . import lifecycle
 from .device import pick_device
 from .folder import RunFolder
+from .outputs import require_writable_run, writable_or_here
 from .settings import ReportSettings
 
 
@@ -20,8 +21,10 @@ def report(settings: ReportSettings, reporter: Reporter = SILENT) -> Path:
     """
     folder = RunFolder(settings.run)
     folder.config()  # refuse what is no run before a device is chosen
+    page = writable_or_here(folder.path, reporter) / folder.report.name
     if not folder.gallery.exists():
+        require_writable_run(folder.path)
         model = kinds.load(folder.path, pick_device(settings.device))
         _, dataset = lifecycle.reopen(folder, reporter)
         lifecycle.finish(folder, model, dataset, reporter)
-    return write_report(folder)
+    return write_report(folder, page)

@@ -18,7 +18,7 @@ def has_not_trained(folder: RunFolder) -> bool:
     if not folder.path.is_dir():
         return False
     names = {path.name for path in folder.path.iterdir() if not path.name.startswith(".")}
-    ours = names <= _STARTED and (not names or folder.origin_file.name in names)
+    ours = names <= _STARTED and (names <= {folder.checkpoints.name} or folder.origin_file.name in names)
     return ours and not any(folder.checkpoints.glob("[0-9]*"))
 
 

@@ -1,6 +1,5 @@
 """Score data under the model of a run, and write the numbers and a picture."""
 
-import json
 import math
 import time
 from collections.abc import Mapping, Sequence
@@ -16,7 +15,7 @@ from sfumato.data import applies, split
 from sfumato.data.order import permutation
 from sfumato.errors import InputError
 from sfumato.evaluation.scoring import DataToScore, Score, score
-from sfumato.files import write_text, write_with
+from sfumato.files import strict_json, write_text, write_with
 from sfumato.generative_model import GenerativeModel
 from sfumato.kinds import load
 from sfumato.likelihood import Bound, Estimate, LikelihoodOptions
@@ -27,7 +26,7 @@ from sfumato.world import joined
 
 from .device import pick_device
 from .folder import RunFolder
-from .outputs import require_writable
+from .outputs import require_writable, require_writable_figure, writable_or_here
 from .settings import LikelihoodSettings
 from .sources import data_like, data_settings, own_data
 
@@ -58,11 +57,12 @@ def score_run(settings: LikelihoodSettings, reporter: Reporter = SILENT) -> tupl
     Raises:
         InputError: data or settings that do not fit the model, or a file that cannot be written.
     """
-    require_writable("--out", settings.out)
+    require_writable_figure("--out", settings.out)
     require_writable("--per-sample", settings.per_sample)
     folder = RunFolder(settings.run)
     model = load(settings.run, pick_device(settings.device))
     _refuse_unused(settings, model)
+    picture = settings.out or RunFolder(writable_or_here(folder.path, reporter)).picture("likelihood")
     measuring = resolved(settings, model)
     given = settings_by_source(settings.overrides, (settings.data, settings.against), model)
 
@@ -102,7 +102,6 @@ def score_run(settings: LikelihoodSettings, reporter: Reporter = SILENT) -> tupl
         "seed": settings.seed,
         "seconds": round(seconds, 3),
     }
-    picture = settings.out or folder.picture("likelihood")
     files = _write(record, picture, [chosen.data.values[index] for index in ends.values()], model)
     if settings.per_sample is not None:
         _write_samples(settings.per_sample, chosen.rows, found)
@@ -265,7 +264,7 @@ def _finite(numbers: dict[str, float]) -> dict[str, float | None]:
 
 def _write(record: dict[str, Any], picture: Path, ends: list[Tensor], model: GenerativeModel) -> list[Path]:
     numbers = picture.with_suffix(".json")
-    write_text(numbers, json.dumps(record, indent=2) + "\n")
+    write_text(numbers, strict_json(record, indent=2) + "\n")
     drawn = likelihood_figure(record, ends[0].numpy(), ends[1].numpy(), model.spec)
     write_with(picture, lambda beside: drawn.save(beside, "PNG"))
     return [picture, numbers]

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Annotated, ClassVar, Literal
 
 from sfumato.errors import InputError
+from sfumato.files import expanded
 from sfumato.reporting import duration
 
 from .command import Settings, comma_separated, in_seconds, number_or_all
@@ -55,7 +56,7 @@ class TrainSettings(Settings):
     """The settings of ``train``: a new run on ``source``, or the continuation of the run ``resume``.
 
     Arguments:
-        source: the data: a path, or the name of a built-in data set.
+        source: the data: a path, or the name of a built-in data set. With ``resume``, where the same data is now.
         overrides: recipe settings, each "key=value".
         recipe: a preset or the path of a YAML file; "ddpm" by default.
         budget: seconds to train.
@@ -101,14 +102,13 @@ class TrainSettings(Settings):
     device: Annotated[str, "--device"] = "auto"
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.steps and self.budget:
             raise InputError("--steps and --budget: a run ends at one of them; give only one")
         if self.resume is None:
             _require_source(self.source, self.verb)
-        elif self.source or self.out or self.overrides or self.recipe:
-            raise InputError(
-                "--resume continues a run with its own settings; leave out SOURCE, key=value, --recipe and --out"
-            )
+        elif self.out or self.overrides or self.recipe or ("=" in (self.source or "") and not _there(self.source)):
+            raise InputError("--resume continues a run with its own settings; leave out key=value, --recipe and --out")
 
     @property
     def goal(self) -> Goal | None:
@@ -116,10 +116,14 @@ class TrainSettings(Settings):
         return Goal(self.steps, self.budget) if self.steps or self.budget else None
 
 
+def _there(source: str | None) -> bool:
+    return source is not None and expanded(source).exists()
+
+
 def _require_source(source: str | None, verb: str) -> None:
-    if source is None:
+    if source is None or not source.strip():
         raise InputError("SOURCE is missing; give a folder of images, an .npy or .npz file, or a name such as digits")
-    if "=" in source and not Path(source).exists():
+    if "=" in source and not expanded(source).exists():
         raise InputError(f"SOURCE is missing before '{source}'; write: sfumato {verb} SOURCE {source}")
 
 
@@ -176,6 +180,7 @@ class SampleSettings(Settings):
     device: Annotated[str, "--device"] = "auto"
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.out is not None:
             _require_ending("--out", self.out, (".png", ".npz", *_MOVIES))
         if self.pairs and (self.out is None or self.out.suffix.lower() != ".npz"):
@@ -246,6 +251,7 @@ class LikelihoodSettings(Settings):
     overrides: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.data is not None:
             _require_source(self.data, f"{self.verb} RUN")
         if self.per_sample is not None:
@@ -308,6 +314,9 @@ class CertifySettings(Settings):
     device: Annotated[str, "--device"] = "auto"
 
     def __post_init__(self) -> None:
+        super().__post_init__()
+        if not self.is_oracle:
+            object.__setattr__(self, "target", str(expanded(self.target)))
         if self.out is not None:
             _require_ending("--out", self.out, (".png",))
 
@@ -346,6 +355,7 @@ class CompareSettings(Settings):
     overrides: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.steps and self.budget:
             raise InputError("--steps and --budget: each recipe ends at one of them; give only one")
         _require_source(self.source, self.verb)

@@ -1,13 +1,13 @@
 """The data of a run: read a source, read a run's own data again, read more data of the same kind."""
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
 from sfumato import data, recipes
 from sfumato.data import Dataset
 from sfumato.errors import InputError
+from sfumato.files import expanded
 from sfumato.generative_model import GenerativeModel
 from sfumato.recipes import Recipe
 from sfumato.reporting import SILENT, Reporter
@@ -36,13 +36,18 @@ def load_data(source: str, recipe: Recipe, reporter: Reporter = SILENT) -> Datas
     return dataset
 
 
-def own_data(folder: RunFolder, reporter: Reporter = SILENT) -> Dataset:
+def own_data(folder: RunFolder, reporter: Reporter = SILENT, moved: str | None = None) -> Dataset:
     """The data that a run was trained on.
+
+    Arguments:
+        folder: the run.
+        reporter: receives how the data was read.
+        moved: where the data is now; by default where it was.
 
     Raises:
         InputError: the data is gone or has changed, or the run does not name it.
     """
-    recipe, source = folder.recipe(), folder.origin().source
+    recipe, source = folder.recipe(), moved or folder.origin().source
     dataset = load_data(source, recipe, reporter)
     if dataset.spec.fingerprint != folder.spec().fingerprint:
         raise InputError(f"{source}: the data has changed since {folder} started; restore it, or train a new run")
@@ -77,7 +82,7 @@ def data_like(
         InputError: no such source, or one that cannot be read.
     """
     options = model.recipe.data.options()
-    path = Path(source).expanduser()
+    path = expanded(source)
     kept = ["size", "convert", "unreadable", "count", *(["channels"] if path.suffix.lower() in _ARRAYS else [])]
     if path.suffix.lower() == ".npz":
         kept.append("key")
@@ -109,4 +114,4 @@ def _sized(model: GenerativeModel) -> str:
 
 def origin_of(source: str) -> str:
     """The source as run.json holds it: the name of a built-in data set, or an absolute path."""
-    return source if source in data.BUILT_IN else str(Path(source).expanduser().resolve())
+    return source if source in data.BUILT_IN else str(expanded(source).resolve())

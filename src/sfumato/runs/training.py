@@ -17,9 +17,10 @@ from sfumato.world import World
 
 from . import lifecycle
 from .device import pick_device
-from .folder import RunFolder
+from .folder import Origin, RunFolder
+from .outputs import require_writable_run
 from .settings import Goal, TrainSettings
-from .sources import load_data
+from .sources import load_data, origin_of
 
 
 @dataclass(frozen=True, eq=False)
@@ -107,6 +108,9 @@ def _started(
     settings: TrainSettings, device: torch.device, world: World, reporter: Reporter
 ) -> tuple[Trainer, Dataset, Goal]:
     assert settings.source is not None  # checked by the settings
+    with world.raise_together():
+        if world.is_main:  # before the data is read
+            lifecycle.require_free(settings.out)
     recipe = recipes.read(settings.recipe or "ddpm", settings.overrides)
     dataset = load_data(settings.source, recipe, reporter)
     goal = settings.goal or Goal(steps=recipe.training.steps)
@@ -129,11 +133,17 @@ def _started(
 def _resumed(
     settings: TrainSettings, folder: RunFolder, device: torch.device, world: World, reporter: Reporter
 ) -> tuple[Trainer, Dataset, Goal]:
-    model, dataset = lifecycle.reopen(folder, reporter)
+    folder.config()
+    with world.raise_together():
+        if world.is_main:
+            require_writable_run(folder.path)
+    model, dataset = lifecycle.reopen(folder, reporter, settings.source)
     trainer = Trainer(model, dataset.samples(device), folder, _options(settings), world)
     trainer.resume(reporter.warn)
     goal = settings.goal or lifecycle.remaining_goal(folder, trainer.seconds)
     reporter.info(f"continuing {folder} after {trainer.steps:,} steps")
+    if world.is_main and settings.source is not None:
+        folder.write_origin(Origin(origin_of(settings.source), folder.origin().goal))
     if world.is_main:
         # These describe the weights before.
         for stale in (folder.measurement_file("results"), folder.measurement_file("gallery"), folder.gallery):

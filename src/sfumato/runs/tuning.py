@@ -13,13 +13,15 @@ from safetensors.torch import save_file
 from sfumato.errors import InputError
 from sfumato.files import write_text, write_with
 from sfumato.model import Model
-from sfumato.model_folder import TableKey, write_fitted
+from sfumato.model_folder import TableKey, read_fitted, write_fitted
 from sfumato.reporting import SILENT, Reporter, duration
 from sfumato.sampling import Tableau, fitting
+from sfumato.training.lock import Lock
 
 from .device import pick_device
 from .folder import RunFolder
 from .loading import load_with_samplers
+from .outputs import require_writable_run
 from .settings import TuneSettings
 
 FINE = fitting.FINE  # evaluations of the solution that errors are distances to
@@ -71,6 +73,7 @@ class Tuning:
         self.settings = settings
         self.folder = RunFolder(settings.run)
         self.model = load_with_samplers(settings.run, pick_device(settings.device))
+        require_writable_run(settings.run)
         self.denoiser = self.model.sampling_denoiser()
         for evaluations in settings.nfe:
             fitting.check_budget(evaluations)
@@ -83,20 +86,30 @@ class Tuning:
         if self.folder.tuning.is_file():
             raise InputError(f"{self.folder.tuning}: is a file; move it, the state of tuning is kept in this folder")
         self.folder.tuning.mkdir(exist_ok=True)
+        self.lock = Lock(RunFolder(self.folder.tuning), "fitting samplers in it")
         self._paths: fitting.Trajectories | None = None
 
     def fit(self, evaluations: int, reporter: Reporter = SILENT) -> Tuned:
         """Fit a table of that many evaluations, and keep it in the run if it beats the best fixed one.
 
-        A fit that was done before with the same settings is not repeated; one that was interrupted continues.
+        A fit that was done before with the same settings is not repeated; one that was interrupted continues. One
+        process at a time fits.
+
+        Raises:
+            InputError: another process fits samplers to this model.
         """
+        with self.lock:
+            return self._fit_locked(evaluations, reporter)
+
+    def _fit_locked(self, evaluations: int, reporter: Reporter) -> Tuned:
+        fitted = read_fitted(self.folder.path, self.model.fitted_to)[0]  # another process may have added some
         state = self._state(evaluations)
-        if state.get("done") and (not state["kept"] or TableKey(evaluations) in self.model.fitted):
+        if state.get("done") and (not state["kept"] or TableKey(evaluations) in fitted):
             return Tuned(state["result"], None)
         if self._paths is None:
             self._paths = self._trajectories(reporter)
         started = time.monotonic()
-        fit = self._fit(evaluations, self._paths, state, reporter)
+        fit = self._fit(evaluations, self._paths, state, fitted.get(TableKey(evaluations)), reporter)
         result = {
             "evaluations": evaluations,
             "kept": fit.kept,
@@ -114,7 +127,12 @@ class Tuning:
         return Tuned(result, time.monotonic() - started)
 
     def _fit(
-        self, evaluations: int, paths: fitting.Trajectories, state: Mapping[str, Any], reporter: Reporter
+        self,
+        evaluations: int,
+        paths: fitting.Trajectories,
+        state: Mapping[str, Any],
+        rival: Tableau | None,
+        reporter: Reporter,
     ) -> fitting.Fit:
         start = fitting.FitState(**state["progress"]) if "progress" in state else None
         with reporter.task(f"fitting {evaluations} evaluations") as task:
@@ -129,7 +147,7 @@ class Tuning:
                 evaluations,
                 paths,
                 iterations=self.iterations,
-                rival=self.model.fitted.get(TableKey(evaluations)),
+                rival=rival,
                 state=start,
                 watch=watch,
             )

@@ -20,8 +20,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from sfumato.errors import InputError
-from sfumato.files import digest, flush, flush_folder, sweep, temporary
+from sfumato.errors import DiskFullError, InputError
+from sfumato.files import apply_umask, digest, flush, flush_folder, sweep, temporary
 from sfumato.world import ALONE, World
 
 from .integrity import FORMAT as FORMAT
@@ -34,6 +34,7 @@ from .keep import USUAL, Keep
 NamedTensors = Mapping[str, Mapping[str, Tensor]]
 """Tensors by their name, by the name of the file that holds them."""
 
+_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _REMEDIES = {
     **dict.fromkeys((errno.ENOSPC, errno.EDQUOT), "free some"),
     **dict.fromkeys((errno.EACCES, errno.EPERM, errno.EROFS), "make it writable"),
@@ -128,6 +129,7 @@ def write_tensors(draft: Path, tensors: NamedTensors, rank: int = 0, size: int =
         for name, named in tensors.items():
             file = draft / f"{name}{suffix}.safetensors"
             save_file({key: value.detach().cpu().contiguous() for key, value in named.items()}, file)
+            apply_umask(file)
             flush(file)
             digests[file.name] = digest(file)
     return digests
@@ -255,7 +257,8 @@ def _disk_errors(target: Path, folder: Path) -> Iterator[None]:
             resumable = False
         then = f"continue with: sfumato train --resume {folder.parent}" if resumable else "start again"
         remedy = _REMEDIES.get(cause.errno or 0, "check the disk")
-        raise InputError(f"{target}: cannot write ({cause.strerror}); {remedy}, then {then}") from error
+        kind = DiskFullError if cause.errno in _FULL else InputError
+        raise kind(f"{target}: cannot write ({cause.strerror}); {remedy}, then {then}") from error
 
 
 def _system_error(error: SafetensorError) -> OSError | None:

@@ -24,13 +24,15 @@ class Lock:
 
     Arguments:
         run: the folder.
+        work: what the process does with it, for the message to others.
 
     Raises:
         InputError: on entry, when another process holds the lock or the file cannot be written.
     """
 
-    def __init__(self, run: RunFolder) -> None:
+    def __init__(self, run: RunFolder, work: str = "training it") -> None:
         self.run = run
+        self.work = work
         self._descriptor = -1
 
     def __enter__(self) -> "Lock":
@@ -42,7 +44,7 @@ class Lock:
             os.write(self._descriptor, json.dumps(who).encode())
         except BlockingIOError:
             raise InputError(
-                f"{self.run}: another process{_holder(path)} is training it; wait for it, or end it"
+                f"{self.run}: another process{_holder(path)} is {self.work}; wait for it, or end it"
             ) from None
         except OSError as error:
             self._close()

@@ -126,4 +126,4 @@ class TrainingRun:
         """Wait for the last checkpoint, then write the chosen average as the run's model."""
         self.wait()
         if self.choice is not None and self.world.is_main:
-            save_weights(self.choice.model.module.state_dict(), self.run.weights)
+            save_weights(self.choice.model.module.state_dict(), self.run.weights, self._saver.config_digest)

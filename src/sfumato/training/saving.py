@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from types import NoneType
 from typing import Any
@@ -71,7 +72,7 @@ class Saver:
         tensors = engine.state.tensors()
         if not self._writing:
             return
-        averaged = engine.state.averaged_weights()
+        averaged, config = engine.state.averaged_weights(), self.config_digest
         state = {
             "images": engine.images,
             "seconds": seconds,
@@ -81,7 +82,13 @@ class Saver:
             "bits": engine.rounding(),
         }
         self._averages.wait()  # no checkpoint is ahead of the averages that are kept
-        self._checkpoints.save(engine.images, tensors, state, lambda: save_weights(averaged, self._run.weights))
+        self._checkpoints.save(engine.images, tensors, state, lambda: save_weights(averaged, self._run.weights, config))
+
+    @cached_property
+    def config_digest(self) -> str:
+        """The digest of the run's config.json, which the weights are tied to; read once per session."""
+        folder = self._run
+        return (folder.config() if folder.config_file.exists() else self._engine.model.config()).digest
 
     def keep_averages(self) -> None:
         """Keep the averages as they are now: others are rebuilt from them at the end."""
