@@ -33,7 +33,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     flag("--budget", type=seconds, metavar="TIME", help="train for this long: 90s, 10m, 1h30m")
     flag("--steps", type=positive, metavar="N", help="train until step N (default: the recipe's number of steps)")
     flag("--out", type=Path, metavar="DIR", help="run folder (default: runs/SOURCE-RECIPE)")
-    flag("--resume", type=Path, metavar="RUN", help="continue a run from its newest checkpoint")
+    flag(
+        "--resume",
+        type=Path,
+        metavar="RUN",
+        help="continue a run from its newest checkpoint; give SOURCE too if the data has moved",
+    )
     flag(
         "--checkpoint-every",
         type=seconds,
