@@ -55,6 +55,26 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     flag("--keep-every", type=positive, metavar="IMAGES", help="also keep one checkpoint every IMAGES images")
     flag(
+        "--on-nonfinite",
+        choices=("stop", "rewind"),
+        default=default.on_nonfinite,
+        help="after a loss that is not finite: stop, or return to the last checkpoint and halve the step size "
+        "(default: stop)",
+    )
+    flag(
+        "--timeout",
+        type=seconds,
+        default=default.timeout,
+        metavar="TIME",
+        help="abort if another process does not respond for this long (default: 5m)",
+    )
+    _add_execution(parser)
+
+
+def _add_execution(parser: argparse.ArgumentParser) -> None:
+    """Where and how fast a step runs; none of it changes what is trained."""
+    flag, default = parser.add_argument, TrainSettings
+    flag(
         "--precision",
         choices=("auto", "float32", "bfloat16"),
         default=default.precision,
@@ -74,20 +94,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     flag("--gradient-checkpointing", action="store_true", help="use less memory and a third more time; same result")
     flag("--shard", action="store_true", help="under torchrun: each process stores a slice of every weight")
-    flag(
-        "--on-nonfinite",
-        choices=("stop", "rewind"),
-        default=default.on_nonfinite,
-        help="after a loss that is not finite: stop, or return to the last checkpoint and halve the step size "
-        "(default: stop)",
-    )
-    flag(
-        "--timeout",
-        type=seconds,
-        default=default.timeout,
-        metavar="TIME",
-        help="abort if another process does not respond for this long (default: 5m)",
-    )
     add_device(parser)
 
 
