@@ -19,7 +19,7 @@ PACKAGE = ROOT / "src" / "sfumato"
 
 # ---------------------------------------------------------------------------------------------------- floors
 
-GROUND = {"_version", "errors", "files", "reporting"}  # the standard library only; every room may use them
+GROUND = {"_version", "allowance", "errors", "files", "reporting"}  # the standard library only; every room may use them
 WORLD = {"world"}  # the processes that work together: torch only; floors 0 to 2 do not know of it
 
 # The modules about one model know each other.

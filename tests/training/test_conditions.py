@@ -16,7 +16,7 @@ from sfumato.objectives import Batch, Loss
 from sfumato.recipes.conditioning import NoConditioning
 from sfumato.runs.folder import RunFolder
 from sfumato.training import Compute, Options, Trainer
-from sfumato.training.held_out import SAMPLES, HeldOut
+from sfumato.training.held_out import AT_ONCE, LEVELS, HeldOut
 from sfumato.world import World
 
 from .conftest import SMALL_MLP
@@ -134,8 +134,7 @@ def test_measurements_bring_their_conditions(
     data, few = trainer.engine.data, numbered(moons).take(torch.arange(0, COUNT, 2))
     HeldOut.of(trainer.engine.loss, few, data, 0, world, by_label).measure(trainer.engine.state.module)
     check(seen, moons)
-    count = min(SAMPLES, len(few))
-    first, last = world.rows(count)
+    first, last = world.rows(min(AT_ONCE // len(few), LEVELS) * len(few))
     assert {len(batch) for batch in seen} == {last - first}
 
 

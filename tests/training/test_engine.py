@@ -113,12 +113,12 @@ def test_a_batch_that_memory_does_not_hold_is_taken_in_parts(tmp_path: Path, mon
     whole = engine()
     autotune.prepare(whole)
     assert whole.micro_batch is None
-    _, needed = autotune.forecast(whole)
+    needed = autotune.bytes_needed(whole)
     monkeypatch.setattr(memory, "free", lambda device: int(0.8 * needed / memory.FILL))
     parts = engine()
     autotune.prepare(parts)
     assert parts.micro_batch in (12, 6)
-    assert autotune.forecast(parts)[1] <= 0.8 * needed
+    assert autotune.bytes_needed(parts) <= 0.8 * needed
     for _ in range(2):
         assert parts.step() == pytest.approx(whole.step(), rel=1e-4)
     assert parts.rounding()["micro_batch"] == parts.micro_batch
@@ -134,7 +134,7 @@ def test_gradient_checkpointing_changes_no_bit(tmp_path: Path) -> None:
         engine = Trainer(Model.fresh(recipe, dataset.spec), dataset.samples(), RunFolder(tmp_path), options).engine
         engine.apply(Execution(1, "float32"), None)
         losses.append([engine.step() for _ in range(3)])
-        needed.append(autotune.forecast(engine)[1])
+        needed.append(autotune.bytes_needed(engine))
     assert losses[0] == losses[1]
     assert needed[1] < 0.7 * needed[0]
     points = load("moons", DataOptions(count=50))

@@ -11,7 +11,7 @@ from sfumato.data import DataOptions, load
 from sfumato.errors import InputError
 from sfumato.model import Model
 from sfumato.runs.folder import RunFolder
-from sfumato.training import Trainer, checkpoint, signals
+from sfumato.training import Trainer, TrainingProgress, checkpoint, signals
 
 
 def trainer(run: Path) -> Trainer:
@@ -31,12 +31,18 @@ def test_a_signal_ends_a_run_with_a_checkpoint(name: str, reason: str, tmp_path:
     if name == "SIGUSR1":  # its default would end the test run, were it not heard
         signal.signal(number, lambda *_: pytest.fail("not heard"))
     former = signal.getsignal(number)
+
+    def watch(progress: TrainingProgress) -> None:
+        if progress.step == 7 and progress.phase == "training":
+            os.kill(os.getpid(), number)
+
+    answered = []
     try:
-        got = t.train(steps=1000, watch=lambda p: os.kill(os.getpid(), number) if p.step == 7 else None)
+        got = t.train(steps=1000, watch=watch, answer=lambda reason, seconds: answered.append((reason, seconds >= 0)))
         assert signal.getsignal(number) is former
     finally:
         signal.signal(number, before)
-    assert (got, t.steps) == (reason, 7)
+    assert (got, t.steps, answered) == (reason, 7, [(reason, True)])
     newest = checkpoint.newest(tmp_path / "checkpoints", pytest.fail)
     assert newest is not None
     assert int(newest.name) == 7 * 16

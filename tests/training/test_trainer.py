@@ -136,7 +136,7 @@ def test_ctrl_c_ends_at_a_step_with_a_checkpoint(tmp_path: Path, dataset: Datase
     t = trainer(tmp_path, dataset)
 
     def watch(progress: TrainingProgress) -> None:
-        if progress.step == 7:
+        if progress.step == 7 and progress.phase == "training":
             os.kill(os.getpid(), signal.SIGINT)
 
     assert t.train(steps=1000, watch=watch) == "interrupted"
@@ -155,7 +155,7 @@ def test_ctrl_c_during_the_closing_measurement_loses_nothing(
         os.kill(os.getpid(), signal.SIGINT)
         return measure(*args)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(HeldOut, "measure", lambda self, module: interrupted(module))
+    monkeypatch.setattr(HeldOut, "measure", lambda self, *args: interrupted(*args))
     t.train(steps=9)
     assert checkpoint.newest(tmp_path / "checkpoints", pytest.fail).name == f"{9 * 32:012d}"  # type: ignore[union-attr]
     assert rows(tmp_path, "stop")[-1]["step"] == 9
@@ -314,7 +314,7 @@ def test_of_several_averages_the_one_with_the_best_bound_is_the_model(tmp_path: 
     bounds = dict(row["bounds"])  # type: ignore[call-overload]
     assert bounds[row["width"]] == min(bounds.values())
     assert len(bounds) > 3
-    assert t._bound.value(t.averaged.module) == pytest.approx(min(bounds.values()), rel=1e-12)
+    assert t._bound.value(t.averaged.module, row["samples"]) == pytest.approx(min(bounds.values()), rel=1e-12)
     saved = Model.fresh(t.model.recipe, dataset.spec)
     load_weights(saved.module, tmp_path / "model.safetensors")
     for ours, theirs in zip(saved.module.parameters(), t.averaged.module.parameters(), strict=True):

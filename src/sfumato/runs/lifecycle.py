@@ -174,17 +174,23 @@ def train_to(trainer: Trainer, goal: Goal, reporter: Reporter = SILENT) -> str:
         f"training {model.recipe.name} on {model.spec.source}: {model.num_parameters:,} parameters, "
         f"{len(engine.data):,} samples, {goal}, {engine.device.type}{processes}, {chosen}"
     )
-    seconds_per_step, memory = autotune.forecast(engine)
     split = "" if engine.micro_batch is None else f", {engine.micro_batch} samples per forward pass"
-    time = "" if to_go is None else f", about {duration(seconds_per_step * max(to_go, 0))}"
-    reporter.info(f"needs about {memory / 2**20:,.0f} MiB besides the data{time}; batch size {engine.batch}{split}")
+    time = "" if to_go is None else f", about {duration(autotune.seconds_per_step(engine) * max(to_go, 0))}"
+    memory = autotune.bytes_needed(engine) / 2**20
+    reporter.info(f"needs about {memory:,.0f} MiB besides the data{time}; batch size {engine.batch}{split}")
     with reporter.task("training") as task:
 
         def watch(progress: TrainingProgress) -> None:
-            text = f"step {progress.step:,}  loss {progress.loss:.4f}  {progress.images_per_second:,.0f} images/s"
+            text = progress.phase
+            if text == "training":
+                text = f"step {progress.step:,}  loss {progress.loss:.4f}  {progress.images_per_second:,.0f} images/s"
             task.update(progress.fraction, text, progress.seconds_left)
 
-        return trainer.train(goal.steps, goal.seconds, watch)
+        def answer(reason: str, seconds: float) -> None:
+            if reason == "interrupted":
+                reporter.info(f"finishing, about {duration(max(seconds, 1))}; Ctrl-C again to stop now")
+
+        return trainer.train(goal.steps, goal.seconds, watch, answer=answer)
 
 
 def finish(folder: RunFolder, model: GenerativeModel, dataset: Dataset, reporter: Reporter = SILENT) -> Gallery:

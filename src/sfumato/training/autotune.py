@@ -6,6 +6,7 @@ import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, replace
+from functools import cached_property
 from typing import Any, get_args
 
 import torch
@@ -13,15 +14,16 @@ import torch
 from . import memory, shards
 from .engine import Engine
 from .execution import Execution, Precision
-from .trials import Change, Trial, choose, without_failing_compiler
+from .trials import MOST_TRIALS, Change, choose, without_failing_compiler
 
 COMPILING = 20 * 60.0  # seconds of a run in which a minute or two of compilation are little
+TRYING = 0.05  # of a budget, for trials
 
 
 def prepare(engine: Engine, steps: int | None = None, seconds: float | None = None) -> Execution:
     """Let ``engine`` compute steps in the fastest way, found by trial the first time; all processes call it.
 
-    Costs a few seconds, and a compilation where that pays.
+    Costs a few seconds, of a short budget a twentieth, and a compilation where that pays.
 
     Arguments:
         engine: the engine.
@@ -31,9 +33,9 @@ def prepare(engine: Engine, steps: int | None = None, seconds: float | None = No
     if engine.execution is None:
         best, changes = candidates(engine)
         if not engine.compute.shard:  # no process can try its shards alone
-            trial, key = _trial(engine, best), _key(engine)
+            trial, key = _Trial(engine, best, math.inf if seconds is None else TRYING * seconds), _key(engine)
             if engine.world.is_main:
-                best = choose(best, changes, trial, key)
+                best = choose(best, changes, trial, key, trial.seconds, trial.full_length)
             if _worth_compiling(engine, best, steps, seconds):  # on all at once: others would wait too long
                 best = choose(best, [{"compiled": True}], trial, key)
         _apply(engine, best, _fitting_micro_batch(engine, best))
@@ -41,11 +43,20 @@ def prepare(engine: Engine, steps: int | None = None, seconds: float | None = No
     return engine.execution
 
 
-def forecast(engine: Engine) -> tuple[float, float]:
-    """(Seconds per step, bytes of memory besides the data); all processes call it."""
+def seconds_per_step(engine: Engine) -> float:
+    """What a step takes, from the time that a part of one takes; all processes call it."""
     execution = prepare(engine)
-    bytes_for = _memory_needed(engine, execution)
-    return _seconds_per_step(engine, execution), bytes_for(min(engine.rows, engine.micro_batch or engine.rows))
+    count = _most_samples(engine, execution)
+    engine.configure_network(execution)
+    engine.rehearse(count)
+    started = time.perf_counter()
+    engine.rehearse(count)
+    return (time.perf_counter() - started) / count * engine.batch / engine.world.size
+
+
+def bytes_needed(engine: Engine) -> float:
+    """Memory that a step takes besides the data; all processes call it."""
+    return _memory_needed(engine, prepare(engine))(min(engine.rows, engine.micro_batch or engine.rows))
 
 
 def restore(engine: Engine, rounding: Mapping[str, Any]) -> None:
@@ -68,7 +79,7 @@ def restore(engine: Engine, rounding: Mapping[str, Any]) -> None:
     former = {name: rounding[name] for name, values in allowed.items() if rounding.get(name) in values}
     execution = replace(execution, **former)
     if execution.compiled:
-        execution = without_failing_compiler(execution, _trial(engine, execution))
+        execution = without_failing_compiler(execution, _Trial(engine, execution))
     # What fitted into memory fits again if as much goes into it.
     same_world = [rounding.get(name) for name in ("processes", "sharded")] == [engine.world.size, required.shard]
     micro_batch = rounding.get("micro_batch") if required.micro_batch is None else required.micro_batch
@@ -121,7 +132,7 @@ def _worth_compiling(engine: Engine, execution: Execution, steps: int | None, se
     if wanted is not None or engine.device.type == "cpu" or not _compilable(engine):
         return bool(wanted)
     if seconds is None:
-        seconds = 0.0 if steps is None else steps * _seconds_per_step(engine, execution)
+        seconds = 0.0 if steps is None else steps * seconds_per_step(engine)
     return engine.world.max(float(seconds))[0] >= COMPILING
 
 
@@ -138,30 +149,49 @@ def fingerprint(data: Any) -> str:
     return hashlib.sha256(json.dumps(data, sort_keys=True).encode()).hexdigest()
 
 
-def _trial(engine: Engine, execution: Execution) -> Trial:
-    """What a step computes of as many samples as fit in memory by ``execution``."""
-    count = _trial_samples(engine, execution)
+class _Trial:
+    """What a step computes of some samples, in the first execution as many as fit in memory.
 
-    def trial(candidate: Execution) -> None:
-        engine.configure_network(candidate)
-        engine.rehearse(count)
+    Arguments:
+        engine: the engine.
+        first: the execution to begin with.
+        seconds: for all trials; few of them take fewer samples.
+    """
 
-    return trial
+    def __init__(self, engine: Engine, first: Execution, seconds: float = math.inf) -> None:
+        self.seconds = seconds
+        self._engine = engine
+        self._first = first
+
+    def __call__(self, execution: Execution) -> None:
+        self._engine.configure_network(execution)
+        self._engine.rehearse(self._count)
+
+    def full_length(self) -> bool:
+        """Whether the trials take as many samples as they should."""
+        return self._count == self._most
+
+    @cached_property
+    def _most(self) -> int:
+        return _most_samples(self._engine, self._first)
+
+    @cached_property
+    def _count(self) -> int:
+        """The samples, found out when they are needed: a choice that is remembered takes no time."""
+        engine, most = self._engine, self._most
+        if math.isinf(self.seconds):
+            return most
+        engine.rehearse(1)  # warms up
+        started = time.perf_counter()
+        engine.rehearse(2)
+        each = (time.perf_counter() - started) / 2
+        return max(1, min(most, int(self.seconds / (each * MOST_TRIALS))))
 
 
-def _trial_samples(engine: Engine, execution: Execution) -> int:
+def _most_samples(engine: Engine, execution: Execution) -> int:
     fitting = _fitting_micro_batch(engine, execution) or engine.rows
     few = 4 * max(1, 8192 // math.prod(engine.model.spec.model_shape))
     return min(fitting, engine.rows, few) if engine.device.type == "cpu" else min(fitting, engine.rows)
-
-
-def _seconds_per_step(engine: Engine, execution: Execution) -> float:
-    count = _trial_samples(engine, execution)
-    engine.configure_network(execution)
-    engine.rehearse(count)
-    started = time.perf_counter()
-    engine.rehearse(count)
-    return (time.perf_counter() - started) / count * engine.batch / engine.world.size
 
 
 def _memory_needed(engine: Engine, execution: Execution) -> Callable[[int], float]:

@@ -110,16 +110,23 @@ class TrainingRun:
         resumed = self._saver.restore(warn)
         self.seconds, self.last_measured = resumed.seconds, resumed.score
 
-    def measure(self) -> dict[str, Any]:
-        """Measure the averaged model on held-out and on training samples. Returns a row of the record."""
-        measured = self.held_out.measure(self.averaged.module)
+    def samples_due(self) -> int:
+        """How many held-out samples to measure now."""
+        return self.held_out.samples_after(self.images)
+
+    def measure(self, samples: int) -> dict[str, Any]:
+        """Measure the averaged model on so many held-out and training samples. Returns a row of the record."""
+        measured = self.held_out.measure(self.averaged.module, samples)
         self.measured_at = self.images
         self.last_measured, self.last_measured_training = measured["loss"], measured["train_loss"]
         return measured
 
-    def choose_average(self) -> Choice:
-        """Choose the average with the best held-out bound; ``averaged`` is then that model."""
-        self.choice = closing.choose_average(self.engine, self._saver, self._bound)
+    def choose_average(self, samples: int, watch: Callable[[int, int], bool]) -> Choice | None:
+        """Choose the average with the best held-out bound; ``averaged`` is then that model.
+
+        Arguments and value as for ``closing.choose_average``.
+        """
+        self.choice = closing.choose_average(self.engine, self._saver, self._bound, samples, watch)
         return self.choice
 
     def write_model(self) -> None:

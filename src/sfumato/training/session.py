@@ -1,12 +1,14 @@
 """One session of training: the loop from the state at hand until a goal, the budget or a signal ends it."""
 
+import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from . import autotune, signals
 from .clock import Clock
+from .closing import CHOSEN, MEASURED, shared_out
 from .held_out import measure_due
 from .metrics import Record
 from .nonfinite import NonFiniteError
@@ -14,6 +16,7 @@ from .run import TrainingRun
 
 LOG_EVERY = 25  # steps per row of the record
 REWINDS = 3  # per run, each to half the learning rate
+INTERRUPTED = 1.5  # seconds that the closing may take after Ctrl-C
 
 
 @dataclass(frozen=True)
@@ -27,6 +30,7 @@ class TrainingProgress:
         images_per_second: of the last steps.
         fraction: of the session that is over.
         seconds_left: until its end.
+        phase: what is being done: "training", "measuring" or "choosing".
     """
 
     step: int
@@ -35,6 +39,7 @@ class TrainingProgress:
     images_per_second: float
     fraction: float
     seconds_left: float
+    phase: str = "training"
 
 
 class Session:
@@ -44,7 +49,9 @@ class Session:
         run: the model in training.
         steps: steps at which the session ends, over all sessions; None for no such end.
         seconds: the budget of the session from now on, or None.
+        after: the seconds of the budget that will be needed after the session.
         watch: called with the progress.
+        answer: called in another thread with the reason, as soon as a signal arrives, and the seconds until the end.
         record: where rows go; None on all processes except the first.
     """
 
@@ -53,7 +60,9 @@ class Session:
         run: TrainingRun,
         steps: int | None,
         seconds: float | None,
+        after: Callable[[], float],
         watch: Callable[[TrainingProgress], None],
+        answer: Callable[[str, float], None],
         record: Record | None,
     ) -> None:
         self._run = run
@@ -61,21 +70,29 @@ class Session:
         self._steps = steps
         self._seconds = seconds
         self._ends = None if seconds is None else time.monotonic() + seconds
+        self._after = after
+        self._clock = self._new_clock()
         self._watch = watch
+        self._answer = answer
         self._record = record
         self._window: list[tuple[float, float]] = []  # (loss, gradient norm) of the steps since the last row
+        self._progress = TrainingProgress(run.steps, run.images, math.nan, math.nan, 0.0, math.inf)
 
     def run(self) -> str:
         """Train, and close the run. Returns why the training ended, as ``Trainer.train`` does."""
         run = self._run
         autotune.prepare(self._engine, None if self._steps is None else self._steps - run.steps, self._seconds)
-        with signals.listen() as asked:
+        with signals.listen(lambda reason: self._answer(reason, self._until_interrupted())) as asked:
             reason = self._train(asked)
             if reason not in signals.AT_ONCE:
-                self._close()
+                self._close(reason, asked)
             run.write_model()
             self._note("stop", step=run.steps, seconds=run.seconds, reason=reason)
         return reason
+
+    def _new_clock(self) -> Clock:
+        run = self._run
+        return Clock(self._ends, run.options.checkpoint_every, run.seconds, self._after)
 
     def _train(self, asked: Callable[[], str | None]) -> str:
         """The loop and a last checkpoint; after a number that is not finite, again if the options ask for a rewind."""
@@ -92,7 +109,7 @@ class Session:
     def _loop(self, asked: Callable[[], str | None]) -> str:
         """Make steps until there is a reason to end. Returns the reason."""
         run, engine = self._run, self._engine
-        clock = Clock(self._ends, run.options.checkpoint_every, run.seconds)
+        clock = self._clock = self._new_clock()
         first_step, self._window = run.steps, []
         # A GPU is given steps to do, and waited for when there is something to write.
         together = 1 if engine.device.type == "cpu" else LOG_EVERY
@@ -105,25 +122,33 @@ class Session:
             if reason is None and self._steps is not None and run.steps >= self._steps:
                 reason = "steps"
             if reason is not None or save_due:
-                self._window += engine.collect()
-                run.seconds = clock.trained()
+                self._collect()
             if reason is not None:
                 return reason
             if save_due:
                 with clock.saving():
                     run.save()
             engine.launch_step()
-            measuring = measure_due(run.images - engine.batch, run.images)
-            if run.steps % together and not measuring and not look_due:
+            at_a_mark = measure_due(run.images - engine.batch, run.images)
+            if run.steps % together and not at_a_mark and not look_due:
                 continue
-            self._window += engine.collect()
-            clock.steps_done()
-            run.seconds = clock.trained()
+            clock.steps_done(engine.batch * self._collect())
             self._report(clock, first_step)
-            if measuring:
-                with clock.measuring():
-                    self._measure()
-                    run.keep_averages()
+            if at_a_mark:
+                if self._all(clock.can_measure(MEASURED * run.samples_due())):
+                    self._measure(run.samples_due())
+                run.keep_averages()
+
+    def _collect(self) -> int:
+        """Read the results of the steps since the last call. Returns their number."""
+        found = self._engine.collect()
+        self._window += found
+        self._run.seconds = self._clock.trained()
+        return len(found)
+
+    def _all(self, mine: bool) -> bool:
+        """Whether all processes say so."""
+        return not self._run.world.max(float(not mine))[0]
 
     def _agree(self, asked: str | None, clock: Clock) -> tuple[str | None, bool, bool]:
         """Why to stop, whether to save and whether to look, the same on all processes.
@@ -131,7 +156,7 @@ class Session:
         Their clocks differ, and a signal may come to some of them only.
         """
         reasons = [None, "budget", *signals.STOPS.values()]
-        code = reasons.index(asked or ("budget" if clock.budget_over() else None))
+        code = reasons.index(asked or ("budget" if clock.budget_over(self._closing) else None))
         due = (float(code), float(clock.save_due()), float(clock.look_due()))
         code, save, look = (int(number) for number in self._run.world.max(*due))
         return reasons[code], bool(save), bool(look)
@@ -140,11 +165,11 @@ class Session:
         """Report the progress, and write a row when it is time."""
         run, engine = self._run, self._engine
         done = 0.0 if self._steps is None else (run.steps - first_step) / max(self._steps - first_step, 1)
-        fraction = clock.fraction(done)
         rate = engine.batch * len(self._window) / clock.stepping
         loss, norm = self._window[-1]
-        left = clock.seconds_left(fraction)
-        self._watch(TrainingProgress(run.steps, run.images, loss, rate, fraction, left))
+        fraction, left = clock.fraction(done, self._closing), clock.seconds_left(done, self._closing)
+        self._progress = TrainingProgress(run.steps, run.images, loss, rate, fraction, left)
+        self._watch(self._progress)
         if run.steps % LOG_EVERY == 0:
             self._note(
                 "train",
@@ -158,9 +183,11 @@ class Session:
             self._window = []
             clock.start_row()
 
-    def _measure(self) -> None:
+    def _measure(self, samples: int) -> None:
         run = self._run
-        self._note("held_out", step=run.steps, seconds=run.seconds, **run.measure())
+        self._watch(replace(self._progress, phase="measuring"))
+        with self._clock.measuring(MEASURED * samples):
+            self._note("held_out", step=run.steps, seconds=run.seconds, **run.measure(samples))
 
     def _rewind(self, error: NonFiniteError) -> None:
         """Go back to the last checkpoint with half the learning rate. Raises ``error`` where that is not wanted."""
@@ -177,13 +204,37 @@ class Session:
             self._record.rewind(run.images)
         self._note("rewind", step=run.steps, rewinds=count, reason=str(error))
 
-    def _close(self) -> None:
-        """Measure, and choose an average."""
-        run = self._run
-        if run.measured_at != run.images:
-            self._measure()
-        choice = run.choose_average()
-        self._note("average", width=choice.width, bounds=[[width, bound] for width, bound in choice.bounds.items()])
+    def _close(self, reason: str, asked: Callable[[], str | None]) -> None:
+        """Measure, and choose an average, as far as there is time."""
+        run, clock = self._run, self._clock
+        seconds = min(clock.closing_time(), INTERRUPTED if reason == "interrupted" else math.inf)
+        each = clock.seconds_per_evaluation()
+        evaluations = -run.world.max(-(seconds / each if each else math.inf))[0]
+        measured, chosen = shared_out(evaluations, run.samples_due())
+        if measured and run.measured_at != run.images:
+            self._measure(measured)
+        if run.images == 0:  # asked to end before the first step
+            return
+        begun = asked()
+
+        def over(done: int, total: int) -> bool:
+            self._watch(replace(self._progress, phase=f"choosing an average {done + 1}/{total}"))
+            return not self._all(asked() == begun)
+
+        choice = run.choose_average(chosen, over) if chosen else None
+        if choice is not None:
+            bounds = [[width, bound] for width, bound in choice.bounds.items()]
+            self._note("average", width=choice.width, bounds=bounds, samples=choice.samples)
+
+    @property
+    def _closing(self) -> int:
+        """Evaluations of the last measurement and the choice of an average."""
+        return (MEASURED + CHOSEN) * self._run.samples_due()
+
+    def _until_interrupted(self) -> float:
+        """Seconds from now to the end of the closing after Ctrl-C."""
+        step = self._engine.batch * 3 * self._clock.seconds_per_evaluation()
+        return step + min(INTERRUPTED, self._closing * self._clock.seconds_per_evaluation()) + 1.0
 
     def _note(self, kind: str, **numbers: Any) -> None:
         if self._record is not None:

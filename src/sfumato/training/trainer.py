@@ -24,6 +24,9 @@ class Trainer(TrainingRun):
         steps: int | None = None,
         seconds: float | None = None,
         watch: Callable[[TrainingProgress], None] = lambda progress: None,
+        *,
+        after: Callable[[], float] = lambda: 0.0,
+        answer: Callable[[str, float], None] = lambda reason, seconds: None,
     ) -> str:
         """Train, and leave a whole checkpoint, the averaged weights and the last measurement on disk.
 
@@ -33,6 +36,9 @@ class Trainer(TrainingRun):
             steps: train until this many steps in all; None is the recipe's number, unless there is a budget.
             seconds: train for this long from now on.
             watch: called with the progress after each step on a CPU, and every few steps on a GPU.
+            after: the seconds of the budget that the caller will need after the training.
+            answer: called in another thread with the reason, as soon as a signal arrives, and the seconds until the
+                end of this call.
 
         Returns:
             Why it ended: "steps", "budget", or "interrupted", "terminated" or "asked" after a signal.
@@ -50,7 +56,7 @@ class Trainer(TrainingRun):
                     stack.enter_context(Lock(self.run))
                     record = self._open_record()
                     stack.callback(record.close)
-            return Session(self, steps, seconds, watch, record).run()
+            return Session(self, steps, seconds, after, watch, answer, record).run()
 
     def _open_record(self) -> Record:
         saved = checkpoint.checkpoints(self.run.checkpoints)

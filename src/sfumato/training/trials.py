@@ -8,6 +8,7 @@ threads than one must gain more (``REQUIRED_GAIN``).
 """
 
 import json
+import math
 import os
 import platform
 import statistics
@@ -25,6 +26,7 @@ from sfumato.files import write_text
 from .execution import Execution
 
 TRIALS = 2  # of each execution, after one that warms up; the fastest counts
+MOST_TRIALS = 18  # of a choice among five changes, those for a second look aside
 LONG = 1.0  # seconds of a trial, after which one is enough
 HOPELESS = 4.0  # times the best time so far: not tried again
 REQUIRED_GAIN = {"threads": 1.2, "lean_norms": 0.97}  # speed-up for which these changes are made
@@ -39,7 +41,14 @@ Trial = Callable[[Execution], object]
 """What a step computes, by an execution."""
 
 
-def choose(first: Execution, changes: Sequence[Change], trial: Trial, key: str) -> Execution:
+def choose(
+    first: Execution,
+    changes: Sequence[Change],
+    trial: Trial,
+    key: str,
+    seconds: float = math.inf,
+    reliable: Callable[[], bool] = lambda: True,
+) -> Execution:
     """The fastest execution that ``changes`` lead to, tried one after another on the best one so far.
 
     Arguments:
@@ -47,6 +56,8 @@ def choose(first: Execution, changes: Sequence[Change], trial: Trial, key: str) 
         changes: what may be changed.
         trial: what is timed.
         key: what the outcome depends on, besides the machine and the choices.
+        seconds: after which no further change is tried. A choice that was cut short is not remembered.
+        reliable: whether the trials were as long as they should be, so that the choice is remembered.
 
     Returns:
         The best execution, or the one that is remembered for this machine and ``key``.
@@ -57,18 +68,22 @@ def choose(first: Execution, changes: Sequence[Change], trial: Trial, key: str) 
     key = "/".join([platform.node(), platform.machine(), str(os.cpu_count()), torch.__version__, key, offered])
     if (known := _reachable(first, changes, _remembered().get(key))) is not None:
         return without_failing_compiler(known, trial)
+    started = time.perf_counter()
     best, least = first, _time(first, trial)
     for change in changes:
+        if time.perf_counter() - started > seconds:
+            return best
         candidate = replace(best, **change)
         seconds = _time(candidate, trial, least)
         required = max(REQUIRED_GAIN.get(name, GAIN) for name in change)
         gain = least / seconds
-        if abs(gain / required - 1) < CLOSE:
+        if abs(gain / required - 1) < CLOSE and time.perf_counter() - started < seconds:
             pairs = min(max(PAIRS, int(LONG / seconds)), 5 * PAIRS)
             gain = statistics.median(_time_once(best, trial) / _time_once(candidate, trial) for _ in range(pairs))
         if gain > required:
             best, least = candidate, seconds
-    _remember(key, best)
+    if reliable():
+        _remember(key, best)
     return best
 
 
