@@ -1,9 +1,10 @@
-"""Write the report page of a run: report.html, one file that needs nothing else.
+"""Write the report page of a run: report.html, one file that needs nothing else, and its figures as files.
 
 If the run has no samples yet, for example because training was killed, they are drawn first.
 """
 
 import argparse
+from pathlib import Path
 
 from sfumato.runs.settings import ReportSettings
 
@@ -13,12 +14,16 @@ from .output import Output
 EXAMPLES = """\
 examples:
   sfumato report runs/demo
+  sfumato report runs/photos-ddpm --compare runs/photos-edm runs/photos-flow
 """
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The verb's arguments."""
     add_run(parser, "a run folder")
+    parser.add_argument(
+        "--compare", type=Path, nargs="+", default=(), metavar="RUN", help="other runs to put beside it"
+    )
     add_device(parser)
 
 

@@ -1,11 +1,13 @@
 """The building blocks of the page: a section, a figure with its caption, an image, a table."""
 
+import io
+import re
 from collections.abc import Iterable
 from html import escape
 
 from PIL import Image
 
-from . import text
+from . import figures, text
 
 _HEAVY_CELL = 12_000  # bytes: the page has a hundred cells
 
@@ -42,9 +44,26 @@ def table(rows: Iterable[tuple[str, str]]) -> str:
     return f'<table class="plain">{"".join(cells)}</table>'
 
 
+def columns(names: Iterable[str], rows: Iterable[tuple[str, Iterable[str]]]) -> str:
+    """A table with a column for each of ``names``: rows of a label and their values, all escaped here."""
+    head = "".join(f'<th scope="col">{escape(name)}</th>' for name in names)
+    body = "".join(
+        f'<tr><th scope="row">{escape(label)}</th>{"".join(f"<td>{escape(value)}</td>" for value in values)}</tr>'
+        for label, values in rows
+    )
+    return f'<div class="scroll"><table class="plain"><tr><td></td>{head}</tr>{body}</table></div>'
+
+
 def image(picture: Image.Image, alt: str, kind: str = "grid crisp") -> str:
-    """A picture embedded in the page, whose pixels stay sharp when enlarged; "crisp" is for a single sample."""
+    """A picture embedded in the page, whose pixels stay sharp when enlarged.
+
+    "crisp" is for a single sample; an open collection of figures gets the others, named by ``alt``.
+    """
     width, height = picture.size
+    if kind != "crisp" and figures.collecting():
+        file = io.BytesIO()
+        picture.save(file, "PNG")
+        figures.collect(re.sub(r"[^a-z0-9]+", "_", alt.lower()).strip("_"), png=file.getvalue())
     source = text.image_uri(picture) if kind != "crisp" else text.image_uri(picture, heavy=_HEAVY_CELL)
     return f'<img class="{kind}" src="{source}" width="{width}" height="{height}" alt="{escape(alt)}">'
 

@@ -1,45 +1,56 @@
 """One HTML page about a run that contains everything it shows: no network, no script, no other file."""
 
+from collections.abc import Sequence
 from html import escape
 from pathlib import Path
 
 from sfumato.files import write_text
 from sfumato.runs.folder import RunFolder
 
-from . import template
+from . import figures, template
 from .run import read_run
+from .sections import beside, measured, next_steps, quality, samples, training
 from .sections import run as about
-from .sections import samples, training
 
 _SECTIONS = (
     about.heading,
     samples.samples,
+    quality.quality,
     about.results,
     samples.nearest,
     samples.trajectory,
+    measured.likelihood,
+    measured.evaluations,
     training.training,
     training.process,
+    next_steps.next_steps,
     about.details,
 )
 
 
-def write_report(folder: RunFolder, page: Path | None = None) -> Path:
+def write_report(folder: RunFolder, page: Path | None = None, others: Sequence[RunFolder] = ()) -> Path:
     """Write ``report.html`` into a run folder, or at the path ``page``, and return its path.
+
+    The figures are also written as files, into the folder ``figures`` beside the page. ``others`` are runs to compare.
 
     The page is made from the files of the folder. Only ``config.json`` must exist; for other files that are missing or
     damaged, the page has a sentence that says so. An interrupted call leaves the former page.
 
     Raises:
-        InputError: the folder has no valid ``config.json``.
+        InputError: a folder has no valid ``config.json``.
     """
     run = read_run(folder)
     name = folder.path.name or str(folder.path)
     footer = f"<footer>Written by sfumato {escape(run.version)} from the files of {escape(name)}.</footer>"
+    with figures.collected() as drawn:
+        first, *more = (section(run) for section in _SECTIONS)
+        sections = [first, beside.beside(run, [read_run(other) for other in others]), *more]
     text = template.PAGE.substitute(
         title=escape(f"{run.spec.source} · {run.recipe.name} · sfumato"),
         style=template.STYLE,
-        body="\n".join([*(section(run) for section in _SECTIONS), footer]),
+        body="\n".join([*sections, footer]),
     )
     page = page or folder.report
+    figures.write_figures(page.with_name(folder.figures.name), drawn)
     write_text(page, text)
     return page

@@ -33,6 +33,8 @@ _LEARNED = "schedule."  # prefix of the tensors of a learned schedule
 _SAMPLES = {"samples": 1, "real": 1, "neighbours": 1, "trajectory_x": 2, "trajectory_x_0": 2}
 _NUMBERS = ("distances", "held_out_distances", "trajectory_t", "trajectory_logsnr")
 
+_MEASURED = ("evaluation", "likelihood", "certify")
+
 Row = dict[str, Any]
 
 
@@ -54,6 +56,7 @@ class Run:
         gallery: the arrays of ``gallery.npz`` that exist and fit the data contract.
         sampler: how the samples of the gallery were drawn.
         results: pairs of a label and a value.
+        measured: what was measured of the present weights, by name ("evaluation", "likelihood", "certify").
         problems: sentences about files that could not be read.
     """
 
@@ -70,6 +73,7 @@ class Run:
     gallery: dict[str, Values]
     sampler: dict[str, Any]
     results: list[tuple[str, str]]
+    measured: dict[str, dict[str, Any]]
     problems: list[str]
 
     @property
@@ -118,6 +122,7 @@ def read_run(folder: RunFolder) -> Run:
         gallery=_gallery(folder, spec, problems),
         sampler=_measurement(folder, "gallery", problems),
         results=_results(_measurement(folder, "results", problems), problems),
+        measured={name: record for name in _MEASURED if (record := _measurement(folder, name, problems))},
         problems=problems,
     )
 

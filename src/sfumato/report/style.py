@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from PIL import Image
 
+from . import figures
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes as Axes
     from matplotlib.figure import Figure as Figure
@@ -33,6 +35,7 @@ INK_ON_WHITE = "#444444"
 INK_ON_ANY = "#808080"  # for pixels with a transparent background
 _INK = "#010203"  # used for nothing else: becomes currentColor
 _PIXELS_PER_UNIT = 1.5
+_PIXELS_PER_UNIT_OF_FILES = 2.0
 
 
 @contextmanager
@@ -93,7 +96,7 @@ def new_figure(width: int, height: int) -> Figure:
 
 
 def to_svg(figure: Figure, name: str, alt: str) -> str:
-    """Return the figure as an ``<svg>`` element; call it within ``styled()``.
+    """Return the figure as an ``<svg>`` element; call it within ``styled()``. An open collection gets it as files.
 
     Arguments:
         figure: the figure; its text stays text.
@@ -119,7 +122,13 @@ def to_svg(figure: Figure, name: str, alt: str) -> str:
         f'xmlns:xlink="http://www.w3.org/1999/xlink" viewBox="0 0 {width:g} {height:g}" '
         f'style="max-width:{1.3 * width:.0f}px">'
     )
-    return start + svg[svg.index(">") + 1 :].rstrip()
+    svg = start + svg[svg.index(">") + 1 :].rstrip()
+    if figures.collecting():
+        alone = svg.replace("<svg ", f'<svg color="{INK_ON_WHITE}" width="{width:g}" height="{height:g}" ', 1)
+        pixels = io.BytesIO()
+        to_pixels(figure, pixels_per_unit=_PIXELS_PER_UNIT_OF_FILES).save(pixels, "PNG")
+        figures.collect(name, svg=alone.encode(), png=pixels.getvalue(), csv=figures.numbers(figure).encode())
+    return svg
 
 
 def to_pixels(figure: Figure, clear: bool = False, pixels_per_unit: float = _PIXELS_PER_UNIT) -> Image.Image:

@@ -64,6 +64,7 @@ pre { overflow-x: auto; background: var(--wash); padding: 14px 16px; border-radi
   line-height: 1.5; }
 code { font-family: ui-monospace, "SF Mono", Menlo, Consolas, monospace; font-size: .92em; }
 p code, li code { background: var(--wash); padding: 1px 5px; border-radius: 4px; overflow-wrap: anywhere; }
+.next li { margin: 0 0 14px; }
 footer { color: var(--soft); font-size: .85rem; margin-top: 48px; }
 .ends { margin-top: 40px; }
 @media (max-width: 600px) { main { padding: 24px 16px 40px; } h1 { font-size: 1.5rem; } h2 { margin-top: 44px; }

@@ -28,15 +28,19 @@ class Settings:
     """The settings of one verb.
 
     A field annotated with a flag, and possibly a function that writes its value, is a flag of the command line; the
-    others are positional arguments, tuples at the end. ~ is expanded in paths.
+    others are positional arguments, tuples at the end. A tuple behind a flag is several words, unless a function writes
+    it as one. ~ is expanded in paths.
     """
 
     verb: ClassVar[str]
 
     def __post_init__(self) -> None:
         for each in fields(self):
-            if isinstance(value := getattr(self, each.name), Path):
+            value = getattr(self, each.name)
+            if isinstance(value, Path):
                 object.__setattr__(self, each.name, expanded(value))
+            elif isinstance(value, tuple) and any(isinstance(part, Path) for part in value):
+                object.__setattr__(self, each.name, tuple(expanded(part) for part in value))
 
     def command(self) -> str:
         """The command line that would do the same, quoted for a shell."""
@@ -51,6 +55,8 @@ class Settings:
                 last += map(str, value)
             elif flag is None:
                 first += [] if value is None else [str(value)]
+            elif isinstance(value, tuple) and text is str:
+                flags += [flag, *map(str, value)] if value else []
             elif value != each.default:
                 flags += [flag] if value is True else [f"--no-{flag[2:]}"] if value is False else [flag, text(value)]
         return shlex.join(["sfumato", self.verb, *first, *flags, *last])

@@ -111,6 +111,11 @@ class RunFolder:
         """The report page."""
         return self.path / "report.html"
 
+    @property
+    def figures(self) -> Path:
+        """The figures of the report as files: SVG, PNG, and their numbers as CSV."""
+        return self.path / "figures"
+
     def measurement_file(self, name: str) -> Path:
         """The file of a measurement: "gallery", "results", "likelihood", "certify" or "comparison"."""
         return self.path / f"{name}.json"

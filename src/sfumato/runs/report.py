@@ -21,10 +21,13 @@ def report(settings: ReportSettings, reporter: Reporter = SILENT) -> Path:
     """
     folder = RunFolder(settings.run)
     folder.config()  # refuse what is no run before a device is chosen
+    others = [RunFolder(other) for other in settings.compare]
+    for other in others:
+        other.config()
     page = writable_or_here(folder.path, reporter) / folder.report.name
     if not folder.gallery.exists():
         require_writable_run(folder.path)
         model = kinds.load(folder.path, pick_device(settings.device))
         _, dataset = lifecycle.reopen(folder, reporter)
         lifecycle.finish(folder, model, dataset, reporter)
-    return write_report(folder, page)
+    return write_report(folder, page, others)

@@ -382,8 +382,10 @@ class ReportSettings(Settings):
     Arguments:
         run: a run folder.
         device: "auto", "cpu" or "cuda"; used only where samples must be drawn first.
+        compare: other runs to put beside it.
     """
 
     verb: ClassVar[str] = "report"
     run: Path
     device: Annotated[str, "--device"] = "auto"
+    compare: Annotated[tuple[Path, ...], "--compare"] = ()

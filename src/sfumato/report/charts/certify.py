@@ -6,7 +6,7 @@ from typing import Any
 
 from PIL import Image
 
-from ..style import BLUE, GRAY, INK_ON_WHITE, ORANGE, PALE, Axes, new_figure, styled, to_pixels
+from ..style import BLUE, GRAY, INK_ON_WHITE, ORANGE, PALE, Axes, Figure, new_figure, styled, to_pixels, to_svg
 
 _OTHERS = ("#2e9e6b", "#a35fc4", "#c2527e")  # for the best of the other methods
 _OWN = {"auto": BLUE, "fitted": ORANGE}
@@ -24,14 +24,9 @@ def certificate(record: Mapping[str, Any]) -> Image.Image:
     Arguments:
         record: the content of certify.json.
     """
-    rows = [row for row in record["methods"] if not row["stochastic"]]
-    named = {row["method"]: _OWN[row["method"]] for row in rows if row["method"] in _OWN}
-    others = [row["method"] for row in rows if row["method"] not in _OWN]
-    named |= dict(zip(others, _OTHERS, strict=False))
-    gray = len(rows) - len(named)
     with styled(INK_ON_WHITE):
         figure = new_figure(_WIDTH, _HEIGHT)
-        panels = figure.subplots(1, 2, sharex=True, sharey=True)
+        gray = len(_exact(record)) - len(_colours(record))
         figure.suptitle(
             f"{record['target']}: distance to the fine solution, {record['samples']:,} samples, model units. "
             + (f"Gray: {gray} other methods" if gray else ""),
@@ -39,29 +34,54 @@ def certificate(record: Mapping[str, Any]) -> Image.Image:
             ha="left",
             fontsize=12,
         )
-        ends: dict[str, dict[str, tuple[float, float]]] = {"rms": {}, "median": {}}
-        for axes, key, title in zip(panels, ends, ("root mean square", "median sample"), strict=True):
-            axes.set(xscale="log", yscale="log", title=title, xlabel="evaluations of the denoiser")
-            for row in sorted(rows, key=lambda row: (row["method"] in named, row["method"] not in _OWN)):
-                x, y = _curve(row["entries"], key)
-                colour = named.get(row["method"])
-                if x and colour is None:
-                    axes.plot(x, y, color=GRAY, alpha=PALE, linewidth=1.1)
-                elif x:  # auto and fitted are wide, so that they show beneath an equal line
-                    width = 3.6 if row["method"] in _OWN else 1.4
-                    axes.plot(x, y, color=colour, marker="o", markersize=width + 2, linewidth=width)
-                    ends[key][row["method"]] = (x[-1], y[-1])
-            _ticks(axes, record["budgets"])
-        panels[0].set_xlim(min(record["budgets"]) / 1.06, max(record["budgets"]) * 1.06)
-        bottom, top = panels[0].get_ylim()  # of both panels
-        panels[0].set_ylim(bottom, max(min(top, 3 * record["deviation"]), 2 * bottom))
-        for axes, key in zip(panels, ends, strict=True):  # below this line, the fine solution itself is uncertain
-            if bottom < record["fine"][key]:
-                axes.axhline(record["fine"][key], color=GRAY, linestyle=(0, (2, 3)), linewidth=1.2)
-        figure.canvas.draw()  # the labels are placed in pixels
-        for axes, key in zip(panels, ends, strict=True):
-            _labels(axes, ends[key], named)
+        _draw(figure, record)
         return to_pixels(figure)
+
+
+def certificate_chart(record: Mapping[str, Any]) -> str:
+    """The same as an SVG."""
+    with styled():
+        figure = new_figure(_WIDTH, _HEIGHT - 40)
+        _draw(figure, record)
+        return to_svg(figure, "certify", "Error of each sampling method against evaluations of the denoiser.")
+
+
+def _exact(record: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    return [row for row in record["methods"] if not row["stochastic"]]
+
+
+def _colours(record: Mapping[str, Any]) -> dict[str, str]:
+    """The colours of the methods that have one."""
+    names = [row["method"] for row in _exact(record)]
+    named = {name: _OWN[name] for name in names if name in _OWN}
+    return named | dict(zip((name for name in names if name not in _OWN), _OTHERS, strict=False))
+
+
+def _draw(figure: Figure, record: Mapping[str, Any]) -> None:
+    rows, named = _exact(record), _colours(record)
+    panels = figure.subplots(1, 2, sharex=True, sharey=True)
+    ends: dict[str, dict[str, tuple[float, float]]] = {"rms": {}, "median": {}}
+    for axes, key, title in zip(panels, ends, ("root mean square", "median sample"), strict=True):
+        axes.set(xscale="log", yscale="log", title=title, xlabel="evaluations of the denoiser")
+        for row in sorted(rows, key=lambda row: (row["method"] in named, row["method"] not in _OWN)):
+            x, y = _curve(row["entries"], key)
+            look: dict[str, Any] = {"label": row["method"], "color": named.get(row["method"])}
+            if x and look["color"] is None:
+                axes.plot(x, y, **{**look, "color": GRAY}, alpha=PALE, linewidth=1.1)
+            elif x:  # auto and fitted are wide, so that they show beneath an equal line
+                width = 3.6 if row["method"] in _OWN else 1.4
+                axes.plot(x, y, **look, marker="o", markersize=width + 2, linewidth=width)
+                ends[key][row["method"]] = (x[-1], y[-1])
+        _ticks(axes, record["budgets"])
+    panels[0].set_xlim(min(record["budgets"]) / 1.06, max(record["budgets"]) * 1.06)
+    bottom, top = panels[0].get_ylim()  # of both panels
+    panels[0].set_ylim(bottom, max(min(top, 3 * record["deviation"]), 2 * bottom))
+    for axes, key in zip(panels, ends, strict=True):  # below this line, the fine solution itself is uncertain
+        if bottom < record["fine"][key]:
+            axes.axhline(record["fine"][key], color=GRAY, linestyle=(0, (2, 3)), linewidth=1.2)
+    figure.canvas.draw()  # the labels are placed in pixels
+    for axes, key in zip(panels, ends, strict=True):
+        _labels(axes, ends[key], named)
 
 
 def _curve(cells: Sequence[Mapping[str, Any]], key: str) -> tuple[list[float], list[float]]:

@@ -1,6 +1,6 @@
 """The figure of ``sfumato likelihood``: which samples are likely, where the bits go, and what they buy."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -10,7 +10,7 @@ from sfumato.data.spec import DataSpec
 
 from ..image_grid import Values
 from ..pictures import picture
-from ..style import BLUE, GRAY, INK_ON_WHITE, ORANGE, PALE, Axes, new_figure, styled, to_pixels
+from ..style import BLUE, GRAY, INK_ON_WHITE, ORANGE, PALE, THIRD, Axes, new_figure, styled, to_pixels, to_svg
 
 _WIDTH = 940
 _BINS = 32
@@ -47,6 +47,39 @@ def likelihood_figure(record: Mapping[str, Any], most: Values, least: Values, sp
             axes.set(title=f"{name}: {low:.2f} to {high:.2f} bits/dim")
             axes.set_axis_off()
         return to_pixels(figure)
+
+
+def likelihood_charts(record: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Draw the same without the ranking, each as an SVG with its caption."""
+    drawn = []
+    with styled():
+
+        def chart(name: str, caption: str, alt: str, draw: Callable[[Axes], None]) -> None:
+            figure = new_figure(*THIRD)
+            draw(figure.subplots())
+            drawn.append((to_svg(figure, name, alt), caption))
+
+        chart(
+            "bits",
+            "Samples on the right are unlikely under the model: look there for outliers and for errors in the data.",
+            "Histogram of bits per dimension of the samples.",
+            lambda axes: _histogram(axes, record),
+        )
+        curve = record["rate_distortion"]
+        if curve is not None:
+            chart(
+                "where_the_bits_go",
+                "High where the model is surprised: left is coarse structure, right is detail and noise.",
+                "Bits per dimension and unit of log-SNR against the log-SNR.",
+                lambda axes: _spent(axes, curve),
+            )
+            chart(
+                "coding",
+                "Bits received so far, and how far the best guess is then from the truth.",
+                "Rate and distortion against time.",
+                lambda axes: _coding(axes, curve, record["deviation"], record["unit"]),
+            )
+    return drawn
 
 
 def _histogram(axes: Axes, record: Mapping[str, Any]) -> None:

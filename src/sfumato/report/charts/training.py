@@ -1,5 +1,8 @@
 """Charts of training: the loss over time and over noise levels, what the loss weights, speed."""
 
+from collections.abc import Sequence
+from itertools import cycle
+
 import numpy as np
 import numpy.typing as npt
 
@@ -9,6 +12,7 @@ from ..style import BLUE, GRAY, HALF, ORANGE, PALE, Axes, new_figure, plain_log,
 Floats = npt.NDArray[np.float64]
 
 _MOST_POINTS = 600  # of a training curve
+_LOOKS = ((BLUE, "-"), (ORANGE, (0, (4, 2))), (GRAY, "-"), (BLUE, (0, (1, 1))), (ORANGE, (0, (1, 1))))
 _LOG_FROM = 3.0  # values that span less than this factor are easier to read on a linear axis
 
 
@@ -37,6 +41,24 @@ def loss_curves(train: list[Row], held_out: list[Row], noun: str = "images", los
         _in_thousands(axes)
         _legend(axes)
         return to_svg(figure, "loss", f"Loss against {noun} seen, for training steps, held-out data and training data.")
+
+
+def held_out_curves(runs: Sequence[tuple[str, list[Row]]], noun: str = "images", loss_name: str = "loss") -> str:
+    """Draw the held-out losses of several runs, each with its name, against images seen."""
+    with styled():
+        figure = new_figure(*HALF)
+        axes = figure.subplots()
+        shown = []
+        for (name, rows), (colour, dashes) in zip(runs, cycle(_LOOKS)):
+            seen, loss = _finite(series(rows, "images"), series(rows, "loss"))
+            if len(seen):
+                axes.plot(seen, loss, color=colour, linestyle=dashes, label=name)
+                shown.append(loss)
+        _loss_axis(axes, shown, loss_name)
+        axes.set_xlabel(f"{noun} seen")
+        _in_thousands(axes)
+        _legend(axes)
+        return to_svg(figure, "runs", "Held-out loss of several runs.")
 
 
 def loss_by_level(held_out: list[Row]) -> str:

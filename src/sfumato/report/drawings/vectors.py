@@ -13,10 +13,14 @@ from .. import html
 from ..image_grid import Values
 from ..style import BLUE, GRAY, ORANGE, PALE, Axes, Figure, new_figure, styled, to_svg
 from .base import AxesAt, Pairs
-from .plots import WIDTH, Panel, PlotDrawing, reach, scatter
+from .plots import WIDTH, Panel, PlotDrawing, panels, reach, scatter
 
 _MOST_BARS = 40  # features; more are drawn as areas
 _PAIRS = ((0, 1), (0, 2), (1, 2))  # features that are drawn against each other
+_MOST_MARGINALS = 24
+_IN_A_ROW = 6
+_LONGEST = 16  # characters of a name in a figure
+_MOST_NAMED = 12  # features whose names fit beside a matrix
 _POINTS = 600  # of a recipe in a comparison
 
 
@@ -40,6 +44,23 @@ class VectorDrawing(PlotDrawing):
         if spec.shape[0] == 2:
             return _points(sets, everything)
         return _bands(sets, spec, everything)
+
+    def samples(self, drawn: Values, real: Values | None, spec: DataSpec, caption: str) -> str:
+        shown = super().samples(drawn, real, spec, caption)
+        if spec.shape[0] < 3 or real is None:
+            return shown
+        sets = panels(drawn, spec, real)
+        with styled():
+            marginal = to_svg(_marginals(sets, spec), "marginals", "Histogram of each feature, samples beside real.")
+            related = to_svg(_correlations(sets, spec), "correlations", "Correlations of the features.")
+        left_out = spec.shape[0] - _MOST_MARGINALS
+        more = f" The first {_MOST_MARGINALS} of {spec.shape[0]} features." if left_out > 0 else ""
+        below = "Each feature by itself: samples (blue) should have the shape of real data (orange)." + more
+        between = (
+            "Linear correlations between features, and their difference. Differences of pure chance are about "
+            f"{1 / np.sqrt(min(len(drawn), len(real))):.2f} at these numbers of samples."
+        )
+        return shown + html.figure(marginal, below, wide=True) + html.figure(related, between, wide=True)
 
     def small(self, axes: Axes, values: Values, spec: DataSpec, colour: str) -> None:
         if spec.shape[0] == 1:
@@ -161,6 +182,60 @@ def _bands(sets: Sequence[Panel], spec: DataSpec, pooled: Sequence[Values]) -> F
         limits = {"xlim": reach(everything[:, i]), "ylim": reach(everything[:, j])}
         axes.set(xlabel=f"feature {i + 1}", ylabel=f"feature {j + 1}", **limits)
     return figure
+
+
+def _names(spec: DataSpec) -> list[str]:
+    """The names of the features, or their numbers."""
+    known = len(spec.channels) == spec.shape[0]
+    return [str(name) for name in spec.channels] if known else [f"feature {i + 1}" for i in range(spec.shape[0])]
+
+
+def _marginals(sets: Sequence[Panel], spec: DataSpec) -> Figure:
+    features = min(spec.shape[0], _MOST_MARGINALS)
+    rows = -(-features // _IN_A_ROW)
+    figure = new_figure(WIDTH + 120, 120 * rows + 20)
+    grid = figure.subplots(rows, _IN_A_ROW, squeeze=False).flat
+    for i, name in enumerate(_names(spec)[:features]):
+        columns = [shown.values[:, i] for shown in sets]
+        low, high = reach(np.concatenate(columns))
+        bins = np.linspace(low, high, 31)
+        for shown, column in zip(sets, columns, strict=True):
+            grid[i].stairs(_density(column, bins), bins, color=shown.colour, fill=True, alpha=0.2)
+            grid[i].stairs(_density(column, bins), bins, color=shown.colour, linewidth=1.4, label=shown.title)
+        grid[i].set_title(name if len(name) <= _LONGEST else name[: _LONGEST - 1] + "…")
+        grid[i].set(xlim=(low, high), yticks=[])
+        grid[i].locator_params(axis="x", nbins=3)
+    for axes in grid[features:]:
+        axes.set_visible(False)
+    return figure
+
+
+def _correlations(sets: Sequence[Panel], spec: DataSpec) -> Figure:
+    ours, theirs = (_correlation(shown.values) for shown in sets)
+    figure = new_figure(WIDTH + 120, 270)
+    grid = figure.subplots(1, 3, sharex=True, sharey=True)
+    titles = (f"{sets[1].title}", f"{sets[0].title}", "difference")
+    for axes, title, matrix in zip(grid, titles, (theirs, ours, ours - theirs), strict=True):
+        drawn = axes.imshow(matrix, vmin=-1, vmax=1, cmap="RdBu_r", interpolation="nearest")
+        axes.set_title(title)
+        axes.grid(False)
+        axes.set(xticks=[], yticks=[])
+    if spec.shape[0] <= _MOST_NAMED:
+        grid[0].set_yticks(range(spec.shape[0]), [name[:_LONGEST] for name in _names(spec)])
+    figure.colorbar(drawn, ax=list(grid), shrink=0.8)
+    return figure
+
+
+def _correlation(values: Values) -> npt.NDArray[np.float64]:
+    """Correlations (D, D) of the samples that are finite; 0 for a feature that does not vary."""
+    kept = values[np.isfinite(values).all(1)].astype(np.float64)
+    if len(kept) < 2:
+        return np.zeros((values.shape[1],) * 2)
+    centred = kept - kept.mean(0)
+    deviation = centred.std(0)
+    unit = centred / np.where(deviation > 0, deviation, np.inf)
+    found: npt.NDArray[np.float64] = unit.T @ unit / len(kept)
+    return found
 
 
 def _in_model_units(values: Values, spec: DataSpec) -> npt.NDArray[Any]:
