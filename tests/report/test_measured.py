@@ -1,6 +1,7 @@
 """What was measured after training, figures as files, other runs beside a run, and how to go on."""
 
 import csv
+import hashlib
 import json
 
 import numpy as np
@@ -83,6 +84,16 @@ def test_measurements_are_shown_with_their_errors(tmp_path):
     assert "0.31 [0.3, 0.33]" in page.text
     assert "0.11 [0.1, 0.12]" in page.text
     assert "No sign of copying & no all-clear." in page.text
+
+
+def test_what_was_measured_of_former_weights_is_left_out(tmp_path):
+    run = run_with(tmp_path / "a", likelihood={**LIKELIHOOD, "weights": hashlib.sha256(b"now").hexdigest()})
+    run.weights.write_bytes(b"now")
+    assert read_run(run).measured["likelihood"]["samples"] == 3
+    run.weights.write_bytes(b"later")
+    read = read_run(run)
+    assert read.measured == {}
+    assert "former weights" in read.problems[0]
 
 
 @pytest.mark.parametrize("name", ["likelihood", "certify", "evaluation"])

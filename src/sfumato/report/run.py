@@ -22,6 +22,7 @@ from torch import nn
 from sfumato.core import Process
 from sfumato.data.spec import DataSpec
 from sfumato.errors import InputError
+from sfumato.files import digest
 from sfumato.recipes import Recipe
 from sfumato.runs.folder import RunFolder
 
@@ -122,7 +123,7 @@ def read_run(folder: RunFolder) -> Run:
         gallery=_gallery(folder, spec, problems),
         sampler=_measurement(folder, "gallery", problems),
         results=_results(_measurement(folder, "results", problems), problems),
-        measured={name: record for name in _MEASURED if (record := _measurement(folder, name, problems))},
+        measured=_measured(folder, problems),
         problems=problems,
     )
 
@@ -174,6 +175,18 @@ def _measurement(folder: RunFolder, name: str, problems: list[str]) -> dict[str,
     except InputError:
         problems.append(f"{name}.json: not a JSON object, so it is left out.")
         return {}
+
+
+def _measured(folder: RunFolder, problems: list[str]) -> dict[str, dict[str, Any]]:
+    """What was measured of the weights that the folder holds now."""
+    found = {name: record for name in _MEASURED if (record := _measurement(folder, name, problems))}
+    named = [name for name, record in found.items() if isinstance(record.get("weights"), str)]
+    present = digest(folder.weights) if named and folder.weights.is_file() else None
+    for name in named:
+        if found[name]["weights"] != present:
+            problems.append(f"{name}.json: measured with former weights, so it is left out; measure again.")
+            del found[name]
+    return found
 
 
 def _results(content: dict[str, Any], problems: list[str]) -> list[tuple[str, str]]:

@@ -8,7 +8,7 @@ from typing import Any
 
 from sfumato.denoisers import Denoiser
 from sfumato.errors import InputError
-from sfumato.files import strict_json, write_text, write_with
+from sfumato.files import digest, strict_json, write_text, write_with
 from sfumato.report.charts.certify import certificate
 from sfumato.reporting import SILENT, Reporter
 from sfumato.sampling import certification
@@ -89,6 +89,7 @@ def run_certification(settings: CertifySettings, reporter: Reporter = SILENT) ->
             task.count(len(orders), len(methods))
     record = {
         "target": target.name,
+        **({} if settings.is_oracle else {"weights": digest(RunFolder(Path(settings.target)).weights)}),
         "shape": list(target.shape),
         "samples": samples,
         "seed": settings.seed,

@@ -15,7 +15,7 @@ from sfumato.data import applies, split
 from sfumato.data.order import permutation
 from sfumato.errors import InputError
 from sfumato.evaluation.scoring import DataToScore, Score, score
-from sfumato.files import strict_json, write_text, write_with
+from sfumato.files import digest, strict_json, write_text, write_with
 from sfumato.generative_model import GenerativeModel
 from sfumato.kinds import load
 from sfumato.likelihood import Bound, Estimate, LikelihoodOptions
@@ -92,7 +92,7 @@ def score_run(settings: LikelihoodSettings, reporter: Reporter = SILENT) -> tupl
     ends = {"most": order[:shown], "least": order[-shown:].flip(0)}
     record = {
         "run": str(settings.run),
-        "data": chosen.data.name,
+        "weights": digest(folder.weights),
         **_measured(found, chosen, model),
         **{
             name: {"samples": [chosen.rows[i] for i in index.tolist()], "bits": found.bound.bits[index].tolist()}
@@ -220,6 +220,7 @@ def _measured(found: Score, chosen: Chosen, model: GenerativeModel) -> dict[str,
             "auroc": {name: _finite(vars(each)) for name, each in found.auroc.items()},
         }
     return {
+        "data": chosen.data.name,
         "samples": len(values),
         "unit": "" if spec.unit_scale else " (standardised)",
         "deviation": float(values.double().std() if spec.unit_scale else 1.0),
