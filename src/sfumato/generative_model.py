@@ -179,9 +179,9 @@ class GenerativeModel(ABC):
         """The content of config.json. Raises InputError as ``save_pretrained`` does."""
         return Config(self.recipe, self.spec, self.num_parameters)
 
-    def card(self, measured: Mapping[str, str] | None = None) -> str:
-        """The model card, with the results in ``measured``. Raises InputError for a model without a recipe."""
-        return model_folder.model_card(self.config(), type(self).__name__, measured)
+    def card(self) -> str:
+        """The model card. Raises InputError for a model without a recipe."""
+        return model_folder.model_card(self.config())
 
     @abstractmethod
     def plan(

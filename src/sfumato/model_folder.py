@@ -7,13 +7,16 @@ is ever executed.
 
 import hashlib
 import json
+import re
 import struct
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, TypeVar
 
 import torch
+import yaml
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
@@ -311,23 +314,64 @@ def _sampled(data: Any) -> Sampled:
 # ---------------------------------------------------------------------------------------------------------------- card
 
 
-def model_card(config: Config, class_name: str, measured: Mapping[str, str] | None = None) -> str:
-    """The model card: what the model is, how to use it, and the results in ``measured``."""
+OWN_CARD = "<!-- Written by sfumato, which writes it again after each measurement unless this line is gone. -->"
+
+
+def model_card(
+    config: Config, facts: Mapping[str, str] = MappingProxyType({}), metrics: Mapping[str, float] = MappingProxyType({})
+) -> str:
+    """The model card: what the model is, how to use it, and what was measured.
+
+    It begins with metadata in the format of the Hugging Face hub.
+
+    Arguments:
+        config: of the model.
+        facts: rows of the card's table.
+        metrics: the measured numbers, for the metadata.
+    """
     spec = config.spec
     shape = " x ".join(map(str, spec.shape))
     lines = [
+        "---",
+        yaml.safe_dump(_metadata(config, metrics), sort_keys=False, allow_unicode=True).strip(),
+        "---",
+        "",
+        OWN_CARD,
+        "",
         f"# {config.recipe.name} on {spec.source}",
         "",
         f"A {config.recipe.kind} of {spec.layout.name} data ({shape}), {config.parameters:,} parameters, trained on "
         f"{spec.count:,} samples with Sfumato {__version__}.",
         "",
         "```python",
-        f"from sfumato import {class_name}",
+        "import sfumato",
         "",
-        f'model = {class_name}.from_pretrained("this/folder")',
+        'model = sfumato.load("this/folder")',
         "samples = model.sample(16, seed=0)",
         "```",
     ]
-    if measured:
-        lines += ["", "| measured | |", "|---|---|", *(f"| {name} | {value} |" for name, value in measured.items())]
+    if facts:
+        lines += ["", "| measured | |", "|---|---|", *(f"| {name} | {value} |" for name, value in facts.items())]
     return "\n".join(lines) + "\n"
+
+
+def _metadata(config: Config, metrics: Mapping[str, float]) -> dict[str, Any]:
+    spec, task = config.spec, f"unconditional-{config.spec.layout.name}-generation"
+    found: dict[str, Any] = {
+        "library_name": "sfumato",
+        "pipeline_tag": task,
+        "tags": ["sfumato", config.recipe.kind.replace(" ", "-"), spec.layout.name],
+    }
+    if spec.layout.name != "image":  # the hub knows a task for images only
+        del found["pipeline_tag"]
+    if metrics:
+        result = {
+            "task": {"type": task},
+            "dataset": {"name": spec.source, "type": spec.layout.name},
+            "metrics": [
+                {"type": re.sub(r"[^a-z0-9]+", "_", name.lower()).strip("_"), "name": name, "value": value}
+                for name, value in metrics.items()
+            ],
+        }
+        found["model-index"] = [{"name": f"{config.recipe.name} on {spec.source}", "results": [result]}]
+    return found

@@ -6,6 +6,7 @@ import json
 
 import numpy as np
 import pytest
+import yaml
 from PIL import Image
 
 from sfumato.report import write_report
@@ -170,3 +171,28 @@ def test_few_features_have_no_marginals(tmp_path):
     folder = write_run(tmp_path / "a", SPECS["plane"], arrays=gallery(SPECS["plane"]))
     write_report(RunFolder(folder))
     assert not (folder / "figures" / "marginals.svg").exists()
+
+
+def test_the_card_has_metadata_and_every_number(tmp_path):
+    run = run_with(tmp_path / "a", likelihood=LIKELIHOOD, evaluation=EVALUATION)
+    write_report(run)
+    card = run.card.read_text()
+    _, metadata, body = card.split("---\n", 2)
+    found = yaml.safe_load(metadata)
+    assert found["pipeline_tag"] == "unconditional-image-generation"
+    (model,) = found["model-index"]
+    metrics = {metric["name"]: metric["value"] for metric in model["results"][0]["metrics"]}
+    assert metrics == {
+        "held-out loss": pytest.approx(0.54),
+        "bits per dimension (bound)": 3.25,
+        "sliced Wasserstein (pixels)": 0.31,
+    }
+    assert "| sliced Wasserstein (pixels) | 0.31 |" in body
+    assert "| a result | 0.91 |" in body
+
+
+def test_a_card_of_somebody_else_stays(tmp_path):
+    run = run_with(tmp_path / "a")
+    run.card.write_text("my own words")
+    write_report(run)
+    assert run.card.read_text() == "my own words"

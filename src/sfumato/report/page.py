@@ -7,7 +7,7 @@ from pathlib import Path
 from sfumato.files import write_text
 from sfumato.runs.folder import RunFolder
 
-from . import figures, template
+from . import card, figures, template
 from .run import read_run
 from .sections import beside, measured, next_steps, quality, samples, training
 from .sections import run as about
@@ -31,7 +31,8 @@ _SECTIONS = (
 def write_report(folder: RunFolder, page: Path | None = None, others: Sequence[RunFolder] = ()) -> Path:
     """Write ``report.html`` into a run folder, or at the path ``page``, and return its path.
 
-    The figures are also written as files, into the folder ``figures`` beside the page. ``others`` are runs to compare.
+    The figures are also written as files, into the folder ``figures`` beside the page, and the model card with what was
+    measured. ``others`` are runs to compare.
 
     The page is made from the files of the folder. Only ``config.json`` must exist; for other files that are missing or
     damaged, the page has a sentence that says so. An interrupted call leaves the former page.
@@ -53,4 +54,6 @@ def write_report(folder: RunFolder, page: Path | None = None, others: Sequence[R
     page = page or folder.report
     figures.write_figures(page.with_name(folder.figures.name), drawn)
     write_text(page, text)
+    if page.parent == folder.path:
+        folder.write_card(card.facts(run), card.metrics(run))
     return page

@@ -83,7 +83,6 @@ def demo(settings: DemoSettings, reporter: Reporter = SILENT) -> Demo:
     recognition = _recognise(averaged, dataset, reporter)
     rows = _results(trainer, gallery, recognition)
     folder.write_measurement("results", {"rows": rows})
-    lifecycle.write_card(folder, averaged, trainer, {row["label"]: row["value"] for row in rows[1:]})
     files = _pictures(folder, gallery, averaged)
     return Demo(Trained(folder, reason, trainer, write_report(folder)), files, rows, recognition)
 

@@ -101,17 +101,14 @@ class Experiment:
             reporter.warn(f"{self.name}: {error}")
             return row
         self._keep(training=training)
-        trainer.last_measured = training["held_out_loss"]
         model = kinds.load(self.folder.path, self.device)
         try:
             lifecycle.finish(self.folder, model, dataset, reporter)
         except FloatingPointError as error:
             reporter.warn(f"{self.name}: {error}")
         row = {**about, "training": training, **_measure(model, yardstick, reporter)}
-        facts = _facts(row)
-        rows = [{"label": label, "value": value} for label, value in facts.items()]
+        rows = [{"label": label, "value": value} for label, value in _facts(row).items()]
         self.folder.write_measurement("results", {"rows": rows})
-        lifecycle.write_card(self.folder, model, trainer, facts)
         write_report(self.folder)
         self._keep(training=training, under=self._identity(yardstick), row=row)
         return row

@@ -12,7 +12,7 @@ from typing import Any
 from sfumato.data import DataSpec
 from sfumato.errors import InputError
 from sfumato.files import no_permission, strict_json, write_text
-from sfumato.model_folder import Config, read_config
+from sfumato.model_folder import OWN_CARD, Config, model_card, read_config
 from sfumato.recipes import Recipe
 
 from .settings import Goal as Goal
@@ -171,6 +171,11 @@ class RunFolder:
         path = self.measurement_file(name)
         write_text(path, strict_json(record, indent=2) + "\n")
         return path
+
+    def write_card(self, facts: Mapping[str, str], metrics: Mapping[str, float]) -> None:
+        """Write the model card with what was measured, unless the folder holds one that somebody else wrote."""
+        if not self.card.is_file() or OWN_CARD in self.card.read_text(encoding="utf-8", errors="replace"):
+            write_text(self.card, model_card(self.config(), facts, metrics))
 
     def _object(self, path: Path) -> dict[str, Any] | None:
         try:

@@ -1,6 +1,6 @@
 """The life of a run: claim a folder, start, train to the goal, finish with samples, a model card and a report."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -197,11 +197,3 @@ def finish(folder: RunFolder, model: GenerativeModel, dataset: Dataset, reporter
     """Draw the samples for the report."""
     with reporter.task("sampling") as task:
         return make_gallery(model, dataset, folder, progress=task.count)
-
-
-def write_card(folder: RunFolder, model: GenerativeModel, trainer: Trainer, measured: Mapping[str, str]) -> None:
-    """Write the model card, with the facts of the training before what was ``measured``."""
-    facts = {"images seen": f"{trainer.images:,}", "training time": duration(trainer.seconds)}
-    if trainer.last_measured is not None:
-        facts["held-out loss"] = f"{trainer.last_measured:.4f}"
-    write_text(folder.card, model.card({**facts, **measured}))

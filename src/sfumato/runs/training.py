@@ -99,7 +99,6 @@ def train(settings: TrainSettings, reporter: Reporter = SILENT) -> Trained:
     folder, page = trainer.run, None
     if world.is_main and reason not in signals.AT_ONCE:
         lifecycle.finish(folder, trainer.averaged, dataset, reporter)
-        lifecycle.write_card(folder, trainer.averaged, trainer, {})
         page = write_report(folder)
     return Trained(folder, reason, trainer, page)
 
