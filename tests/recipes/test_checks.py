@@ -206,7 +206,8 @@ def test_edms_sigma_data_is_the_datas_own_everywhere() -> None:
 def test_images_alone_are_augmented_and_vectors_come_in_larger_batches(of: DataSpec, kept: float, batch: int) -> None:
     recipe = recipes.read("edm")
     assert (recipe.training.augment, recipe.training.batch) == (0.12, None)
-    assert recipe.resolved(of).training == recipe.training.model_copy(update={"augment": kept, "batch": batch})
+    numbers = {"augment": kept, "batch": batch, "learning_rate": 1e-3, "warmup": 5_000, "cooldown": 0.0}
+    assert recipe.resolved(of).training == recipe.training.model_copy(update=numbers)
     assert recipes.read("edm", ["training.batch=7"]).resolved(of).training.batch == 7
     recipe.build_loss(of)
 

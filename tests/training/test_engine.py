@@ -13,6 +13,7 @@ from sfumato.runs.folder import RunFolder
 from sfumato.training import Compute, Engine, NonFiniteError, Options, Trainer, World, autotune
 from sfumato.training.execution import Execution
 from sfumato.training.optimizer import learning_rate
+from sfumato.training.schedule import Schedule
 
 from .conftest import SMALL_MLP
 
@@ -41,14 +42,16 @@ def test_a_step_is_a_function_of_seed_and_images_seen(dataset: Dataset) -> None:
     assert c.step() != engine(dataset).step()
 
 
-def test_parts_and_two_numbers_are_all_of_its_state(dataset: Dataset) -> None:
-    whole = engine(dataset, "objective.times=loss-aware", "target=v")
+def test_parts_two_numbers_and_the_schedule_are_all_of_its_state(dataset: Dataset) -> None:
+    settings = ("objective.times=loss-aware", "target=v", "training.cooldown=0.5")
+    whole = engine(dataset, *settings)
+    whole.state.schedule = Schedule().until(300, 0)
     for _ in range(5):
         whole.step()
     whole.state.rewinds = 1
-    other = engine(dataset, "objective.times=loss-aware", "target=v")
+    other = engine(dataset, *settings)
     parts = {part: {name: x.clone() for name, x in tensors.items()} for part, tensors in whole.state.tensors().items()}
-    other.state.load(parts, whole.images, whole.state.rewinds, Path("place"))
+    other.state.load(parts, whole.images, whole.state.rewinds, whole.state.schedule, Path("place"))
     assert (other.images, other.steps) == (160, 5)
     assert [other.step() for _ in range(3)] == [whole.step() for _ in range(3)]
     expected, found = whole.state.tensors(), other.state.tensors()
@@ -64,7 +67,7 @@ def test_a_part_that_is_missing_is_named_by_its_file(dataset: Dataset, part: str
     e = engine(dataset, "objective.times=loss-aware", "target=v")
     parts = {name: tensors for name, tensors in e.state.tensors().items() if name != part}
     with pytest.raises(InputError, match=rf"^place.{part}\.safetensors: "):
-        e.state.load(parts, 64, 0, Path("place"))
+        e.state.load(parts, 64, 0, Schedule(), Path("place"))
     assert e.images == 0
 
 
@@ -81,7 +84,7 @@ def test_a_sample_is_called_by_its_number(dataset: Dataset) -> None:
 
 def test_the_rate_warms_up_stays_and_falls(dataset: Dataset) -> None:
     e = engine(dataset, "training.learning_rate=0.5", "training.warmup=1000", "training.decay_after=9000")
-    rates = [learning_rate(e.model.recipe.training, images, 0) for images in (10, 1000, 9000, 36_000)]
+    rates = [learning_rate(e.model.recipe.training, images, 0, e.state.schedule) for images in (10, 1000, 9000, 36_000)]
     assert rates == pytest.approx([0.005, 0.5, 0.5, 0.25])
     assert rates[1] == rates[2] == 0.5
 

@@ -177,7 +177,11 @@ def test_every_way_computes_the_same_step(digits: Dataset, tmp_path: Path) -> No
         torch.testing.assert_close(torch.tensor(other), torch.tensor(found[0]), rtol=1e-4, atol=1e-6)
     plain, last, fused = engines
     last.state.load(
-        {k: {n: x.clone() for n, x in part.items()} for k, part in plain.state.tensors().items()}, 32, 0, tmp_path
+        {k: {n: x.clone() for n, x in part.items()} for k, part in plain.state.tensors().items()},
+        32,
+        0,
+        plain.state.schedule,
+        tmp_path,
     )
     plain.apply(ways[1], None)  # with averages and moments that are there already
     assert last.step() == plain.step()

@@ -52,7 +52,8 @@ def state(t: Trainer) -> dict[str, Tensor]:
 
 
 def rate(t: Trainer) -> float:
-    return learning_rate(t.model.recipe.training, 10_000, t.engine.state.rewinds)
+    state = t.engine.state
+    return learning_rate(t.model.recipe.training, 10_000, state.rewinds, state.schedule)
 
 
 def rows(run: Path, kind: str) -> list[dict[str, object]]:
@@ -76,6 +77,51 @@ def test_a_resumed_run_is_the_run_to_the_bit(tmp_path: Path, dataset: Dataset) -
         assert torch.equal(found[name], value), name
     steps = [row["step"] for row in rows(tmp_path / "b", "train")]
     assert steps == sorted(set(steps))
+
+
+def test_the_cooldown_of_a_resumed_run_is_that_of_the_whole_run(tmp_path: Path, dataset: Dataset) -> None:
+    cooling = "training.cooldown=0.5"
+    whole = trainer(tmp_path / "whole", dataset, cooling)
+    whole.train(steps=20)
+    part = trainer(tmp_path / "part", dataset, cooling)
+
+    def interrupt(progress: TrainingProgress) -> None:
+        if progress.step == 15:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    assert part.train(steps=20, watch=interrupt) == "terminated"
+    rest = trainer(tmp_path / "part", dataset, cooling)
+    rest.resume(lambda text: None)
+    assert rest.learning_rate() == part.learning_rate() < whole.model.recipe.training.learning_rate
+    rest.train(steps=20)
+    assert rest.engine.state.schedule == whole.engine.state.schedule
+    assert all(torch.equal(value, state(rest)[name]) for name, value in state(whole).items())
+
+
+def test_going_on_after_the_goal_warms_up_again(tmp_path: Path, dataset: Dataset) -> None:
+    t = trainer(tmp_path, dataset, "training.cooldown=0.5")
+    t.train(steps=20)
+    cooled = t.learning_rate()
+    again = trainer(tmp_path, dataset, "training.cooldown=0.5")
+    again.resume(lambda text: None)
+    rates: list[float] = []
+    again.train(steps=40, watch=lambda progress: rates.append(again.learning_rate()))
+    assert again.engine.state.schedule.legs[:2] == ((0, 640), (640, 1280))
+    assert max(rates) == pytest.approx(1e-3 / 2**0.5)  # a leg of half the run
+    assert rates[0] > cooled
+    assert rates[-1] < max(rates) / 5
+
+
+def test_the_end_of_a_budget_is_forecast_and_kept_in_the_checkpoint(tmp_path: Path, dataset: Dataset) -> None:
+    t = trainer(tmp_path, dataset, "training.cooldown=0.5", "training.warmup=0")
+    rates: list[float] = []
+    t.train(seconds=1.0, watch=lambda progress: rates.append(t.learning_rate()))
+    ends = [row["end"] for row in rows(tmp_path, "forecast")]
+    assert len(ends) > 3
+    assert all(isinstance(end, int) for end in ends)
+    saved = checkpoint.load(checkpoint.checkpoints(t.run.checkpoints)[-1])[1]["schedule"]
+    assert saved == [[0, t.images], [t.images, t.images]]
+    assert rates[0] > 5 * min(rates)
 
 
 def test_rows_beyond_the_checkpoint_are_dropped_on_resume(tmp_path: Path, dataset: Dataset) -> None:

@@ -19,7 +19,7 @@ from sfumato.data import DataOptions, DataSpec, Samples
 from sfumato.denoisers import Condition
 from sfumato.errors import InputError
 
-from .section import OpenFraction, PositiveFloat, PositiveInt, Section
+from .section import Fraction, OpenFraction, PositiveFloat, PositiveInt, Section
 
 
 def _sides(value: Any) -> Any:
@@ -58,12 +58,17 @@ class DataSection(Section):
 
 
 class TrainingSection(Section):
-    """The optimisation. Lengths are counted in images seen, so that they mean the same at any batch size."""
+    """The optimisation. Lengths are counted in images seen, so that they mean the same at any batch size.
+
+    What is null is chosen by ``budget.plan`` for a run with a budget in seconds. Otherwise it becomes what its comment
+    says.
+    """
 
     steps: PositiveInt = 20_000
-    batch: PositiveInt | None = None  # null: 256 vectors, whose networks are small, or 64 signals or images
-    learning_rate: PositiveFloat = 1e-3
-    warmup: Annotated[int, Field(ge=0)] = 5_000
+    batch: PositiveInt | None = None  # 256 vectors, whose networks are small, or 64 signals or images
+    learning_rate: PositiveFloat | None = None  # 1e-3
+    warmup: Annotated[int, Field(ge=0)] | None = None  # 5,000
+    cooldown: Fraction | None = None  # 0; the last fraction of a run, in which the rate falls to 0
     decay_after: PositiveInt = 500_000
     weight_decay: Annotated[float, Field(ge=0)] = 0.0
     clip: PositiveFloat = 1.0
@@ -72,9 +77,11 @@ class TrainingSection(Section):
     seed: int = 0
 
     def resolved(self, spec: DataSpec) -> TrainingSection:
-        """The same with the batch size written out; only images are augmented."""
+        """The same with its numbers written out; only images are augmented."""
+        usual = {"batch": spec.layout.batch, "learning_rate": 1e-3, "warmup": 5_000, "cooldown": 0.0}
+        missing = {name: value for name, value in usual.items() if getattr(self, name) is None}
         augment = self.augment if spec.layout.can_augment else 0.0
-        return self.model_copy(update={"batch": self.batch_for(spec), "augment": augment})
+        return self.model_copy(update={**missing, "augment": augment})
 
     def batch_for(self, spec: DataSpec) -> int:
         """Samples per step."""

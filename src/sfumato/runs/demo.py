@@ -16,6 +16,7 @@ from sfumato.training import Trainer, signals
 from . import lifecycle
 from .device import pick_device
 from .folder import RunFolder
+from .planning import planned
 from .settings import DemoSettings, Goal, TrainSettings
 from .sources import load_data
 from .training import Trained
@@ -71,6 +72,7 @@ def demo(settings: DemoSettings, reporter: Reporter = SILENT) -> Demo:
     lifecycle.require_free(settings.out)
     recipe, goal = recipes.read("digits"), Goal(seconds=settings.budget)
     dataset = load_data("digits", recipe, reporter)
+    recipe = planned(recipe, dataset, goal, device, reporter)
     model = lifecycle.untrained("digits", recipe, dataset)
     with lifecycle.claimed(settings.out, "demo") as folder:
         trainer = Trainer(model, dataset.samples(device), folder)

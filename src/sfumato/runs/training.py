@@ -19,6 +19,7 @@ from . import lifecycle
 from .device import pick_device
 from .folder import Origin, RunFolder
 from .outputs import require_writable_run
+from .planning import planned
 from .settings import Goal, TrainSettings
 from .sources import load_data, origin_of
 
@@ -113,6 +114,7 @@ def _started(
     recipe = recipes.read(settings.recipe or "ddpm", settings.overrides)
     dataset = load_data(settings.source, recipe, reporter)
     goal = settings.goal or Goal(steps=recipe.training.steps)
+    recipe = planned(recipe, dataset, goal, device, reporter, world)
     with world.raise_together():
         model = lifecycle.untrained(settings.source, recipe, dataset)
     with ExitStack() as stack:

@@ -69,6 +69,10 @@ class Clock:
         """Seconds of the budget that are left for steps; endless without a budget."""
         return math.inf if self._ends is None else max(self._ends - self._now() - self.kept_back(closing), 0.0)
 
+    def images_left(self, closing: int) -> float:
+        """Images that the rest of the budget is enough for at the pace so far, with its measurements and saves."""
+        return self.seconds_for_steps(closing) * self._stepped[1] / max(self._elapsed, 1e-9)
+
     def budget_over(self, closing: int) -> bool:
         """Whether the time left is needed for the closing, of ``closing`` evaluations, and what comes after.
 

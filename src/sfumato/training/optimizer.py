@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from sfumato.errors import InputError
 from sfumato.recipes.recipe import TrainingSection
 
+from .schedule import Schedule
 from .shards import like
 
 
@@ -27,18 +28,26 @@ def adamw(
     return torch.optim.AdamW([group for group in groups if group["params"]], lr=rate, betas=(0.9, 0.99), fused=True)
 
 
-def learning_rate(settings: TrainingSection, images: int, rewinds: int) -> float:
-    """The learning rate of the step that brings the count to ``images``, whatever the length of the run.
+def learning_rate(settings: TrainingSection, images: int, rewinds: int, schedule: Schedule) -> float:
+    """The learning rate of the step that brings the count to ``images``.
 
     Linear over the warm-up, constant, then proportional to ``1 / sqrt(images)`` after ``decay_after``; halved by every
-    rewind.
+    rewind; multiplied by the factor of ``schedule``, which falls over the cooldown.
+
+    Arguments:
+        settings: the resolved recipe's.
+        images: images seen after the step.
+        rewinds: of the run.
+        schedule: when training ends, as far as that is known.
 
     References:
         Karras et al. 2024, eq. 67.
     """
+    assert settings.learning_rate is not None
+    assert settings.warmup is not None
     rising = images / max(settings.warmup, 1)
     falling = math.sqrt(settings.decay_after / images)
-    return settings.learning_rate * min(1.0, rising, falling) * 0.5**rewinds
+    return settings.learning_rate * min(1.0, rising, falling) * schedule.factor(settings, images) * 0.5**rewinds
 
 
 def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:

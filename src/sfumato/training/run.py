@@ -80,7 +80,20 @@ class TrainingRun:
 
     def learning_rate(self) -> float:
         """The learning rate of the last step."""
-        return learning_rate(self.model.recipe.training, self.images, self.engine.state.rewinds)
+        state = self.engine.state
+        return learning_rate(self.model.recipe.training, state.images, state.rewinds, state.schedule)
+
+    def expect(self, images: int) -> None:
+        """Let the learning rate fall to 0 where the run will have seen this many images; all processes say the same.
+
+        For a recipe without a cooldown this changes nothing.
+        """
+        if self.model.recipe.training.cooldown:
+            self.engine.state.schedule = self.engine.state.schedule.until(images, self.images)
+
+    def end_leg(self) -> None:
+        """Note that the run has reached its goal: going on from here is another leg of its schedule."""
+        self.engine.state.schedule = self.engine.state.schedule.ended(self.images)
 
     def save(self) -> None:
         """Write a checkpoint, and the averaged weights as the run's model, while training goes on.

@@ -21,8 +21,15 @@ from .ema import KEPT
 from .engine import Engine
 from .keep import Keep
 from .metrics import rewinds
+from .schedule import Schedule
 
-KINDS: dict[str, Any] = {"seconds": (int, float), "rewinds": int, "score": (float, NoneType), "bits": dict}
+KINDS: dict[str, Any] = {
+    "seconds": (int, float),
+    "rewinds": int,
+    "schedule": list,
+    "score": (float, NoneType),
+    "bits": dict,
+}
 """Types of what a run resumes from, by its key in a checkpoint's state."""
 
 
@@ -78,6 +85,7 @@ class Saver:
             "seconds": seconds,
             "score": score,
             "rewinds": engine.state.rewinds,
+            "schedule": engine.state.schedule.to_list(),
             "recipe": self._recipe(),
             "bits": engine.rounding(),
         }
@@ -137,7 +145,8 @@ class Saver:
             if (was := former.get(key)) != value:
                 warn(f"{path}: {key} was {was} and is {value} now; the run continues, its last bits will differ")
         # A rewind to this very checkpoint is in the record alone.
-        engine.state.load(tensors, state["images"], max(state["rewinds"], rewound), path)
+        schedule = Schedule.of(state["schedule"])
+        engine.state.load(tensors, state["images"], max(state["rewinds"], rewound), schedule, path)
         if self._world.is_main:
             for later in checkpoint.checkpoints(self._run.averages):
                 if int(later.name) > engine.images:  # of steps that are made again, perhaps with other results

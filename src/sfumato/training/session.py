@@ -9,6 +9,7 @@ from typing import Any
 from . import autotune, signals
 from .clock import Clock
 from .closing import CHOSEN, MEASURED, shared_out
+from .forecasts import Forecasts
 from .held_out import measure_due
 from .metrics import Record
 from .nonfinite import NonFiniteError
@@ -77,6 +78,7 @@ class Session:
         self._record = record
         self._window: list[tuple[float, float]] = []  # (loss, gradient norm) of the steps since the last row
         self._progress = TrainingProgress(run.steps, run.images, math.nan, math.nan, 0.0, math.inf)
+        self._forecasts = Forecasts(run, steps, self._note)
 
     def run(self) -> str:
         """Train, and close the run. Returns why the training ended, as ``Trainer.train`` does."""
@@ -100,6 +102,7 @@ class Session:
         while True:
             try:
                 reason = self._loop(asked)
+                self._forecasts.end(reason)
                 run.save()
                 return reason
             except NonFiniteError as error:
@@ -134,6 +137,7 @@ class Session:
                 continue
             clock.steps_done(engine.batch * self._collect())
             self._report(clock, first_step)
+            self._forecasts.update(clock, self._closing)
             if at_a_mark:
                 if self._all(clock.can_measure(MEASURED * run.samples_due())):
                     self._measure(run.samples_due())

@@ -23,13 +23,14 @@ from . import shards
 from .ema import EMA
 from .nonfinite import NonFiniteError
 from .optimizer import adamw, load_optimizer, optimizer_tensors
+from .schedule import Schedule
 
 Tensors = dict[str, dict[str, Tensor]]
 """Named tensors by the file of a checkpoint that holds them: "weights", "averages", "objective", "optimizer"."""
 
 
 class State:
-    """The state of a run at ``images`` images seen and after ``rewinds`` rewinds.
+    """The state of a run at ``images`` images seen and after ``rewinds`` rewinds, with its ``schedule``.
 
     Arguments:
         model: the model to train; its module is trained in place.
@@ -52,6 +53,7 @@ class State:
         self.sharded = shard
         self.images = 0
         self.rewinds = 0
+        self.schedule = Schedule()
         self.module: Any = model.module.train()
         self.ema: EMA[Any] = EMA(self.module)
         if shard:
@@ -64,6 +66,7 @@ class State:
         self.numbers = [p for p in (*self.module.parameters(), *loss.parameters()) if id(p) not in in_network]
         self.densities = [m for m in (*self.module.modules(), *loss.modules()) if isinstance(m, Density)]
         settings = model.recipe.training
+        assert settings.learning_rate is not None
         self.optimizer = adamw(self.weights, self.numbers, settings.learning_rate, settings.weight_decay)
         # The fused optimiser changes nothing while this is 1.
         self.optimizer.found_inf = self.found_nonfinite = torch.zeros((), device=device)  # type: ignore[attr-defined]
@@ -114,7 +117,7 @@ class State:
             if self.world.is_main or shards.sharded(tensor) or tensor.ndim == 0
         }
 
-    def load(self, tensors: Tensors, images: int, rewinds: int, checkpoint: Path) -> None:
+    def load(self, tensors: Tensors, images: int, rewinds: int, schedule: Schedule, checkpoint: Path) -> None:
         """Set the state to ``tensors``, some of which it keeps, after this many images and rewinds.
 
         Raises:
@@ -126,7 +129,7 @@ class State:
             fill(module, fitting, checkpoint / f"{name}.safetensors")
         self.ema.load(tensors.get("averages", {}), self.module, checkpoint / "averages.safetensors")
         load_optimizer(self.optimizer, tensors.get("optimizer", {}))
-        self.images, self.rewinds = images, rewinds
+        self.images, self.rewinds, self.schedule = images, rewinds, schedule
 
     def averages(self) -> dict[str, Tensor]:
         """``EMA.state`` with every tensor whole; all processes call it."""

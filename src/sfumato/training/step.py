@@ -113,7 +113,7 @@ class Step:
         self.uncollected.append((state.images, loss, norm))
         state.images += self.batch
         for group in state.optimizer.param_groups:
-            group["lr"] = learning_rate(self._settings, state.images, state.rewinds)
+            group["lr"] = learning_rate(self._settings, state.images, state.rewinds, state.schedule)
         state.optimizer.step()
         state.ema.update(list(state.module.parameters()), state.images, self.batch)
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
-from typing import Literal
+from dataclasses import dataclass
+from typing import Annotated, Literal
 
+from pydantic import Field
 from torch import nn
 
 from sfumato.data import DataSpec
@@ -16,11 +18,44 @@ from .section import NETWORKS, NetworkSection
 from .unet import UNetNetwork
 
 
+@dataclass(frozen=True)
+class Size:
+    """A size of UNet.
+
+    Arguments:
+        width: channels of its first stage.
+        blocks: residual blocks per stage.
+        attends: whether small feature maps have attention; the middle always has it.
+    """
+
+    width: int
+    blocks: int
+    attends: bool
+
+
+SIZES = (
+    Size(16, 1, False),
+    Size(24, 1, False),
+    Size(32, 1, False),
+    Size(32, 2, True),
+    Size(64, 2, True),
+    Size(128, 2, True),
+)
+"""From what learns most in minutes of a CPU to what a GPU has room for."""
+
+USUAL = 3
+
+
 @NETWORKS.add
 class AutoNetwork(NetworkSection):
-    """An MLP for vectors, a UNet for signals and images, its sizes chosen from the data."""
+    """An MLP for vectors, a UNet for signals and images, its sizes chosen from the data.
+
+    ``size`` is an index of ``SIZES``, which ``budget`` chooses for a run with a budget in seconds; otherwise it is
+    ``USUAL``.
+    """
 
     kind: Literal["auto"] = "auto"
+    size: Annotated[int, Field(ge=0, lt=len(SIZES))] | None = None
     width: PositiveInt | None = None
     dropout: Fraction = 0.0
     embedding: Literal["sinusoidal", "fourier"] | None = None
@@ -32,12 +67,14 @@ class AutoNetwork(NetworkSection):
         if spec.layout.dimensions == 0:
             return MLPNetwork(width=self.width or 256, dropout=self.dropout, embedding=embedding)
         multipliers, attention = _stages(spec)
+        size = SIZES[USUAL if self.size is None else self.size]
         # At this power of two the features repeat from one value of the data to the next.
         finest = 0 if spec.grid is None else round(math.log2(spec.grid.count))
         return UNetNetwork(
-            width=self.width or 32,  # what a laptop trains in minutes; a GPU has room for 128
+            width=self.width or size.width,
             multipliers=multipliers,
-            attention=attention,
+            blocks=size.blocks,
+            attention=attention if size.attends else [],
             dropout=self.dropout,
             embedding=embedding,
             pad=True,
