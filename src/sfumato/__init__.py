@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from .kinds import load as load
     from .model import Model as Model
     from .recipes import Recipe as Recipe
+    from .runs.entry import evaluate as evaluate
     from .runs.entry import score as score
     from .runs.entry import train as train
     from .sampling import Tableau as Tableau
@@ -38,6 +39,7 @@ _HOMES = {
     "Process": "core",
     "Recipe": "recipes",
     "Tableau": "sampling",
+    "evaluate": "runs.entry",
     "load": "kinds",
     "score": "runs.entry",
     "train": "runs.entry",

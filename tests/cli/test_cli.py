@@ -339,6 +339,7 @@ def test_the_surface_of_the_command_line_is_frozen() -> None:
                 *("--out", "--per-sample", "--probes", "--seed", "--steps", "--tolerance", "--variance"),
             ]
         ),
+        "evaluate": sorted([*common, "--against", "--count", "--features", "--seed"]),
         "tune": sorted([*common, "--count", "--iterations", "--nfe", "--seed", "--show"]),
         "certify": sorted([*common, "--methods", "--nfe", "--oracle", "--out", "--samples", "--seed"]),
         "compare": sorted([*common, "--budget", "--count", "--out", "--recipes", "--steps"]),

@@ -1,8 +1,8 @@
-"""The functions for Python: train a model, and score data under it, with one call each."""
+"""The functions for Python: train a model, score data under it, and judge its samples, with one call each."""
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import SupportsIndex
@@ -14,22 +14,26 @@ from jaxtyping import Shaped
 from sfumato import kinds
 from sfumato.data.order import permutation
 from sfumato.errors import InputError
+from sfumato.evaluation import evaluate as evaluation
 from sfumato.evaluation import scoring
+from sfumato.evaluation.evaluate import Evaluation
 from sfumato.evaluation.scoring import DataToScore, Score
+from sfumato.evaluation.spaces import spaces_named
 from sfumato.files import expanded, write_with
 from sfumato.generative_model import GenerativeModel
 from sfumato.likelihood import LikelihoodOptions
 from sfumato.numerics.integers import optional, whole
 from sfumato.reporting import Reporter
 
-from . import training
+from . import evaluating, training
 from .console import Console
 from .device import pick_device
 from .folder import RunFolder
 from .scoring import choose, settings_by_source, training_samples
 from .settings import TrainSettings
+from .sources import data_like
 
-Source = str | Path | Shaped[np.ndarray, "n *s"] | torch.Tensor
+Source = str | Path | Shaped[np.ndarray, "..."] | torch.Tensor
 """Data: the name of a built-in data set, a path, or an array with one sample per row."""
 
 
@@ -148,6 +152,68 @@ def score(
         against=None if against is None else chosen(against),
         reporter=reporter,
     )
+
+
+def evaluate(
+    model: GenerativeModel | str | Path,
+    data: Source | None = None,
+    *,
+    train: Source | None = None,
+    count: SupportsIndex = 1000,
+    features: Sequence[str] | None = None,
+    seed: SupportsIndex = 0,
+    settings: Mapping[str, object] | None = None,
+    device: str = "auto",
+    reporter: Reporter | None = None,
+) -> Evaluation:
+    """Judge samples of a model by real data, as ``sfumato evaluate`` does, without writing files.
+
+        >>> import sfumato
+        >>> model = sfumato.train("moons", steps=200, settings={"network.width": 32})
+        >>> sfumato.evaluate(model, "moons", count=200).value("sliced").value < 2     # fresh data of the same toy
+        True
+
+    Arguments:
+        model: a model, or the folder of a run.
+        data: real data, as ``train`` takes it; half of it is compared with the samples, and the other half stands
+            beside them. By default the run's own.
+        train: the training data of ``model``, to look for copies; a run knows its own.
+        count: number of samples, at most.
+        features: names of feature spaces; by default those that suit the data.
+        seed: the random seed.
+        settings: how to read ``data``, by the dotted names of recipe settings.
+        device: where to load a run.
+        reporter: receives messages and progress; by default they are printed.
+
+    Returns:
+        Every measure with its interval, that of real data, and whether the model copies; it prints as a table.
+
+    Raises:
+        InputError: data that cannot be read, does not fit the model, or is too little.
+    """
+    reporter, folder = reporter or Console(), RunFolder(expanded(model)) if isinstance(model, str | Path) else None
+    most, number = whole("count", count, 1), whole("seed", seed)
+    loaded = model if isinstance(model, GenerativeModel) else kinds.load(model, pick_device(device))
+    spaces = spaces_named(features, loaded.spec)
+    given = settings_by_source(_overrides(settings), [_path(data)], loaded)
+
+    def values(source: Source) -> tuple[torch.Tensor, str]:
+        if not isinstance(source, str | Path):
+            return _from_array(source, len(source), number).values, "the given array"
+        found = data_like(str(source), loaded, reporter, given.get(str(source), {}))
+        return found.values[permutation(len(found), number, "evaluated")], found.spec.source
+
+    if data is not None:
+        own = None if folder is None else evaluating.own_parts(folder, loaded, number)
+        real = evaluating.halves(*values(data), most, loaded, own)
+    elif folder is not None:
+        real = evaluating.own_real_data(folder, loaded, most, number, reporter)
+    else:
+        raise InputError("data: is missing; give real data, or the folder of a run in place of the model")
+    if train is not None:
+        real = replace(real, train=values(train)[0], held_out=real.beside)
+    samples = evaluating.drawn(loaded, min(most, len(real.reference)), number, reporter)
+    return evaluation.evaluate(evaluating.rounded(samples, loaded), real, loaded.spec, spaces, reporter)
 
 
 def _from_array(source: Shaped[np.ndarray, "n *s"] | torch.Tensor, count: int, seed: int) -> DataToScore:

@@ -102,6 +102,11 @@ class RunFolder:
         return self.path / "gallery.npz"
 
     @property
+    def evaluation(self) -> Path:
+        """The closest pairs of samples and training data; the numbers are ``measurement("evaluation")``."""
+        return self.path / "evaluation.npz"
+
+    @property
     def tuning(self) -> Path:
         """The state of ``sfumato tune``."""
         return self.path / "tuning"
@@ -117,7 +122,7 @@ class RunFolder:
         return self.path / "figures"
 
     def measurement_file(self, name: str) -> Path:
-        """The file of a measurement: "gallery", "results", "likelihood", "certify" or "comparison"."""
+        """The file of a measurement: "gallery", "results", "likelihood", "certify", "evaluation" or "comparison"."""
         return self.path / f"{name}.json"
 
     def picture(self, name: str) -> Path:

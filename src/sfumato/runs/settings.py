@@ -263,6 +263,33 @@ class LikelihoodSettings(Settings):
 
 
 @dataclass(frozen=True)
+class EvaluateSettings(Settings):
+    """The settings of ``evaluate``.
+
+    Arguments:
+        run: a run or model folder.
+        overrides: settings of reading ``against``, each "data.key=value".
+        against: real data to compare with; by default the run's own.
+        count: number of samples, at most; half of the real data is compared with the other half, which limits it too.
+        features: names of feature spaces; by default those that suit the data.
+        seed: the random seed of the samples, and of the choice among real data.
+        device: "auto", "cpu" or "cuda".
+
+    Raises:
+        InputError: a setting in place of the data.
+    """
+
+    verb: ClassVar[str] = "evaluate"
+    run: Path
+    overrides: tuple[str, ...] = ()
+    against: Annotated[str | None, "--against"] = None
+    count: Annotated[int, "--count"] = 1000
+    features: Annotated[tuple[str, ...] | None, "--features", comma_separated] = None
+    seed: Annotated[int, "--seed"] = 0
+    device: Annotated[str, "--device"] = "auto"
+
+
+@dataclass(frozen=True)
 class TuneSettings(Settings):
     """The settings of ``tune``.
 

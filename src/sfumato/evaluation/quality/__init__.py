@@ -8,9 +8,12 @@ from .frechet import frechet as frechet
 from .frechet import frechet_infinite as frechet_infinite
 from .intervals import Interval as Interval
 from .intervals import jackknife as jackknife
+from .intervals import jackknives as jackknives
 from .kernels import energy_distance as energy_distance
 from .kernels import kernel_distance as kernel_distance
 from .kernels import mmd as mmd
+from .measures import Measure as Measure
+from .measures import measures_of as measures_of
 from .neighbourhoods import clipped_coverage as clipped_coverage
 from .neighbourhoods import clipped_density as clipped_density
 from .neighbourhoods import coverage as coverage
@@ -18,3 +21,4 @@ from .neighbourhoods import density as density
 from .neighbourhoods import precision as precision
 from .neighbourhoods import recall as recall
 from .sets import Sets as Sets
+from .two_samples import classifier as classifier

@@ -7,10 +7,12 @@ Frechet distance. Leaving out a tenth at a time does neither.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
+
+from sfumato.reporting import Progress
 
 from .sets import Sets
 
@@ -45,32 +47,52 @@ class Interval:
 
 
 def jackknife(measure: Callable[[Sets], float], sets: Sets, groups: int = GROUPS) -> Interval:
-    """The measure of two sets, with its interval.
+    """The measure of two sets, with its interval; see ``jackknives``."""
+    return jackknives([measure], sets, groups)[0]
+
+
+def jackknives(
+    measures: Sequence[Callable[[Sets], float]],
+    sets: Sets,
+    groups: int = GROUPS,
+    progress: Progress = lambda done, total: None,
+) -> list[Interval]:
+    """Several measures of two sets, each with its interval. They share the distances between points.
 
     Group g is every point whose number is g modulo the number of groups. The degrees of freedom are Welch's
     (Satterthwaite 1946). The error is nan for sets of fewer than four points.
 
     Arguments:
-        measure: a smooth function of the two sets.
+        measures: smooth functions of the two sets.
         sets: the sets, in random order.
         groups: how many groups each set is divided into, at most.
+        progress: called after each evaluation of the measures.
 
     References:
         Efron & Stein 1981: such a variance is too large on average, not too small.
     """
-    value = measure(sets)  # first: it computes the distances that the smaller sets take over
-    terms, degrees = [], []
-    for name in ("samples", "real"):
-        count = len(getattr(sets, name))
-        used = min(groups, count // 2)
-        if used < 2:
-            return Interval(value, math.nan)
-        left = [measure(sets.without(**{name: torch.arange(g, count, used)})) for g in range(used)]
-        terms.append((used - 1) * float(torch.tensor(left, dtype=torch.float64).var(correction=0)))
-        degrees.append(used - 1)
-    total = sum(terms)
-    below = sum(term**2 / degree for term, degree in zip(terms, degrees, strict=True))
-    return Interval(value, math.sqrt(total), total**2 / below if below > 0 else math.inf)
+    used = {name: min(groups, len(getattr(sets, name)) // 2) for name in ("samples", "real")}
+    total = 1 + sum(used.values())
+    values = [measure(sets) for measure in measures]  # first: the smaller sets take over the distances
+    progress(1, total)
+    if min(used.values()) < 2:
+        return [Interval(value, math.nan) for value in values]
+    terms, done = [], 1
+    for name, count in used.items():
+        left = []
+        for g in range(count):
+            fewer = sets.without(**{name: torch.arange(g, len(getattr(sets, name)), count)})
+            left.append([measure(fewer) for measure in measures])
+            done += 1
+            progress(done, total)
+        terms.append((count - 1) * torch.tensor(left, dtype=torch.float64).var(0, correction=0))
+    variance = sum(terms, torch.zeros(len(measures), dtype=torch.float64))
+    below = sum((term**2 / (count - 1) for term, count in zip(terms, used.values(), strict=True)), 0 * variance)
+    degrees = torch.where(below > 0, variance**2 / below, math.inf)
+    return [
+        Interval(value, math.sqrt(v) if v >= 0 else math.nan, d)
+        for value, v, d in zip(values, variance.tolist(), degrees.tolist(), strict=True)
+    ]
 
 
 def student(degrees: float) -> float:

@@ -13,6 +13,8 @@ with samples s and real points x,
 The border belongs to a ball, so that a copy of a point that the data holds more than k times is in its ball.
 """
 
+from typing import Literal
+
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
@@ -29,7 +31,7 @@ def precision(sets: Sets, k: int = NEIGHBOURS) -> float:
 
 def recall(sets: Sets, k: int = NEIGHBOURS) -> float:
     """The share of real points in a ball of samples: how much of the data is reached. Far samples inflate it."""
-    return float((sets.across <= _radii(sets.among_samples, k)[:, None]).any(0).double().mean())
+    return float((sets.across <= _radii(sets, "among_samples", k)[:, None]).any(0).double().mean())
 
 
 def density(sets: Sets, k: int = NEIGHBOURS) -> float:
@@ -53,7 +55,7 @@ def clipped_density(sets: Sets, k: int = NEIGHBOURS) -> float:
     The definition is that of Salvy, Talbot & Thirion 2026, who cap the score at 1. Here it is not capped, so that
     real data scores 1 on average, not less.
     """
-    radii = _radii(sets.among_real, k)
+    radii = _radii(sets, "among_real", k)
     radii = radii.clamp(max=float(radii.median()))
     own = (sets.among_real <= radii).fill_diagonal_(False)
     calibration = _clipped(own, k).mean()
@@ -108,9 +110,11 @@ def _clipped(inside: Bool[Tensor, "points balls"], k: int) -> Float[Tensor, "poi
 
 def _around_samples(sets: Sets, k: int) -> Bool[Tensor, "n m"]:
     """Whether sample j is in the ball of real point i, at [j, i]."""
-    return sets.across <= _radii(sets.among_real, k)
+    return sets.once(f"around samples, {k}", lambda: sets.across <= _radii(sets, "among_real", k))
 
 
-def _radii(distances: Float[Tensor, "m m"], k: int) -> Float[Tensor, "m"]:
+def _radii(sets: Sets, within: Literal["among_samples", "among_real"], k: int) -> Float[Tensor, "m"]:
     """The distance of each point to its k-th nearest neighbour in its own set, or to its last."""
-    return distances.kthvalue(min(k + 1, len(distances)), dim=1).values  # the nearest of all is the point itself
+    distances: Tensor = getattr(sets, within)
+    nth = min(k + 1, len(distances))  # the nearest of all is the point itself
+    return sets.once(f"radii {within}, {k}", lambda: distances.kthvalue(nth, dim=1).values)

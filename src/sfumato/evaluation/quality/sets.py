@@ -1,5 +1,6 @@
 """Two sets of points in one feature space, and the distances between them, which several measures share."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -51,6 +52,16 @@ class Sets:
     def across(self) -> Float[Tensor, "n m"]:
         """Euclidean distance of each sample to each real point."""
         return _distances(self.samples, self.real)
+
+    @cached_property
+    def _known(self) -> dict[str, Tensor]:
+        return {}
+
+    def once(self, name: str, compute: Callable[[], Tensor]) -> Tensor:
+        """What ``compute`` returns, computed when it is first asked for by this name."""
+        if name not in self._known:
+            self._known[name] = compute()
+        return self._known[name]
 
     def without(self, samples: Int64[Tensor, "a"] | None = None, real: Int64[Tensor, "b"] | None = None) -> "Sets":
         """The sets without the points with these numbers. Distances that are known are taken over."""
