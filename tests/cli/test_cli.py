@@ -343,7 +343,8 @@ def test_the_surface_of_the_command_line_is_frozen() -> None:
         "tune": sorted([*common, "--count", "--iterations", "--nfe", "--seed", "--show"]),
         "certify": sorted([*common, "--methods", "--nfe", "--oracle", "--out", "--samples", "--seed"]),
         "compare": sorted([*common, "--budget", "--count", "--out", "--recipes", "--steps"]),
-        "report": sorted(common),
+        "runs": ["--debug", "--help", "--json", "--sort"],
+        "report": sorted([*common, "--compare"]),
     }
 
 

@@ -26,6 +26,7 @@ VERBS = {
     "tune": "fit fast samplers to a trained model",
     "certify": "measure the error of every sampler at every number of evaluations",
     "compare": "train several recipes on the same terms and rank them on your data",
+    "runs": "list runs: data, recipe, budget, bound, quality, date",
     "report": "write the report page of a run",
 }
 

@@ -1,6 +1,5 @@
 """Draw samples of a model, judge them by real data, and write the numbers into the run."""
 
-import hashlib
 import time
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ from sfumato.evaluation.spaces import spaces_named
 from sfumato.files import write_with
 from sfumato.generative_model import GenerativeModel
 from sfumato.kinds import load
+from sfumato.model_folder import weights_digest
 from sfumato.reporting import SILENT, Reporter, duration
 
 from .device import pick_device
@@ -57,7 +57,7 @@ def evaluate_run(
     found = evaluate(samples, real, model.spec, spaces, reporter)
     record = {
         "run": str(settings.run),
-        "weights": hashlib.sha256(folder.weights.read_bytes()).hexdigest(),
+        "weights": weights_digest(folder.path),
         **found.to_dict(),
         "sampler": dict(model.plan().record),
         "seed": settings.seed,
