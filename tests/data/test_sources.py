@@ -59,7 +59,7 @@ def test_an_unknown_name_is_told_the_nearest() -> None:
     message = refused("swissroll")
     assert message.startswith("source 'swissroll' is neither a built-in name (did you mean swiss-roll?) nor a path")
     assert all(name in message for name in BUILT_IN)
-    assert "a folder of PNG, JPEG, WebP or TIFF images, or an .npy or .npz file of arrays" in message
+    assert "a folder of PNG, JPEG, WebP or TIFF images, an .npy or .npz file of arrays" in message
     assert "did you mean" not in refused("/nowhere/at/all.npz")
     assert "source 'a\\nb' is neither" in refused("a\nb")
 
@@ -88,8 +88,8 @@ def test_pickles_are_refused(name: str, tmp_path: Path) -> None:
 
 
 def test_other_files_are_refused(tmp_path: Path) -> None:
-    (tmp_path / "a.csv").write_text("1,2")
-    assert "is not a supported kind of file; give a folder of PNG" in refused(str(tmp_path / "a.csv"))
+    (tmp_path / "a.txt").write_text("1,2")
+    assert "is not a supported kind of file; give a folder of PNG" in refused(str(tmp_path / "a.txt"))
 
 
 @pytest.mark.parametrize("options", [{"key": "x"}, {"labels": "y"}, {"size": (4, 4)}])

@@ -58,7 +58,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--out",
         type=Path,
         metavar="FILE",
-        help="output file: .png, .npz, .gif or .webp (default: a .png and an .npz in RUN/samples)",
+        help="output file: .png, .npz, .csv, .tsv, .gif or .webp (default: a .png and an .npz in RUN/samples, "
+        "and a table if the data is one)",
     )
     add_device(parser)
 

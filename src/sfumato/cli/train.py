@@ -1,8 +1,8 @@
-"""Train a model on your own data: a folder of images, an .npy or .npz file, or a built-in data set.
+"""Train a model on your own data: a folder of images, a file of arrays, a table, or a built-in data set.
 
-SOURCE is a folder of images (PNG, JPEG, WebP, TIFF), an .npy or .npz file, or one of digits, moons, swiss-roll,
-checkerboard, gaussians. Each key=value changes one setting of the recipe. The run folder holds the model, its
-checkpoints, samples and a report. Ctrl-C stops training and keeps a checkpoint.
+SOURCE is a folder of images (PNG, JPEG, WebP, TIFF), an .npy or .npz file, a .csv or .tsv table, an idx file, or one
+of digits, moons, swiss-roll, checkerboard, gaussians. Each key=value changes one setting of the recipe. The run folder
+holds the model, its checkpoints, samples and a report. Ctrl-C stops training and keeps a checkpoint.
 """
 
 import argparse
@@ -18,6 +18,7 @@ EXAMPLES = """\
 examples:
   sfumato train photos/ --budget 30m
   sfumato train spectra.npy data.layout=signal --steps 5000
+  sfumato train flowers.csv data.labels=species --budget 2m
   sfumato train digits --recipe ddpm process.schedule=cosine-betas training.batch=64 --out runs/cosine
   sfumato train --resume runs/photos-ddpm --budget 1h
   torchrun --nproc-per-node 2 -m sfumato train photos/

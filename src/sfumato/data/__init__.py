@@ -18,6 +18,8 @@ from .sources import BUILT_IN as BUILT_IN
 from .sources import applies as applies
 from .sources import load as load
 from .spec import DataSpec as DataSpec
+from .tables import TABLES as TABLES
+from .tables import write_table as write_table
 from .toys import TOYS as TOYS
 from .toys import Toy as Toy
 from .transforms import Affine as Affine

@@ -1,4 +1,4 @@
-"""Sources of data: a built-in name, a folder of images, a file of arrays."""
+"""Sources of data: a built-in name, a folder of images, a file of arrays, a table, idx files."""
 
 import difflib
 from pathlib import Path
@@ -11,17 +11,23 @@ from .assemble import finish
 from .builtin import read_digits, read_toy
 from .dataset import Content, DataOptions, Dataset, shown
 from .folder import read_folder
+from .idx import is_idx, read_idx
 from .images import EXTENSIONS
+from .tables import TABLES, read_table
 from .toys import TOYS
 
 BUILT_IN = ("digits", *TOYS)
-_ACCEPTED = "a folder of PNG, JPEG, WebP or TIFF images, or an .npy or .npz file of arrays"
+_ACCEPTED = (
+    "a folder of PNG, JPEG, WebP or TIFF images, an .npy or .npz file of arrays, a .csv or .tsv table, or an idx file"
+)
 _ARRAYS_ONLY = ("key", "labels", "noise", "axis", "channels")
 _IMAGES_ONLY = ("size", "convert")
 _REFUSED = {
     "built-in data": (*_ARRAYS_ONLY, *_IMAGES_ONLY),
     "a folder of images": _ARRAYS_ONLY,
     "a file of arrays": _IMAGES_ONLY,
+    "a table": ("key", "noise", "channels", *_IMAGES_ONLY),
+    "an idx file": (*_ARRAYS_ONLY, *_IMAGES_ONLY),
 }
 _PICKLES = (".pt", ".pth", ".pkl", ".pickle", ".joblib", ".ckpt")
 _FIX = "save the array with numpy.save('data.npy', array) and give that"
@@ -31,8 +37,8 @@ def load(source: str, options: DataOptions | None = None, progress: Progress | N
     """Load a data set.
 
     Arguments:
-        source: a built-in name, or the path of a folder of images or a file of arrays. If a folder has the name of a
-            built-in source, ``./name`` means the folder.
+        source: a built-in name, or the path of a folder of images, a file of arrays, a table or an idx file. If a
+            folder has the name of a built-in source, ``./name`` means the folder.
         options: how to read it.
         progress: called with (files done, files in total) while a folder is read.
 
@@ -67,6 +73,12 @@ def _read(path: Path, source: str, options: DataOptions, progress: Progress | No
     if extension in {".npy", ".npz"}:
         _refuse_options(source, options)
         return read_array(path, options)
+    if extension in TABLES:
+        _refuse_options(source, options)
+        return read_table(path, options)
+    if is_idx(path):
+        _refuse_options(source, options)
+        return read_idx(path, options)
     if extension in EXTENSIONS:
         raise InputError(
             f"source '{shown(source)}' is a single image; give the folder that holds the images: "
@@ -87,7 +99,12 @@ def applies(source: str, option: str) -> bool:
 def _kind(source: str) -> str:
     if source in BUILT_IN:
         return "built-in data"
-    return "a folder of images" if Path(source).expanduser().is_dir() else "a file of arrays"
+    path = Path(source).expanduser()
+    if path.is_dir():
+        return "a folder of images"
+    if path.suffix.lower() in TABLES:
+        return "a table"
+    return "an idx file" if is_idx(path) else "a file of arrays"
 
 
 def _refuse_options(source: str, options: DataOptions) -> None:

@@ -66,8 +66,8 @@ class DataSpec:
         plain.require(self.dtype in _DTYPES, f"dtype must be one of {', '.join(_DTYPES)}")
         self.transform.check_shape(self.shape)
         plain.require(
-            self.channels == () or (rank > 1 and len(self.channels) == self.shape[0]),
-            "channels must be empty or name each channel",
+            len(self.channels) in (0, self.shape[0]),
+            "channels must be empty or name each channel or feature",
         )
         plain.require(0 <= self.second_moment < math.inf, "second_moment must be finite and not negative")
         plain.require(0 <= self.diameter < math.inf, "diameter must be finite and not negative")

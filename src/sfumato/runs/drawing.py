@@ -13,6 +13,7 @@ from torch import Tensor
 
 from sfumato import recipes
 from sfumato.core import Prediction, SeededNoise
+from sfumato.data import TABLES, DataSpec, write_table
 from sfumato.errors import InputError
 from sfumato.files import write_with
 from sfumato.generate import Watch
@@ -82,6 +83,8 @@ def draw(settings: SampleSettings, reporter: Reporter = SILENT) -> Drawn | None:
     model = _model(settings)
     folder = writable_or_here(RunFolder(settings.run).samples, reporter) if settings.out is None else None
     plan = _plan(model, settings, reporter)
+    if settings.out is not None and settings.out.suffix.lower() in TABLES:
+        columns(model.spec)  # refuse what is no table before the work
     if settings.is_movie and not is_main_process():  # the process that writes the movie must see every sample
         return None
     observer = _Observer(model, settings, plan)
@@ -149,6 +152,32 @@ def _warn_if_unused(model: Model, evaluations: int, settings: SampleSettings, re
         reporter.warn(f"{key.file} {unused[key.file]} and is not used; '{again}' fits it again")
 
 
+def columns(spec: DataSpec) -> list[str]:
+    """The names of the columns of a table of samples: those of the data, the positions of a signal, or numbers.
+
+    Raises:
+        InputError: samples that are not rows of a table.
+    """
+    if spec.layout.rank > 1 and not (spec.layout.dimensions == 1 and spec.shape[0] == 1):
+        raise InputError(
+            f"--out: {spec.layout.describe(spec.shape)} do not fit into a table; end the name in .npz or .png"
+        )
+    if spec.axis is not None:
+        return [f"{position:.9g}" for position in spec.axis.values]
+    return (
+        list(spec.channels) if spec.layout.rank == 1 and spec.channels else [f"x{i + 1}" for i in range(spec.shape[-1])]
+    )
+
+
+def _own_ending(run: Path) -> list[str]:
+    """The ending of the data's file, if it is a table: samples are written in the same format."""
+    try:
+        ending = Path(RunFolder(run).origin().source).suffix.lower()
+    except InputError:  # a model folder without a run
+        return []
+    return [ending] if ending in TABLES else []
+
+
 @dataclass
 class _Observer:
     """Counts evaluations, reports progress, and keeps the frames of a movie while samples are drawn."""
@@ -200,7 +229,7 @@ def _write(
     else:
         folder.mkdir(exist_ok=True)
         name = f"{label}-n{settings.count}-seed{settings.seed}"
-        paths = [folder / f"{name}.png", folder / f"{name}.npz"]
+        paths = [folder / f"{name}{ending}" for ending in (".png", ".npz", *_own_ending(settings.run))]
     spec = model.spec
 
     def write(path: Path) -> None:
@@ -211,6 +240,9 @@ def _write(
                 arrays["noise"] = noise(0, torch.empty(samples.shape)).numpy()
             with open(path, "wb") as file:  # given a path, numpy would add .npz to .NPZ
                 np.savez_compressed(file, allow_pickle=False, **arrays)
+        elif path.suffix.lower() in TABLES:
+            values = spec.to_array(spec.encode(samples))
+            write_table(path, values.reshape(len(values), -1), columns(spec))
         elif path.suffix.lower() == ".png":
             picture(samples.numpy(), spec).save(path)
         else:

@@ -182,7 +182,7 @@ class SampleSettings(Settings):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.out is not None:
-            _require_ending("--out", self.out, (".png", ".npz", *_MOVIES))
+            _require_ending("--out", self.out, (".png", ".npz", *_TABLES, *_MOVIES))
         if self.pairs and (self.out is None or self.out.suffix.lower() != ".npz"):
             raise InputError("--pairs: the noise is written into an .npz file; add --out FILE.npz")
 
@@ -193,6 +193,7 @@ class SampleSettings(Settings):
 
 
 _MOVIES = (".gif", ".webp")
+_TABLES = (".csv", ".tsv")  # as data.TABLES, which takes long to import
 
 
 def _require_ending(flag: str, path: Path, endings: tuple[str, ...]) -> None:

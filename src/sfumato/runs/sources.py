@@ -86,6 +86,8 @@ def data_like(
     kept = ["size", "convert", "unreadable", "count", *(["channels"] if path.suffix.lower() in _ARRAYS else [])]
     if path.suffix.lower() == ".npz":
         kept.append("key")
+    if path.suffix.lower() in data.TABLES:
+        kept += ["labels", "axis"]
     settings: dict[str, Any] = {
         "layout": "auto" if path.is_dir() or source in data.BUILT_IN else model.spec.layout.name,
         **{name: getattr(options, name) for name in kept if data.applies(source, name)},
