@@ -27,7 +27,7 @@ def no_pages() -> Iterator[None]:
     """Runs end without a report page, which takes ten times as long as a tiny training."""
     from sfumato.runs import training  # here, because jaxtyping's hook is not installed when this file is read
 
-    def touch(folder: Any) -> Path:
+    def touch(folder: Any, **_: Any) -> Path:
         folder.report.touch()
         return folder.report
 

@@ -302,8 +302,11 @@ def test_ctrl_c_ends_with_a_checkpoint_and_130(tmp_path: Path) -> None:
     process.send_signal(signal.SIGINT)
     output, _ = process.communicate(timeout=120)
     assert process.returncode == 130
-    assert f"--resume {out}" in output.decode()
-    assert (out / "report.html").exists()
+    said = output.decode()
+    assert "finishing, about " in said
+    assert f"--resume {out}" in said
+    assert f"sfumato report {out}" in said
+    assert not (out / "report.html").exists()  # nobody who stops a run waits for samples
     assert main(["train", "--resume", str(out), "--budget", "1s"]) == 0
 
 

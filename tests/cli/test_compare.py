@@ -45,7 +45,7 @@ def small() -> Iterator[None]:
 @pytest.fixture(autouse=True)
 def pages_are_touched(monkeypatch: pytest.MonkeyPatch) -> None:
     """Only the runs of ``done`` get a real page each, which takes seconds."""
-    monkeypatch.setattr(experiment, "write_report", lambda folder: folder.report.touch())
+    monkeypatch.setattr(experiment, "write_report", lambda folder, **_: folder.report.touch())
 
 
 def run(out: Path, recipes: str, *argv: str, base: list[str] = MOONS) -> int:

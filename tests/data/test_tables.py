@@ -153,7 +153,7 @@ def test_labels_that_do_not_match_are_refused(tmp_path):
 
 def test_a_table_comes_back_as_a_table(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("sfumato.runs.training.write_report", lambda folder: folder.report)
+    monkeypatch.setattr("sfumato.runs.training.write_report", lambda folder, **_: folder.report)
     points = np.random.default_rng(0).standard_normal((60, 2)).round(3)
     table(tmp_path, rows("height,weight", *(f"{a},{b}" for a, b in points)))
     small = ["network.width=8", "training.batch=16"]

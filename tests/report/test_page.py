@@ -19,7 +19,7 @@ from sfumato.report.run import Run
 from sfumato.report.run import read_run as read_folder
 from sfumato.report.sections import run as about
 from sfumato.report.sections import samples, training
-from sfumato.report.sections.samples import verdict
+from sfumato.report.sections.samples import copying
 from sfumato.runs.folder import RunFolder
 
 from .conftest import SPECS, gallery, metrics, write_run
@@ -167,7 +167,7 @@ def test_the_facts(report):
         "recipe custom",
     ):
         assert fact in page.text, fact
-    assert f"held-out loss is 25% above the loss on training data; it was lowest at 5,120 {noun}." in page.text
+    assert f"held-out loss is 25% above the loss on training data; it was lowest, 0.5, at 5,120 {noun}." in page.text
 
 
 def test_the_movie_moves_and_loops_and_has_a_still(report):
@@ -360,16 +360,23 @@ def test_a_long_chain_costs_nothing(tmp_path):
 )
 def test_the_verdict_follows_the_medians(factor, words):
     held_out = np.array([0.1, 0.2, 0.3, 0.4, 50.0])
-    sentence = verdict(factor * held_out, held_out)
+    sentence = copying(factor * held_out, held_out, 0.9)
     assert words in sentence
-    assert f"is {0.3 * factor:.3g}; from held-out real data it is 0.3 " in sentence
+    assert f"is {0.3 * factor:.3g}; of 5 held-out real ones it is 0.3 " in sentence
+
+
+def test_what_is_no_sample_yet_gets_no_all_clear():
+    held_out = np.array([0.1, 0.2, 0.3, 0.4, 50.0])
+    for factor in (0.7, 1.0, 2.0):
+        assert "says nothing about copying" in copying(factor * held_out, held_out, 0.2)
+    assert "the model copies" in copying(0.1 * held_out, held_out, 0.2)
 
 
 def test_a_verdict_on_copies_of_copies():
     zeros = np.zeros(3)
-    assert "no sign of copying" in verdict(zeros, zeros)
-    assert "the model copies" in verdict(zeros, np.ones(3))
-    assert "farther" in verdict(np.ones(3), zeros)
+    assert "no sign of copying" in copying(zeros, zeros)
+    assert "the model copies" in copying(zeros, np.ones(3))
+    assert "farther" in copying(np.ones(3), zeros)
 
 
 def test_recipe_and_contract_are_there(tmp_path):

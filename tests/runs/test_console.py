@@ -2,6 +2,7 @@
 
 import io
 import sys
+import time
 
 import pytest
 
@@ -47,6 +48,26 @@ def test_a_bar_on_a_terminal(clock, monkeypatch: pytest.MonkeyPatch) -> None:
         Console(terminal).info("a line")
         assert "\ra line\n" in terminal.getvalue().replace(" ", "").replace("aline", "a line")
     assert terminal.getvalue().rstrip(" ").endswith("\r")  # the bar is gone
+
+
+def test_a_bar_follows_another_one_at_once_and_moves_on_its_own(clock, monkeypatch: pytest.MonkeyPatch) -> None:
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stderr", terminal)
+    monkeypatch.setattr(console, "_shape", lambda: {"ncols": 100, "nrows": 24})
+    monkeypatch.setattr(console, "TICK", 0.02)
+    reporter = Console()
+    with reporter.task("training") as task:
+        clock[0] = 103
+        task.update(0.5, "", 9.0)
+    clock[0] = 104
+    with reporter.task("sampling") as task:
+        task.update(0.1, "", 8.0)
+        assert "sampling  10%" in terminal.getvalue()
+        clock[0] = 107  # a long silence
+        give_up = time.perf_counter() + 20
+        while "5 s left" not in terminal.getvalue():
+            assert time.perf_counter() < give_up
+            time.sleep(0.01)
 
 
 def test_short_work_draws_nothing(capsys: pytest.CaptureFixture[str]) -> None:

@@ -22,7 +22,7 @@ TINY = {"network.kind": "mlp", "network.width": 8, "network.depth": 1, "training
 @pytest.fixture(autouse=True)
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(training, "write_report", lambda folder: folder.report.touch())  # a page takes seconds
+    monkeypatch.setattr(training, "write_report", lambda folder, **_: folder.report)  # a page takes seconds
 
 
 def test_the_examples_run(monkeypatch: pytest.MonkeyPatch) -> None:

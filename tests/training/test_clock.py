@@ -20,7 +20,7 @@ def now() -> Now:
 
 
 def test_a_budget_keeps_back_the_closing_and_what_comes_after(now: Now) -> None:
-    clock = Clock(now.seconds + 100, 60.0, 0.0, lambda: 20.0, now)
+    clock = Clock(now.seconds + 100, 60.0, 0.0, lambda each: 600 * each, now)
     now.seconds += 10
     assert not clock.budget_over(64)  # there is always time for a step
     clock.steps_done(images=100)  # 0.1 s each, and a third of it forward

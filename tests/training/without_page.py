@@ -5,7 +5,7 @@ import sys
 from sfumato.cli.main import main
 from sfumato.runs import training
 
-training.write_report = lambda folder: folder.report
+training.write_report = lambda folder, **_: folder.report
 
 if __name__ == "__main__":
     sys.exit(main())

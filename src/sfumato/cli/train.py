@@ -104,7 +104,7 @@ def run(args: argparse.Namespace) -> int:
     from sfumato.runs.training import train
 
     keep_freed_memory()
-    found = train(settings, out.reporter)
+    found = train(settings, out.reporter, out.began)
     out.say(*found.describe())
     out.result(found.to_dict())
     return found.status

@@ -7,33 +7,17 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sfumato.core import Prediction, Process
+from sfumato.allowance import ENDLESS, Allowance
 from sfumato.data import Dataset, split
 from sfumato.data.order import permutation
 from sfumato.files import write_with
 from sfumato.generative_model import GenerativeModel
 from sfumato.reporting import Progress
 from sfumato.runs.folder import RunFolder
-from sfumato.sampling_plan import SamplingPlan
 
 from .neighbours import nearest
-
-
-@dataclass(frozen=True, eq=False)
-class Trajectory:
-    """The path of j samples from noise to data, in f frames, in data units.
-
-    Arguments:
-        t: the times of the frames (f,).
-        logsnr: their log-SNRs (f,).
-        x: the states (f, j, *shape), divided by sqrt(alpha^2 + sigma^2), not clipped.
-        x_0: the estimates of x_0 (f, j, *shape).
-    """
-
-    t: Tensor
-    logsnr: Tensor
-    x: Tensor
-    x_0: Tensor
+from .progressive import Trajectory, draw
+from .quality import Sets, clipped_coverage
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,9 +26,10 @@ class Gallery:
 
     Arguments:
         samples: samples of the model (n, *shape).
-        real: training data (n, *shape).
+        real: training data (r, *shape).
         neighbours: the nearest training samples of the first m samples (m, *shape).
-        distances: their distances (m,), root mean square per number in model units.
+        distances: the distances of the samples to their nearest training samples (n,), root mean square per number in
+            model units.
         held_out_distances: the same distances for held-out data (k,).
         trajectory: the path of a few samples; None for a model without a sampler.
     """
@@ -57,8 +42,16 @@ class Gallery:
     trajectory: Trajectory | None
 
 
-NEIGHBOURS = 16
-FRAMES = 24
+NEIGHBOURS = 16  # that are shown
+JUDGED = 256  # samples whose distances to the data are judged, at least if there is time
+EXTRA = 20.0  # seconds for those that are not shown
+DRAWING = 0.7  # of an allowance; the rest is for neighbours
+LEAST = 4  # samples, and real ones, that a judgement needs
+
+
+def gallery_evaluations(model: GenerativeModel) -> int:
+    """Evaluations that all samples of a gallery take, one sample at a time."""
+    return max(model.spec.layout.gallery_samples, JUDGED) * (model.plan().evaluations or 1)
 
 
 def make_gallery(
@@ -68,6 +61,7 @@ def make_gallery(
     *,
     seed: int = 0,
     progress: Progress = lambda done, total: None,
+    allowance: Allowance = ENDLESS,
 ) -> Gallery:
     """Sample ``model``, and write gallery.npz and gallery.json into a run folder.
 
@@ -76,64 +70,63 @@ def make_gallery(
         dataset: its data.
         run: the folder of the run.
         seed: random seed.
-        progress: called with evaluations, done and in all, if the model has a sampler.
+        progress: called with evaluations, done and in all.
+        allowance: fewer samples, by fewer evaluations, are drawn if it is short.
 
     Returns:
         The gallery.
     """
     spec, recipe = model.spec, model.recipe
-    count = spec.layout.gallery_samples
+    shown = spec.layout.gallery_samples
     started = time.monotonic()
-    plan = model.plan()
-    if plan.table is not None and model.denoiser is not None:
-        samples, trajectory = _followed(model, plan, model.denoiser.process, count, seed, progress)
-        about = {**plan.record, "steps": len(plan.table.times), "evaluations": plan.evaluations}
-    else:
-        samples, trajectory, about = model.sample(count, seed=seed), None, dict(plan.record)
+    drawn = draw(model, shown, max(shown, JUDGED), EXTRA, seed, progress, allowance.share(DRAWING))
     seconds = time.monotonic() - started
 
     train, held_out = split(len(dataset), recipe.training.held_out, recipe.training.seed)
     # In random order: a folder of images is often sorted by class.
     training = dataset.encoded(train[permutation(len(train), seed, "gallery")])
-    distances, at = nearest(spec.encode(samples[:NEIGHBOURS]), training)
-    baseline, _ = nearest(dataset.encoded(held_out[:200]), training)
+    others = dataset.encoded(held_out[permutation(len(held_out), seed, "judged")[: max(shown, JUDGED)]])
+    samples = spec.encode(drawn.samples)
+    distances, at = _as_many_as_fit(samples, training, allowance)
+    baseline, _ = _as_many_as_fit(others, training, allowance)
     gallery = Gallery(
-        samples=samples,
-        real=spec.decode(training[:count]),
-        neighbours=spec.decode(training[at]),
+        samples=drawn.samples,
+        real=spec.decode(training[:shown]),
+        neighbours=spec.decode(training[at[:NEIGHBOURS]]),
         distances=distances,
         held_out_distances=baseline,
-        trajectory=trajectory,
+        trajectory=drawn.trajectory,
     )
     arrays = {name: value.numpy() for name, value in vars(gallery).items() if name != "trajectory"}
-    if trajectory is not None:
-        arrays |= {f"trajectory_{name}": value.numpy() for name, value in vars(trajectory).items()}
+    if drawn.trajectory is not None:
+        arrays |= {f"trajectory_{name}": value.numpy() for name, value in vars(drawn.trajectory).items()}
     write_with(run.gallery, lambda beside: np.savez_compressed(beside, **arrays))
-    run.write_measurement("gallery", {**about, "seed": seed, "seconds": seconds})
+    judged = {"good_samples": _good_samples(samples, others), "real_samples": len(others)}
+    run.write_measurement("gallery", {**drawn.record, "seed": seed, "seconds": seconds, **judged})
     return gallery
 
 
-def _followed(
-    model: GenerativeModel, plan: SamplingPlan, process: Process, count: int, seed: int, progress: Progress
-) -> tuple[Tensor, Trajectory]:
-    """Samples of a model with a sampler, and the trajectories of the first few."""
-    spec, follow, evaluations = model.spec, model.spec.layout.trajectories, plan.evaluations or 1
-    frames = set(np.linspace(0, evaluations - 1, min(FRAMES, evaluations)).round().astype(int).tolist())
-    followed: list[tuple[float, float, Tensor, Tensor]] = []
+def _as_many_as_fit(queries: Tensor, references: Tensor, allowance: Allowance) -> tuple[Tensor, Tensor]:
+    """``nearest`` for the first queries; for all of them if half of what is left of the allowance suffices."""
+    first = queries[:NEIGHBOURS]
+    started = allowance.clock()
+    distances, at = nearest(first, references)
+    each = (allowance.clock() - started) / len(first)
+    rest = queries[NEIGHBOURS:]
+    if each and allowance.limited:
+        rest = rest[: int(allowance.left() / 2 / each)]
+    if not len(rest):
+        return distances, at
+    more, there = nearest(rest, references)
+    return torch.cat([distances, more]), torch.cat([at, there])
 
-    batch = max(256, follow)  # the trajectories are those of the first batch
-    report = plan.counting(count, batch, progress)
 
-    def watch(first: int, row: int, t: Tensor, x: Tensor, prediction: Prediction) -> None:
-        if report is not None:
-            report(first, row, t, x, prediction)
-        if first == 0 and row in frames:
-            level = process.level(t)
-            scale = float(torch.hypot(level.alpha, level.sigma))
-            state = spec.decode_unclipped(x[:follow].cpu() / scale)  # clipping would remove the noise
-            followed.append((float(t), float(level.logsnr), state, spec.decode(prediction.x_0[:follow].cpu())))
+def _good_samples(samples: Tensor, real: Tensor) -> float | None:
+    """The share of samples that are as good as real ones: of two clipped coverages, the lower one; at most 1.
 
-    samples = model.sample(count, seed=seed, batch=batch, watch=watch)
-    times, logsnrs, states, estimates = zip(*followed, strict=True)
-    trajectory = Trajectory(torch.tensor(times), torch.tensor(logsnrs), torch.stack(states), torch.stack(estimates))
-    return samples, trajectory
+    Noise does not cover real data. Blurred samples lie among real ones and cover them, but real ones do not cover
+    samples, which are closer to each other. None for too few to say.
+    """
+    if min(len(samples), len(real)) < LEAST:
+        return None
+    return min(clipped_coverage(Sets(samples, real)), clipped_coverage(Sets(real, samples)), 1.0)

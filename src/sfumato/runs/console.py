@@ -1,7 +1,9 @@
 """The reporter of the command line and of notebooks: lines of text, and a progress bar drawn by tqdm."""
 
+import math
 import os
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,6 +12,7 @@ from typing import Any, Protocol, runtime_checkable
 from sfumato.reporting import Task, duration
 
 PATIENCE = 2.0  # seconds before a bar is drawn; shorter work needs none
+TICK = 1.0  # seconds after which a bar is drawn again though nothing was reported: the time left goes down
 BETWEEN_LINES = 5.0  # seconds between the lines that replace a bar where none can be drawn
 
 _STYLE = {
@@ -48,6 +51,7 @@ class Console:
 
     def __init__(self, lines: Stream | None = None) -> None:
         self._lines = lines
+        self._last_bar = -math.inf  # when one was seen
 
     def info(self, text: str = "") -> None:
         """Print one line of information."""
@@ -62,11 +66,13 @@ class Console:
     @contextmanager
     def task(self, label: str) -> Iterator[Task]:
         """Draw the progress of the work in this context; the bar disappears at its end."""
-        bar = _Bar(label)
+        # A bar that follows another one is drawn at once: nobody sees that it is a new one.
+        bar = _Bar(label, 0.0 if time.monotonic() - self._last_bar < PATIENCE else PATIENCE)
         try:
             yield bar
         finally:
-            bar.close()
+            if bar.close():
+                self._last_bar = time.monotonic()
 
 
 def _print(text: str, stream: Stream | None) -> None:
@@ -81,21 +87,45 @@ def _print(text: str, stream: Stream | None) -> None:
 
 
 class _Bar:
-    """The progress of one task."""
+    """The progress of one task, drawn after ``patience`` seconds."""
 
-    def __init__(self, label: str) -> None:
+    def __init__(self, label: str, patience: float) -> None:
         self._label = label
-        self._started = self._last = time.monotonic()
+        self._patience = patience
+        self._started = self._last = self._updated = time.monotonic()
         self._drawn: Any = None
+        self._told: tuple[float, str, float] = (0.0, "", float("inf"))  # fraction, text, when the work will be over
+        self._lock = threading.Lock()
+        self._closed = threading.Event()
+        self._ticker = threading.Thread(target=self._tick, name="progress", daemon=True)
+        if is_main_process():
+            self._ticker.start()
 
     def update(self, fraction: float, text: str = "", seconds_left: float | None = None) -> None:
         """Draw ``fraction`` done, ``text``, and the seconds left, by default those that the pace so far predicts."""
         now = time.monotonic()
-        if not is_main_process() or now - self._started < PATIENCE:
+        if not is_main_process():
             return
         if seconds_left is None:
             seconds_left = (now - self._started) * (1 - fraction) / fraction if fraction > 0 else float("inf")
-        details = "  ".join(part for part in (text, f"{duration(seconds_left)} left") if part)
+        with self._lock:
+            self._updated, self._told = now, (fraction, text, now + seconds_left)
+            self._draw(now)
+
+    def _tick(self) -> None:
+        """Draw what was told last again while the work is silent."""
+        while not self._closed.wait(TICK):
+            with self._lock:
+                now = time.monotonic()
+                if now - self._updated >= TICK and not self._closed.is_set():
+                    self._draw(now)
+
+    def _draw(self, now: int | float) -> None:
+        if now - self._started < self._patience:
+            return
+        fraction, text, over = self._told
+        left = [f"{duration(max(over - now, 0.0))} left"] if over < float("inf") else []
+        details = "  ".join(part for part in (text, *left) if part)
         tqdm = _tqdm()
         if tqdm is None:
             if now - self._last >= BETWEEN_LINES:
@@ -112,10 +142,14 @@ class _Bar:
         """Draw ``done`` of ``total``."""
         self.update(done / total if total else 1.0, f"{done:,}/{total:,}")
 
-    def close(self) -> None:
-        """Remove the bar."""
+    def close(self) -> bool:
+        """Remove the bar. Returns whether there was one."""
+        self._closed.set()
+        if self._ticker.is_alive():
+            self._ticker.join()
         if self._drawn is not None:
             self._drawn.close()
+        return self._drawn is not None
 
 
 def _tqdm() -> Any:

@@ -5,6 +5,7 @@ The format number in ``config.json`` is valid for the whole folder, so call ``co
 
 import json
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -181,6 +182,17 @@ class RunFolder:
         """Write the model card with what was measured, unless the folder holds one that somebody else wrote."""
         if not self.card.is_file() or OWN_CARD in self.card.read_text(encoding="utf-8", errors="replace"):
             write_text(self.card, model_card(self.config(), facts, metrics))
+
+    def ended_by(self, reason: str) -> int | None:
+        """The images seen when training ended for ``reason`` the last time; None if it never has."""
+        images = None
+        with suppress(OSError):
+            for line in self.metrics.read_text(encoding="utf-8", errors="replace").splitlines():
+                with suppress(ValueError):
+                    row = json.loads(line)
+                    if isinstance(row, dict) and (row.get("kind"), row.get("reason")) == ("stop", reason):
+                        images = row.get("images")
+        return images if isinstance(images, int) else None
 
     def _object(self, path: Path) -> dict[str, Any] | None:
         try:

@@ -1,15 +1,17 @@
 """The life of a run: claim a folder, start, train to the goal, finish with samples, a model card and a report."""
 
-from collections.abc import Iterator
+import math
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import torch
 
 from sfumato import kinds
+from sfumato.allowance import ENDLESS, Allowance
 from sfumato.data import Dataset
 from sfumato.errors import InputError
-from sfumato.evaluation import Gallery, make_gallery
+from sfumato.evaluation import Gallery, gallery_evaluations, make_gallery
 from sfumato.files import write_text
 from sfumato.generative_model import GenerativeModel
 from sfumato.model_folder import write_config
@@ -25,6 +27,10 @@ from .sources import origin_of, own_data
 
 ENDS = {"interrupted": "interrupted", "terminated": "ended by SIGTERM", "asked": "ended by SIGUSR1"}
 """How messages name the end of a training by a signal."""
+
+REPORT = 4.0  # seconds of a processor for the report page
+REPORT_PART = 0.2  # of a budget, at most, for the same
+SAMPLING_PART = 0.07  # of a budget, at most, for the samples of the report
 
 _BYTES_PER_SAMPLE = 32  # of a batch, at least: the index of a sample, its key and its time
 
@@ -145,8 +151,8 @@ def reopen(folder: RunFolder, reporter: Reporter = SILENT, moved: str | None = N
     return kinds.fresh(folder.recipe(), dataset.spec), dataset
 
 
-def remaining_goal(folder: RunFolder, seconds: float) -> Goal:
-    """The rest of the goal that a run was started with, after ``seconds`` of training.
+def remaining_goal(folder: RunFolder, seconds: float, images: int) -> Goal:
+    """The rest of the goal that a run was started with, after ``seconds`` of training and so many ``images``.
 
     Raises:
         InputError: the run names no goal, or has reached it.
@@ -155,20 +161,34 @@ def remaining_goal(folder: RunFolder, seconds: float) -> Goal:
     if goal is None:
         raise InputError(f"{folder.origin_file}: names no goal; add --steps or --budget")
     left = goal.after(seconds)
-    if left.seconds is not None and left.seconds < 1:
+    # A part of a budget goes into what is no training.
+    spent = folder.ended_by("budget") == images
+    if left.seconds is not None and (left.seconds < 1 or spent):
         raise InputError(f"{folder}: has used up its {goal}; add --budget or --steps to train on")
     return left
 
 
-def train_to(trainer: Trainer, goal: Goal, reporter: Reporter = SILENT) -> str:
-    """Train until the goal, and report it. Returns why it ended, as ``Trainer.train`` does."""
+def train_to(
+    trainer: Trainer, goal: Goal, reporter: Reporter = SILENT, allowance: Allowance = ENDLESS, then: float = 0.0
+) -> str:
+    """Train until the goal, and report it. Returns why it ended, as ``Trainer.train`` does.
+
+    Arguments:
+        trainer: the trainer.
+        goal: when to end.
+        reporter: receives facts, progress, and an answer to Ctrl-C.
+        allowance: the time until the end of a budget, of which some is left for samples; without a limit, the goal is
+            all for training.
+        then: seconds of the allowance that are left for work after the samples.
+    """
     model, engine = trainer.model, trainer.engine
     if model.denoiser is not None:
         check = model.denoiser.process.check_prior(model.spec.second_moment)
         if check.warning:
             reporter.warn(check.warning)
     to_go = None if goal.steps is None else goal.steps - trainer.steps
-    chosen = autotune.prepare(engine, to_go, goal.seconds)
+    with reporter.task("preparing"):
+        chosen = autotune.prepare(engine, to_go, allowance.left() if allowance.limited else goal.seconds)
     processes = f", {trainer.world.size} processes" if trainer.world.size > 1 else ""
     reporter.info(
         f"training {model.recipe.name} on {model.spec.source}: {model.num_parameters:,} parameters, "
@@ -178,22 +198,64 @@ def train_to(trainer: Trainer, goal: Goal, reporter: Reporter = SILENT) -> str:
     time = "" if to_go is None else f", about {duration(autotune.seconds_per_step(engine) * max(to_go, 0))}"
     memory = autotune.bytes_needed(engine) / 2**20
     reporter.info(f"needs about {memory:,.0f} MiB besides the data{time}; batch size {engine.batch}{split}")
+    seconds = allowance.left() if allowance.limited else goal.seconds
+    after = _after(trainer, seconds or 0.0, then) if allowance.limited else (lambda seconds_per_evaluation: 0.0)
     with reporter.task("training") as task:
 
         def watch(progress: TrainingProgress) -> None:
             text = progress.phase
             if text == "training":
                 text = f"step {progress.step:,}  loss {progress.loss:.4f}  {progress.images_per_second:,.0f} images/s"
-            task.update(progress.fraction, text, progress.seconds_left)
+            if allowance.limited:
+                task.update(1 - allowance.left() / (seconds or math.inf), text, allowance.left())
+            else:
+                task.update(progress.fraction, text, progress.seconds_left)
 
         def answer(reason: str, seconds: float) -> None:
             if reason == "interrupted":
                 reporter.info(f"finishing, about {duration(max(seconds, 1))}; Ctrl-C again to stop now")
 
-        return trainer.train(goal.steps, goal.seconds, watch, answer=answer)
+        return trainer.train(goal.steps, seconds, watch, after=after, answer=answer)
 
 
-def finish(folder: RunFolder, model: GenerativeModel, dataset: Dataset, reporter: Reporter = SILENT) -> Gallery:
-    """Draw the samples for the report."""
+def _after(trainer: Trainer, seconds: float, then: float) -> Callable[[float], float]:
+    """Seconds of a budget for samples and what is done ``then``, by the seconds that an evaluation takes."""
+    evaluations = gallery_evaluations(trainer.model)
+    return lambda seconds_per_evaluation: then + min(evaluations * seconds_per_evaluation, SAMPLING_PART * seconds)
+
+
+def report_time(seconds: float, slowness: float) -> float:
+    """The seconds of a budget that the report page gets.
+
+    Arguments:
+        seconds: the budget.
+        slowness: the time that work takes over the time that the processor works on it; above 1 on a busy machine.
+    """
+    return min(REPORT * max(slowness, 1.0), REPORT_PART * seconds)
+
+
+def finish(
+    folder: RunFolder,
+    model: GenerativeModel,
+    dataset: Dataset,
+    reporter: Reporter = SILENT,
+    allowance: Allowance = ENDLESS,
+    then: float = 0.0,
+) -> Gallery:
+    """Draw the samples for the report.
+
+    Arguments:
+        folder: the run.
+        model: its model.
+        dataset: its data.
+        reporter: receives the progress.
+        allowance: the time for it.
+        then: the seconds of work that follows it.
+    """
     with reporter.task("sampling") as task:
-        return make_gallery(model, dataset, folder, progress=task.count)
+
+        def progress(done: int, total: int) -> None:
+            left = allowance.left() + then if allowance.limited else None
+            task.update(done / total, f"{done:,}/{total:,} evaluations", left)
+
+        return make_gallery(model, dataset, folder, progress=progress, allowance=allowance)

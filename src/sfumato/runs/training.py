@@ -1,5 +1,6 @@
 """Train a model on data: a new run, or the continuation of one, on one process or on several of torchrun's."""
 
+import time
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,9 +9,12 @@ from typing import Any
 import torch
 
 from sfumato import kinds, recipes
+from sfumato.allowance import ENDLESS, Allowance
 from sfumato.data import Dataset
 from sfumato.generative_model import GenerativeModel
 from sfumato.report import write_report
+from sfumato.report.run import read_run
+from sfumato.report.verdict import verdict
 from sfumato.reporting import SILENT, Reporter, duration
 from sfumato.training import Compute, Keep, Options, Trainer, joined, signals
 from sfumato.world import World
@@ -20,7 +24,7 @@ from .device import pick_device
 from .folder import Origin, RunFolder
 from .outputs import require_writable_run
 from .planning import planned
-from .settings import Goal, TrainSettings
+from .settings import Goal, ReportSettings, TrainSettings
 from .sources import load_data, origin_of
 
 
@@ -62,9 +66,10 @@ class Trained:
             f"{lifecycle.ENDS.get(self.reason, 'done')} after {trainer.steps:,} steps, {trainer.images:,} images, "
             f"{duration(trainer.seconds)} in all",
             f"model   {self.folder}",
-            *([] if self.report is None else [f"report  {self.report}"]),
+            *([] if self.report is None else [f"report  {self.report}", *verdict(read_run(self.folder))]),
         ]
         if self.interrupted:
+            lines.append(f"report with: {ReportSettings(self.folder.path).command()}")
             lines.append(f"continue with: {TrainSettings(resume=self.folder.path).command()}")
         return lines
 
@@ -82,13 +87,22 @@ class Trained:
         }
 
 
-def train(settings: TrainSettings, reporter: Reporter = SILENT) -> Trained:
+def train(settings: TrainSettings, reporter: Reporter = SILENT, began: float | None = None) -> Trained:
     """Train as ``settings`` say; then draw samples, write the model card and the report.
+
+    A budget is for all of it. After a signal there are no samples and no report.
+
+    Arguments:
+        settings: the settings.
+        reporter: receives facts and progress.
+        began: when the command began, by ``time.monotonic``, which a budget counts from; by default now.
 
     Raises:
         InputError: settings, data or a folder that cannot be used.
         NonFiniteError: the loss is not finite.
     """
+    started, worked = time.monotonic(), time.process_time()
+    began = started if began is None else began
     device = pick_device(settings.device)
     with joined(device, settings.timeout) as world:
         reporter = reporter if world.is_main else SILENT
@@ -96,12 +110,24 @@ def train(settings: TrainSettings, reporter: Reporter = SILENT) -> Trained:
             trainer, dataset, goal = _started(settings, device, world, reporter)
         else:
             trainer, dataset, goal = _resumed(settings, RunFolder(settings.resume), device, world, reporter)
-        reason = lifecycle.train_to(trainer, goal, reporter)
+        allowance = ENDLESS if goal.seconds is None else Allowance(began + goal.seconds)
+        slowness = (time.monotonic() - started) / max(time.process_time() - worked, 1e-3)
+        then = lifecycle.report_time(goal.seconds or 0.0, slowness)
+        reason = lifecycle.train_to(trainer, goal, reporter, allowance, then)
     folder, page = trainer.run, None
-    if world.is_main and reason not in signals.AT_ONCE:
-        lifecycle.finish(folder, trainer.averaged, dataset, reporter)
-        page = write_report(folder)
+    if world.is_main and reason not in signals.STOPS.values():
+        lifecycle.finish(folder, trainer.averaged, dataset, reporter, allowance.keeping(then), then)
+        page = _page(folder, reporter, allowance)
     return Trained(folder, reason, trainer, page)
+
+
+def _page(folder: RunFolder, reporter: Reporter, allowance: Allowance) -> Path:
+    with reporter.task("report") as task:
+
+        def progress(done: int, total: int) -> None:
+            task.update(done / total, "", allowance.left() if allowance.limited else None)
+
+        return write_report(folder, progress=progress)
 
 
 def _started(
@@ -114,7 +140,8 @@ def _started(
     recipe = recipes.read(settings.recipe or "ddpm", settings.overrides)
     dataset = load_data(settings.source, recipe, reporter)
     goal = settings.goal or Goal(steps=recipe.training.steps)
-    recipe = planned(recipe, dataset, goal, device, reporter, world)
+    with reporter.task("planning"):
+        recipe = planned(recipe, dataset, goal, device, reporter, world)
     with world.raise_together():
         model = lifecycle.untrained(settings.source, recipe, dataset)
     with ExitStack() as stack:
@@ -141,7 +168,7 @@ def _resumed(
     model, dataset = lifecycle.reopen(folder, reporter, settings.source)
     trainer = Trainer(model, dataset.samples(device), folder, _options(settings), world)
     trainer.resume(reporter.warn)
-    goal = settings.goal or lifecycle.remaining_goal(folder, trainer.seconds)
+    goal = settings.goal or lifecycle.remaining_goal(folder, trainer.seconds, trainer.images)
     reporter.info(f"continuing {folder} after {trainer.steps:,} steps")
     if world.is_main and settings.source is not None:
         folder.write_origin(Origin(origin_of(settings.source), folder.origin().goal))

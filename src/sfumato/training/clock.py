@@ -22,7 +22,8 @@ class Clock:
         ends: the value of ``now`` at which the budget ends, or None.
         checkpoint_every: seconds between checkpoints.
         trained: seconds of training in earlier sessions.
-        after: the seconds of the budget that will be needed after the session.
+        after: the seconds of the budget that will be needed after the session, as a function of the seconds that an
+            evaluation of a sample takes.
         now: what the time is.
     """
 
@@ -31,14 +32,14 @@ class Clock:
         ends: float | None,
         checkpoint_every: float,
         trained: float,
-        after: Callable[[], float] = lambda: 0.0,
+        after: Callable[[float], float] = lambda seconds_per_evaluation: 0.0,
         now: Callable[[], float] = time.monotonic,
     ) -> None:
         self._now = now
         self._ends = ends
         self._checkpoint_every = checkpoint_every
         self._trained_before = trained
-        self._after = after
+        self._needed_after = after
         self._started = self._saved = self._accounted = now()
         self._save_took = 0.0
         self._measured = 0.0  # seconds of measurements so far
@@ -59,7 +60,7 @@ class Clock:
 
     def kept_back(self, closing: int) -> float:
         """Seconds of the budget that are not for steps, when the closing makes ``closing`` evaluations."""
-        return min(closing * self.seconds_per_evaluation(), CLOSING * self._elapsed) + self._writing + self._after()
+        return min(closing * self.seconds_per_evaluation(), CLOSING * self._elapsed) + self._writing + self._after
 
     def closing_time(self) -> float:
         """Seconds for the last measurement and the choice of an average; endless without a budget."""
@@ -127,16 +128,20 @@ class Clock:
         """The fraction of the session that is over, by the budget or by ``done``, that of the steps."""
         if self._ends is None:
             return done
-        whole = max(self._ends - self._after() - self._started, 1e-9)
-        spent = self._accounted - self._started + self.kept_back(closing) - self._after()
+        whole = max(self._ends - self._after - self._started, 1e-9)
+        spent = self._accounted - self._started + self.kept_back(closing) - self._after
         return max(done, min(spent / whole, 1.0))
 
     def seconds_left(self, done: float, closing: int) -> float:
         """Seconds until the end of the closing, when ``done`` of the steps are made."""
         spent = self._accounted - self._started
         by_steps = spent * (1 - done) / done + closing * self.seconds_per_evaluation() if done else math.inf
-        by_budget = math.inf if self._ends is None else max(self._ends - self._after() - self._now(), 0.0)
+        by_budget = math.inf if self._ends is None else max(self._ends - self._after - self._now(), 0.0)
         return min(by_steps, by_budget)
+
+    @property
+    def _after(self) -> float:
+        return self._needed_after(self.seconds_per_evaluation())
 
     @property
     def _elapsed(self) -> float:

@@ -50,7 +50,7 @@ class Session:
         run: the model in training.
         steps: steps at which the session ends, over all sessions; None for no such end.
         seconds: the budget of the session from now on, or None.
-        after: the seconds of the budget that will be needed after the session.
+        after: the seconds of the budget that will be needed after the session (see ``Clock``).
         watch: called with the progress.
         answer: called in another thread with the reason, as soon as a signal arrives, and the seconds until the end.
         record: where rows go; None on all processes except the first.
@@ -61,7 +61,7 @@ class Session:
         run: TrainingRun,
         steps: int | None,
         seconds: float | None,
-        after: Callable[[], float],
+        after: Callable[[float], float],
         watch: Callable[[TrainingProgress], None],
         answer: Callable[[str, float], None],
         record: Record | None,

@@ -25,7 +25,7 @@ class Trainer(TrainingRun):
         seconds: float | None = None,
         watch: Callable[[TrainingProgress], None] = lambda progress: None,
         *,
-        after: Callable[[], float] = lambda: 0.0,
+        after: Callable[[float], float] = lambda seconds_per_evaluation: 0.0,
         answer: Callable[[str, float], None] = lambda reason, seconds: None,
     ) -> str:
         """Train, and leave a whole checkpoint, the averaged weights and the last measurement on disk.
@@ -36,7 +36,8 @@ class Trainer(TrainingRun):
             steps: train until this many steps in all; None is the recipe's number, unless there is a budget.
             seconds: train for this long from now on.
             watch: called with the progress after each step on a CPU, and every few steps on a GPU.
-            after: the seconds of the budget that the caller will need after the training.
+            after: the seconds of the budget that the caller will need after the training, as a function of the
+                seconds that an evaluation of a sample takes.
             answer: called in another thread with the reason, as soon as a signal arrives, and the seconds until the
                 end of this call.
 

@@ -10,6 +10,7 @@ from sfumato.data.spec import DataSpec
 
 from .. import html, text
 from ..run import Row, Run, number, series
+from ..verdict import verdict
 
 
 def heading(run: Run) -> str:
@@ -39,15 +40,24 @@ def _facts(run: Run) -> str:
     facts.append(("samples in the data", text.count(run.spec.count), held_out))
     best = run.best_held_out()
     if best is not None:
-        where = f"at {text.count(number(best, 'images'))} {noun}"
+        where = f"{_error(best)} at {text.count(number(best, 'images'))} {noun}".strip()
         facts.append(("best held-out loss", text.figure(number(best, "loss")), where))
-        facts.append(("last held-out loss", text.figure(number(run.held_out[-1], "loss")), ""))
+        facts.append(("last held-out loss", text.figure(number(run.held_out[-1], "loss")), _error(run.held_out[-1])))
     cells = (f"<div><dt>{a}</dt><dd>{b}{f'<small>{c}</small>' if c else ''}</dd></div>" for a, b, c in facts)
     return f'<dl class="facts">{"".join(cells)}</dl>'
 
 
+def _error(row: Row) -> str:
+    """The standard error of a held-out loss."""
+    error = number(row, "error")
+    return f"± {text.figure(error, 2)}" if math.isfinite(error) else ""
+
+
 def _notes(run: Run) -> str:
     notes = []
+    sentences = [escape(sentence) for sentence in verdict(run)]
+    if sentences:
+        notes.append(f"<strong>{sentences[0]}</strong> {' '.join(sentences[1:])}")
     resume = run.command("train --resume")
     reason = None if run.stop is None else run.stop.get("reason")
     if reason in ("interrupted", "terminated", "asked"):

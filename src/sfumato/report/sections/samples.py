@@ -14,6 +14,7 @@ from ..drawings.base import Pairs, Path
 from ..image_grid import Values
 from ..pictures import animate
 from ..run import Run, number
+from ..verdict import NEAR, good_samples
 
 _WIDEST = 800  # pixels of a film
 _HEAVY_STILL = 100_000  # bytes
@@ -68,18 +69,29 @@ def nearest(run: Run) -> str:
     )
     pairs = Pairs(drawn[:count], found[:count], distance[:count])
     shown = drawing.neighbours(pairs, run.gallery.get("real"), run.spec, curve)
-    return html.section(title, f"<p>{verdict(distance, held_out)}</p>{shown}")
+    return html.section(title, f"<p>{copying(distance, held_out, good_samples(run))}</p>{shown}")
 
 
-def verdict(distance: Values, held_out: Values | None) -> str:
-    """The comparison of median distances in words."""
-    ours = float(np.median(distance))
+def copying(distance: Values, held_out: Values | None, good: float = math.nan) -> str:
+    """The comparison of median distances in words.
+
+    Arguments:
+        distance: from samples to their nearest training samples.
+        held_out: the same for held-out data.
+        good: the share of good samples. What is no sample yet copies nothing, and that is no merit.
+    """
+    ours, count = float(np.median(distance)), text.count(len(distance))
     units = "root mean square per value, model units"
-    start = f"The median distance from a sample to its nearest training sample is {text.figure(ours)}"
+    start = f"The median distance of {count} samples to their nearest training samples is {text.figure(ours)}"
     if held_out is None:
         return f"{start} ({units}). There is no held-out data to compare it with."
     theirs = float(np.median(held_out))
     ratio = ours / theirs if theirs > 0 else math.inf if ours > 0 else 1.0
+    if good < NEAR and ratio >= _COPIED:
+        return (
+            f"{start}; of {text.count(len(held_out))} held-out real ones it is {text.figure(theirs)} ({units}). That "
+            "says nothing about copying, because the samples are not near the data yet."
+        )
     if ratio < _COPIED:
         words = "far closer to the training data than new real data is: the model copies its training data"
     elif ratio < _CLOSE:
@@ -91,7 +103,8 @@ def verdict(distance: Values, held_out: Values | None) -> str:
             "farther from the training data than new real data is: there is no sign of copying, but they may not look "
             "like real data"
         )
-    return f"{start}; from held-out real data it is {text.figure(theirs)} ({units}). Samples are {words}."
+    real = f"of {text.count(len(held_out))} held-out real ones it is {text.figure(theirs)}"
+    return f"{start}; {real} ({units}). Samples are {words}."
 
 
 def trajectory(run: Run) -> str:

@@ -69,8 +69,9 @@ def _gap(run: Run) -> str:
         return ""
     side = "above" if ours >= twin else "below"
     gap = f"At the end the held-out loss is {abs(ours / twin - 1):.0%} {side} the loss on training data"
-    if ours > 1.02 * number(best, "loss"):
-        return f"{gap}; it was lowest at {text.count(number(best, 'images'))} {run.noun}."
+    lowest = number(best, "loss")
+    if ours > lowest:
+        return f"{gap}; it was lowest, {text.figure(lowest)}, at {text.count(number(best, 'images'))} {run.noun}."
     return f"{gap}, and at its lowest."
 
 
