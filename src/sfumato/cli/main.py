@@ -19,6 +19,7 @@ from sfumato.files import no_permission
 
 VERBS = {
     "demo": "train on handwritten digits, sample, and show the result, in two minutes",
+    "inspect": "look at your data before training: how it is read, what may go wrong, how long it takes",
     "train": "train a model on your own data",
     "sample": "draw samples from a trained model",
     "likelihood": "compute the likelihood of data, in bits per dimension with error bars",

@@ -9,7 +9,7 @@ import torch
 
 from sfumato import kinds
 from sfumato.allowance import ENDLESS, Allowance
-from sfumato.data import Dataset
+from sfumato.data import TABLES, Dataset
 from sfumato.errors import InputError
 from sfumato.evaluation import Gallery, gallery_evaluations, make_gallery
 from sfumato.files import write_text
@@ -65,7 +65,9 @@ def default_name(dataset: Dataset, recipe: Recipe) -> str:
 
 def stem_of(dataset: Dataset) -> str:
     """The name of the source without its ending."""
-    return dataset.spec.source.removesuffix(".npy").removesuffix(".npz") or "data"
+    source = dataset.spec.source
+    ending = next((ending for ending in (".npy", ".npz", *TABLES) if source.endswith(ending)), "")
+    return source.removesuffix(ending) or "data"
 
 
 @contextmanager

@@ -128,6 +128,35 @@ def _require_source(source: str | None, verb: str) -> None:
 
 
 @dataclass(frozen=True)
+class InspectSettings(Settings):
+    """The settings of ``inspect``.
+
+    Arguments:
+        source: the data.
+        overrides: recipe settings, each "key=value".
+        recipe: a preset or the path of a YAML file; "ddpm" by default.
+        out: a picture of samples, .png; none by default.
+        device: "auto", "cpu" or "cuda".
+
+    Raises:
+        InputError: an ``out`` of another kind of file, or no source.
+    """
+
+    verb: ClassVar[str] = "inspect"
+    source: str
+    overrides: tuple[str, ...] = ()
+    recipe: Annotated[str | None, "--recipe"] = None
+    out: Annotated[Path | None, "--out"] = None
+    device: Annotated[str, "--device"] = "auto"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _require_source(self.source, self.verb)
+        if self.out is not None:
+            _require_ending("--out", self.out, (".png",))
+
+
+@dataclass(frozen=True)
 class DemoSettings(Settings):
     """The settings of ``demo``.
 

@@ -1,0 +1,126 @@
+"""What training would see of a source: its contract, a picture, warnings, and the time that a pass over it takes."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from sfumato import recipes
+from sfumato.data import Dataset
+from sfumato.data.order import permutation
+from sfumato.files import write_with
+from sfumato.report import picture
+from sfumato.report.sections.run import contract
+from sfumato.reporting import SILENT, Reporter, duration
+
+from .device import pick_device
+from .outputs import require_writable_figure
+from .planning import measured
+from .settings import InspectSettings
+from .sources import load_data
+
+FEW = 100  # samples; with fewer a model can only copy
+UNEQUAL = 3.0  # times as many samples in the largest class as in the smallest
+LONG = 600.0  # seconds of a pass over the data
+SHOWN = 64  # samples in the picture
+BINS = 40
+_TRIAL = 2.0  # seconds of measuring the pace
+_BLOCKS = " ▁▂▃▄▅▆▇█"
+
+
+@dataclass(frozen=True, eq=False)
+class Inspection:
+    """What was found.
+
+    Arguments:
+        dataset: the data as training would see it.
+        histogram: the values of the data, in ``BINS`` bins of equal width.
+        warnings: sentences, each with a remedy.
+        seconds_per_pass: of training with the recipe on this machine.
+        picture: the file with samples, if one was asked for.
+    """
+
+    dataset: Dataset
+    histogram: np.ndarray
+    warnings: list[str]
+    seconds_per_pass: float
+    picture: Path | None
+
+    def describe(self) -> list[str]:
+        """The findings as lines of text."""
+        values = self.dataset.values
+        rows = [
+            *contract(self.dataset.spec),
+            ("values", f"{float(values.min()):g} {blocks(self.histogram)} {float(values.max()):g}"),
+            ("a pass over the data", f"about {duration(self.seconds_per_pass)} of training on this machine"),
+        ]
+        width = max(len(name) for name, _ in rows)
+        lines = [f"{name:<{width}}  {value}" for name, value in rows]
+        lines += [f"warning: {warning}" for warning in self.warnings]
+        return [*lines, *([] if self.picture is None else [str(self.picture)])]
+
+    def to_dict(self) -> dict[str, Any]:
+        """The findings as --json prints them."""
+        return {
+            "data": self.dataset.spec.to_dict(),
+            "histogram": self.histogram.tolist(),
+            "warnings": self.warnings,
+            "seconds_per_pass": round(self.seconds_per_pass, 3),
+            "picture": None if self.picture is None else str(self.picture),
+        }
+
+
+def inspect(settings: InspectSettings, reporter: Reporter = SILENT) -> Inspection:
+    """Read a source as ``train`` would, and look at it. Nothing is trained, and nothing written but the picture.
+
+    Raises:
+        InputError: data, settings or a picture that cannot be read or written.
+    """
+    require_writable_figure("--out", settings.out)
+    device = pick_device(settings.device)
+    recipe = recipes.read(settings.recipe or "ddpm", settings.overrides)
+    dataset = load_data(settings.source, recipe, reporter)
+    with reporter.task("measuring the pace"):
+        pace, _ = measured(recipe, dataset, device, _TRIAL)
+    batch = recipe.training.batch or dataset.spec.layout.batch
+    seconds = len(dataset) * (pace.overhead / batch + pace.per_image)
+    if settings.out is not None:
+        chosen = dataset.values[permutation(len(dataset), 0, "inspected")[:SHOWN]]
+        drawn = picture(chosen.numpy(), dataset.spec)
+        write_with(settings.out, lambda beside: drawn.save(beside, "PNG"))
+    finite = dataset.values.to(torch.float64).flatten().numpy()
+    histogram, _ = np.histogram(finite, bins=BINS)
+    return Inspection(dataset, histogram, warnings(dataset, seconds), seconds, settings.out)
+
+
+def warnings(dataset: Dataset, seconds_per_pass: float) -> list[str]:
+    """What may go wrong, each with a remedy."""
+    spec, found = dataset.spec, []
+    if len(dataset) < FEW:
+        found.append(f"{len(dataset)} samples are few, and a model would learn them by heart; add data")
+    if spec.class_counts:
+        least, most = min(spec.class_counts), max(spec.class_counts)
+        name = spec.class_names[spec.class_counts.index(least)]
+        if least == 1:
+            found.append(f"the class {name} has one sample; add some, or leave it out")
+        elif most > UNEQUAL * least:
+            found.append(f"classes are unequal: {name} has {least:,} samples, the largest {most:,}")
+    if seconds_per_pass > LONG:
+        slow = f"a pass takes about {duration(seconds_per_pass)}, and a good model needs tens of passes"
+        if spec.layout.name == "image" and min(spec.shape[1:]) > 32:
+            height, width = (max(side // 2, 16) for side in spec.shape[1:])
+            saved = seconds_per_pass * height * width / (spec.shape[1] * spec.shape[2])
+            slow += f"; data.size={height}x{width} takes about {duration(saved)}"
+        else:
+            slow += "; train with --budget, which chooses a network that fits it, or on a GPU"
+        found.append(slow)
+    return found
+
+
+def blocks(counts: np.ndarray) -> str:
+    """A histogram as a line of blocks. A bin with anything in it shows at least the lowest block."""
+    top = len(_BLOCKS) - 1
+    heights = np.ceil(counts / max(int(counts.max()), 1) * top).astype(int)
+    return "".join(_BLOCKS[height] for height in heights)
