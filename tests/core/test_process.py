@@ -412,6 +412,26 @@ def test_the_mend_is_one_that_works(schedule, mend):
     assert re.search(mend + "$", warning)
 
 
+@pytest.mark.parametrize("process", [Process(VP(), Cosine()), Process(Straight(), Logistic())])
+def test_a_scale_that_samplers_do_not_suit_is_told_with_its_mend(process):
+    for size in (0.051, 0.3, 1.0, 2.5):
+        assert process.check_prior(size**2).warning is None
+    for size in (0.01, 0.04, 3.0, 100.0):
+        warning = process.check_prior(size**2).warning
+        assert warning is not None
+        assert "\n" not in warning
+        assert f"a root mean square of {size:g} per number" in warning
+        assert "scale the data to about unit variance" in warning
+
+
+def test_a_gap_and_a_scale_are_one_line():
+    warning = Process(VP(), Tabulated(linear_betas(100))).check_prior(1e4).warning
+    assert warning is not None
+    assert "\n" not in warning
+    assert "bits/dim" in warning
+    assert "root mean square of 100" in warning
+
+
 def test_prior_gap_does_not_depend_on_the_scaling():
     for schedule in (Tabulated(linear_betas(100)), LinearLogSNR(-3.0, 9.0), Logistic(-2.0, 9.0)):
         vp, ve, straight = (Process(scaling, schedule).check_prior(0.25) for scaling in (VP(), VE(), Straight()))

@@ -24,6 +24,7 @@ from .levels import Level, expand
 from .scalings import Scaling
 from .schedules import Schedule
 
+_SCALES = 0.05, 2.5  # of data in model units; beyond, `auto` with 20 evaluations is off by a tenth of the data's size
 _GAP_WORTH_A_WARNING = 0.01  # bits/dim; DDPM's own chain has 1e-5, VDM's about 1e-3, NCSN's about 5e-3
 
 
@@ -39,7 +40,7 @@ class PriorCheck:
     Arguments:
         signal: ``alpha / sqrt(alpha^2 + sigma^2)`` at t = 1, the signal that is left in units of x_t's scale.
         bits_per_dim: L_T, the prior term of the bound.
-        warning: one sentence that says how to fix it, or None when the gap does not matter.
+        warning: one line about a gap or a scale of the data that matters, with its fix; or None.
     """
 
     signal: float
@@ -152,6 +153,9 @@ class Process:
     def check_prior(self, second_moment: float = 1.0) -> PriorCheck:
         """The cost of the signal that is left at t = 1: L_T = KL(q(x_T | x_0) || prior), averaged over data.
 
+        The warning is about this cost, and about the scale: the levels of processes and the grids of samplers suit data
+        of about unit variance. It is None for less than 0.01 bits/dim and ``sqrt(E[x_0^2])`` within 0.05 to 2.5.
+
         With ``E[x_0^2] = second_moment`` per dimension and the prior variance p, in bits/dim,
         ``L_T = (sigma^2 / p + alpha^2 E[x_0^2] / p - 1 - ln(sigma^2 / p)) / (2 ln 2)`` (Ho et al. 2020, section 4).
         """
@@ -161,13 +165,19 @@ class Process:
         nats = 0.5 * (ratio + level.alpha**2 * second_moment / prior - 1 - ratio.log())
         bits = float(nats) / math.log(2)
         signal = float(level.alpha / prior.sqrt())
-        warning = None
+        warnings = []
         if bits > _GAP_WORTH_A_WARNING:
-            warning = (
+            warnings.append(
                 f"the process leaves {signal:.2g} of the signal at t = 1, which costs {bits:.2g} bits/dim "
                 f"(L_T) and biases samples towards the data's mean; {self.schedule.remedy}"
             )
-        return PriorCheck(signal, bits, warning)
+        size = math.sqrt(second_moment)
+        if second_moment > 0 and not _SCALES[0] <= size <= _SCALES[1]:
+            warnings.append(
+                f"the data has a root mean square of {size:.3g} per number where levels and samplers suit about 1, so "
+                "samples can be wrong; scale the data to about unit variance (with a Transform, such as data.Affine)"
+            )
+        return PriorCheck(signal, bits, "; ".join(warnings) or None)
 
 
 def posterior_coefficients(at_t: Level, at_s: Level) -> tuple[Tensor, Tensor, Tensor]:
