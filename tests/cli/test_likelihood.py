@@ -180,3 +180,14 @@ def test_one_sample_has_no_error_of_its_own(run, capsys):
     assert found["bound"]["standard_error"] is None
     assert "nan" not in err
     assert "scoring 1 sample of" in err
+
+
+def test_an_error_that_cannot_be_trusted_is_told(run, capsys):
+    """One sample shows no spread of its error; of 20, the record and the table say nothing more."""
+    for count, marked in ((1, True), (20, False)):
+        argv = ["likelihood", str(run), "-n", str(count), "--evaluations", "30", "--no-flow"]
+        assert record(capsys, *argv[1:])["bound"]["method_error_trusted"] is not marked
+        assert main(argv) == 0
+        out = capsys.readouterr().out
+        assert (") ?   " in out) is marked
+        assert ("cannot be trusted: few samples make most of it" in out) is marked

@@ -46,6 +46,7 @@ class Bound:
         variance: the variance (B,) of a sample's value over the levels and the noise that were drawn.
         dimensions: numbers per sample.
         evaluations: evaluations of the denoiser per sample.
+        skewness: that of the mean over the levels and the noise that were drawn; 0 where it is not known.
     """
 
     prior: Tensor
@@ -57,6 +58,7 @@ class Bound:
     variance: Tensor
     dimensions: int
     evaluations: int | float
+    skewness: float = 0.0
 
     @classmethod
     def of(cls, prior: Tensor, batches: Sequence[BatchTerms], dimensions: int, evaluations: int | float) -> "Bound":
@@ -81,7 +83,7 @@ class Bound:
     @property
     def estimate(self) -> Estimate:
         """The mean in bits/dim, with its errors."""
-        return Estimate.of(self.bits, self.variance / (self.dimensions * math.log(2)) ** 2)
+        return Estimate.of(self.bits, self.variance / (self.dimensions * math.log(2)) ** 2, self.skewness)
 
     @property
     def terms(self) -> dict[str, Estimate]:

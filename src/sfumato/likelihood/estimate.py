@@ -8,7 +8,12 @@ mean, so two multiples of it are subtracted from each term and their exact sum o
 times its excess on this noise, and ``size`` times its mean for this sample. Near data the error of every denoiser is
 ``|eps|^2``, and near pure noise ``|x_0 - mean|^2``; the control removes most of the variance due to noise and levels.
 A pilot of a few samples finds slope and size, and p, which is proportional to the spread that is left.
+
+Where errors are rare and large, the pilot may miss them, and so may the pairs: a share of p is even, a larger one the
+fewer samples the pilot has, and error bars are wider for skewness and few degrees of freedom (``Estimate``).
 """
+
+from dataclasses import replace
 
 import torch
 from jaxtyping import Float
@@ -74,13 +79,29 @@ def estimate(
         raise InputError(f"evaluations: {evaluations} are too few for pilot, decoder and a pair; give 12 or more")
     taken = 2 * strata + 2 * decoder.needs_prediction
     counter = Counter(progress, taken * -(-len(x_0) // batch))
-    batches = [
-        _estimate_batch(sampler, pilot, decoder, samples, strata, seed, counter)
-        for samples in batched(x_0, cond, seed, batch)
-    ]
+    batches, cells = zip(
+        *(
+            _estimate_batch(sampler, pilot, decoder, samples, strata, seed, counter)
+            for samples in batched(x_0, cond, seed, batch)
+        ),
+        strict=True,
+    )
     noisiest = times.last if isinstance(times, Span) else float(times[-1])
     prior = prior_term(denoiser.process, x_0, noisiest).cpu()
-    return Bound.of(prior, batches, x_0[0].numel(), taken + pilot.evaluations / len(x_0))
+    found = Bound.of(prior, batches, x_0[0].numel(), taken + pilot.evaluations / len(x_0))
+    return replace(found, skewness=pair_skewness(torch.cat(cells)))
+
+
+def pair_skewness(cells: Float[Tensor, "b s 2"]) -> float:
+    """The skewness of the sum of all cells: two independent draws a, b from each of S strata of B samples.
+
+    ``E (a - b)^2`` is the variance of a + b, and ``E (a - b)^2 (a + b - 2 mean)`` its third central moment. The mean is
+    that of the stratum over all samples.
+    """
+    squares = cells.diff(dim=2)[:, :, 0].square()
+    away = cells.sum(2) - cells.sum(2).mean(0)
+    variance = float(squares.sum())
+    return float((squares * away).sum()) / variance**1.5 if variance > 0 else 0.0
 
 
 def _estimate_batch(
@@ -91,12 +112,13 @@ def _estimate_batch(
     strata: int,
     seed: int,
     counter: Counter,
-) -> BatchTerms:
+) -> tuple[BatchTerms, Float[Tensor, "b s 2"]]:
+    """What the visits of a batch found, and the pairs of draws that its variance comes from."""
     intervals, density, count = sampler.intervals, pilot.density, len(samples.x)
     cumulative = density.cumsum(0)
     index = torch.arange(samples.first, samples.first + count)
     uniforms = random.uniform(random.keys(random.derive(seed, "levels"), index), 0, 2 * strata)
-    terms, left, errors, logsnr = (torch.zeros(count, 2 * strata, dtype=torch.float64) for _ in range(4))
+    contributions, left, errors, logsnr = (torch.zeros(count, 2 * strata, dtype=torch.float64) for _ in range(4))
     expected = intervals.weights * pilot.size * sampler.control.mean_errors(samples.x, intervals.level).cpu()
     rows = torch.arange(count)
     for k in range(2 * strata):
@@ -106,18 +128,20 @@ def _estimate_batch(
         found = sampler(samples, k, n, position)
         check_term(found.term, found.t)
         visits = 2 * strata * density[n]
-        terms[:, k] = found.term / visits
+        contributions[:, k] = found.term / visits
         left[:, k] = (found.term - pilot.slope[n] * found.control - expected[rows, n]) / visits
         errors[:, k], logsnr[:, k] = found.error, found.logsnr
         counter.add()
     last, last_control = sampler.decode(decoder, samples, 2 * strata, 2)
     counter.add(2 * decoder.needs_prediction)
     final = last - pilot.final_slope * last_control
-    return BatchTerms(
+    cells = torch.cat((left, final / 2), dim=1).reshape(count, -1, 2)
+    terms = BatchTerms(
         steps=expected.sum(1) + left.sum(1),
         decoder=final.mean(1),
-        contributions=terms,
+        contributions=contributions,
         logsnr=logsnr,
         errors=errors,
-        variance=(left[:, 0::2] - left[:, 1::2]).square().sum(1) + final.diff()[:, 0].square() / 4,
+        variance=cells.diff(dim=2)[:, :, 0].square().sum(1),
     )
+    return terms, cells

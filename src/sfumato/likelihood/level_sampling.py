@@ -19,8 +19,11 @@ from .control_variate import ControlVariate
 from .intervals import NOISIEST, Intervals
 
 PILOT_LEVELS = 16
-PILOT_SAMPLES = 10
-_EVEN = 0.05  # of the density, spread evenly over the log-SNR: where the pilot saw nothing there may be something
+PILOT_SAMPLES = 10  # as many as a quarter of all evaluations allows; up to MOST_PILOT_SAMPLES while they cost little
+MOST_PILOT_SAMPLES = 64
+LITTLE = 0.06  # of all evaluations
+LEAST_EVEN, MOST_EVEN = 0.2, 0.5  # of the density, spread evenly over the log-SNR; the more, the fewer the pilot saw
+PRIOR_SAMPLES = 2  # samples that a slope equal to the size is worth
 
 
 class SampleBatch(NamedTuple):
@@ -167,9 +170,10 @@ class Pilot:
         slopes, sizes, spread = _spreads(sampler, samples, visited)
         last, last_control = (pair.diff()[:, 0] for pair in sampler.decode(decoder, samples, 2 * len(visited), 2))
         at = logsnr[visited]
-        density = weights * _interpolate(logsnr, at, spread.clamp(min=1e-300).log()).exp()
+        density = weights * _interpolate(logsnr, at, _widened(spread).clamp(min=1e-300).log()).exp()
         even = intervals.upper - intervals.lower.clamp(min=NOISIEST)
-        density = (1 - _EVEN) * density / density.sum() + _EVEN * even / even.sum()
+        share = min(max(LEAST_EVEN, len(samples.x) ** -0.5), MOST_EVEN)
+        density = (1 - share) * density / density.sum() + share * even / even.sum()
         return cls(
             density=density,
             slope=_interpolate(logsnr, at, slopes),
@@ -182,7 +186,8 @@ class Pilot:
 def _chosen(x_0: Tensor, cond: Condition | None, budget: int, seed: int) -> tuple[SampleBatch, int]:
     """The samples of a pilot, spread over all of them, and how many levels it visits."""
     affordable = budget * len(x_0) // 8
-    count = max(1, min(PILOT_SAMPLES, len(x_0), affordable // PILOT_LEVELS))
+    cheap = int(LITTLE * budget * len(x_0) / (2 * PILOT_LEVELS + 2))
+    count = max(1, min(max(PILOT_SAMPLES, min(cheap, MOST_PILOT_SAMPLES)), len(x_0), affordable // PILOT_LEVELS))
     index = torch.linspace(0, len(x_0) - 1, count).round().long()
     noise = SeededNoise(random.keys(random.derive(seed, "pilot"), torch.arange(count)))
     samples = SampleBatch(0, x_0[index.to(x_0.device)], noise, condition_rows(cond, index))
@@ -192,20 +197,40 @@ def _chosen(x_0: Tensor, cond: Condition | None, budget: int, seed: int) -> tupl
 def _spreads(
     sampler: TermSampler, samples: SampleBatch, visited: Int64[Tensor, "n"]
 ) -> tuple[Float[Tensor, "n"], Float[Tensor, "n"], Float[Tensor, "n"]]:
-    """At each of the ``visited`` intervals: slope, size, and the spread that they leave, per unit of weight."""
-    intervals, count = sampler.intervals, len(samples.x)
-    weights, mean_errors = intervals.weights, sampler.control.mean_errors(samples.x, intervals.level).cpu()
-    middle = torch.full((count,), 0.5, dtype=torch.float64)
-    found = []
+    """At each of the ``visited`` intervals: slope, size, and the spread that they leave, per unit of weight.
+
+    Slope and size change slowly with the level, so each is pooled with its neighbours'. They are equal where the error
+    is a multiple of the control, which is what the slope of few samples is drawn to.
+    """
+    count, middle = len(samples.x), torch.full((len(samples.x),), 0.5, dtype=torch.float64)
+    known = sampler.control.mean_errors(samples.x, sampler.intervals.level).cpu()[:, visited].T
+    pairs = []
     for row, n in enumerate(visited):
         a, b = (sampler(samples, 2 * row + k, n.expand(count), middle) for k in (0, 1))
-        slope = _slope(a.term - b.term, a.control - b.control)
-        known = weights[n] * mean_errors[:, n]
-        size = float((a.term + b.term).sum() / (2 * known).sum())
-        left = [seen.term - slope * seen.control - size * known for seen in (a, b)]
-        found.append((slope, size, float(torch.cat(left).square().mean().sqrt() / weights[n])))
-    slopes, sizes, spread = torch.tensor(found, dtype=torch.float64).T
-    return slopes, sizes, spread
+        pairs.append(torch.stack((a.term, b.term, a.control, b.control)) / sampler.intervals.weights[n])
+    term, control = torch.stack(pairs).reshape(-1, 2, 2, count).unbind(1)  # (n, 2, count)
+    size = _pooled(term.sum((1, 2)) / (2 * known.sum(1)))
+    scale = known.square().sum(1)
+    rise, run = term.diff(dim=1)[:, 0], control.diff(dim=1)[:, 0]
+    slope = _pooled((rise * run).sum(1) / scale) / _pooled(run.square().sum(1) / scale).clamp(min=1e-300)
+    slope = ((count * slope + PRIOR_SAMPLES * size.clamp(0, 1)) / (count + PRIOR_SAMPLES)).clamp(0, 2)
+    left = term - slope[:, None, None] * control - (size[:, None] * known)[:, None]
+    return slope, size, left.square().mean((1, 2)).sqrt()
+
+
+def _pooled(values: Float[Tensor, "n"]) -> Float[Tensor, "n"]:
+    """Each value with its two neighbours, with weights 1 : 2 : 1."""
+    beside = torch.nn.functional.pad(values[None], (1, 1), mode="replicate")[0]
+    return (beside[:-2] + 2 * values + beside[2:]) / 4
+
+
+def _widened(spread: Float[Tensor, "n"]) -> Float[Tensor, "n"]:
+    """The largest spread of each level and its two neighbours, whose order is that of the levels.
+
+    Large errors are rare where a denoiser is nearly sure. A pilot seldom sees one there, but it does next to there.
+    """
+    beside = torch.nn.functional.pad(spread, (1, 1))
+    return torch.stack((beside[:-2], spread, beside[2:])).amax(0)
 
 
 def _slope(term: Tensor, control: Tensor) -> float:

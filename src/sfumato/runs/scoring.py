@@ -227,12 +227,17 @@ def _measured(found: Score, chosen: Chosen, model: GenerativeModel) -> dict[str,
         "density": spec.continuous,
         "bound": {
             **_numbers(bound.estimate),
+            "method_error_trusted": bound.estimate.trusted,
             "terms": {name: _numbers(term) for name, term in bound.terms.items()},
             "evaluations": bound.evaluations,
         },
         "flow": None
         if found.flow is None
-        else {**_numbers(found.flow.estimate), "evaluations": found.flow.evaluations},
+        else {
+            **_numbers(found.flow.estimate),
+            "method_error_trusted": found.flow.estimate.trusted,
+            "evaluations": found.flow.evaluations,
+        },
         "scores": {
             name: {"mean": float(s.mean()), "std": float(s.std()) if len(s) > 1 else None}
             for name, s in found.scores.items()

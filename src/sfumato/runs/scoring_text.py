@@ -10,6 +10,10 @@ _EXPLAINED = {
     "complexity": "bits - bits of the best compressor",
     "norms": "Mahalanobis distance of score norms",
 }
+_UNTRUSTED = (
+    "  ? the error in brackets cannot be trusted: few samples make most of it; give more samples, more --evaluations "
+    "or, for the flow, more --probes"
+)
 
 
 def lines(record: Mapping[str, Any]) -> list[str]:
@@ -22,6 +26,8 @@ def lines(record: Mapping[str, Any]) -> list[str]:
     ]
     if record["flow"] is not None:
         found.append(_total("flow (ODE)", record["flow"]))
+    if not all(each is None or each["method_error_trusted"] for each in (record["bound"], record["flow"])):
+        found.append(_UNTRUSTED)
     if record["against"] is not None:
         found += ["", f"separating {record['against']['name']} from it: AUROC, 0.5 is chance"]
         found += [
@@ -33,6 +39,7 @@ def lines(record: Mapping[str, Any]) -> list[str]:
 
 def _total(label: str, numbers: Mapping[str, Any]) -> str:
     method = "" if numbers["method_error"] is None else f" ({numbers['method_error']:.4f})"
+    method += "" if method == "" or numbers["method_error_trusted"] else " ?"
     return f"  {label:<22}{_value(numbers)}{method}   {numbers['evaluations']:,.0f} evaluations per sample"
 
 
