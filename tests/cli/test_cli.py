@@ -12,6 +12,7 @@ import pytest
 from PIL import Image
 
 from sfumato.cli.main import VERBS, main
+from sfumato.training import Engine
 
 TINY = ["network.kind=mlp", "network.width=16", "network.depth=1", "data.count=300", "sampling.steps=5"]
 
@@ -308,6 +309,22 @@ def test_ctrl_c_ends_with_a_checkpoint_and_130(tmp_path: Path) -> None:
     assert f"sfumato report {out}" in said
     assert not (out / "report.html").exists()  # nobody who stops a run waits for samples
     assert main(["train", "--resume", str(out), "--budget", "1s"]) == 0
+
+
+def test_a_demo_that_is_stopped_says_how_to_go_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    step = Engine.launch_step
+
+    def stopped(engine: Engine) -> None:
+        if engine.steps == 2:
+            signal.raise_signal(signal.SIGINT)
+        step(engine)
+
+    monkeypatch.setattr(Engine, "launch_step", stopped)
+    assert main(["demo", "--budget", "60s", "--out", str(tmp_path / "demo")]) == 130
+    assert f"--resume {tmp_path / 'demo'}" in capsys.readouterr().out
+    assert not (tmp_path / "demo" / "report.html").exists()
 
 
 def test_the_surface_of_the_command_line_is_frozen() -> None:

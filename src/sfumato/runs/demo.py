@@ -11,7 +11,7 @@ from sfumato.files import write_with
 from sfumato.generative_model import GenerativeModel
 from sfumato.report import movie, picture, write_report
 from sfumato.reporting import SILENT, Reporter, duration
-from sfumato.training import Trainer, signals
+from sfumato.training import Trainer
 
 from . import lifecycle
 from .device import pick_device
@@ -33,7 +33,7 @@ class Demo:
         training: how the training ended.
         files: paths of the pictures by name.
         rows: the results, each {"label", "value"}.
-        recognition: the judgement of the classifier; None if a signal ended the demonstration at once.
+        recognition: the judgement of the classifier; None if a signal ended the training.
     """
 
     training: Trained
@@ -53,7 +53,6 @@ class Demo:
             *(f"{name:<10}{path}" for name, path in paths.items()),
             "",
             *(f"{row['label'] + ':':<36}{row['value']}" for row in self.rows),
-            *([f"{reason}; continue with: {command}"] if reason != "budget" else []),
         ]
 
     def to_dict(self) -> dict[str, Any]:
@@ -78,7 +77,7 @@ def demo(settings: DemoSettings, reporter: Reporter = SILENT) -> Demo:
         trainer = Trainer(model, dataset.samples(device), folder)
         lifecycle.begin("digits", trainer, goal)
     reason = lifecycle.train_to(trainer, goal, reporter)
-    if reason in signals.AT_ONCE:
+    if reason in lifecycle.ENDS:
         return Demo(Trained(folder, reason, trainer, None))
     averaged = trainer.averaged
     gallery = lifecycle.finish(folder, averaged, dataset, reporter)

@@ -62,7 +62,7 @@ def train(
         source: a folder of images, an .npy or .npz file, the name of a built-in data set, or an array (N, *). An array
             is written to runs/data first, so that the run can be resumed.
         recipe: a preset or the path of a YAML file.
-        budget: seconds to train.
+        budget: seconds for all of it: training, samples and the report.
         steps: training steps; without ``budget`` and ``steps``, the recipe's number of steps.
         settings: recipe settings by their dotted names, such as {"training.batch": 64}.
         out: the run folder; runs/SOURCE-RECIPE by default.

@@ -59,7 +59,7 @@ class TrainSettings(Settings):
         source: the data: a path, or the name of a built-in data set. With ``resume``, where the same data is now.
         overrides: recipe settings, each "key=value".
         recipe: a preset or the path of a YAML file; "ddpm" by default.
-        budget: seconds to train.
+        budget: seconds for all of it: training, samples and the report.
         steps: steps to train, in all.
         out: the run folder; runs/SOURCE-RECIPE by default.
         resume: the run to continue from its newest checkpoint.
