@@ -92,6 +92,16 @@ def test_sample_without_a_file_writes_into_the_run(run: Path) -> None:
     assert {p.name for p in (run / "samples").iterdir()} >= {"ancestral-3-n3-seed4.png", "ancestral-3-n3-seed4.npz"}
 
 
+def test_langevin_says_that_it_mixes_slowly(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for sampler, noted in (("langevin", True), ("ddim", False)):
+        capsys.readouterr()
+        argv = ["sample", str(run), "-n", "2", "--sampler", sampler, "--steps", "10", "--out", str(tmp_path / "x.npz")]
+        assert main([*argv, "--json"]) == 0
+        captured = capsys.readouterr()
+        assert ("langevin mixes slowly; with 2,000 evaluations" in captured.err) is noted
+        assert json.loads(captured.out)["count"] == 2
+
+
 def test_a_longer_run_of_a_seed_begins_the_same(run: Path, tmp_path: Path) -> None:
     arrays = []
     for n in ("4", "9"):
