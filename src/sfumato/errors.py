@@ -13,5 +13,13 @@ class DiskFullError(InputError):
     """The disk is full, or a limit on the size of files is reached: nothing was wrong with the input, status 1."""
 
 
+class NoPermissionError(InputError):
+    """A file or folder that this user may not read or write. It may be whole, so it is never called damaged."""
+
+
+class BusyError(InputError):
+    """Another process is at work where this one was to work."""
+
+
 class FailedError(RuntimeError):
     """An operation failed. The message is one line that explains why."""

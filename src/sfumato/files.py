@@ -12,7 +12,7 @@ import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from sfumato.errors import InputError
+from sfumato.errors import NoPermissionError
 
 _NO_SUCH_CALL = {errno.EINVAL, errno.ENOTSUP}  # some network file systems do not flush folders
 
@@ -81,7 +81,7 @@ def reach(path: Path) -> bool:
     """Whether there is anything at ``path``.
 
     Raises:
-        InputError: a folder on the way may not be entered.
+        NoPermissionError: a folder on the way may not be entered.
     """
     try:
         os.stat(path)
@@ -92,9 +92,9 @@ def reach(path: Path) -> bool:
     return True
 
 
-def no_permission(path: object) -> InputError:
+def no_permission(path: object) -> NoPermissionError:
     """The error for a file that this user may not read or write."""
-    return InputError(f"{path}: no permission to read or write it; change its mode, or ask its owner")
+    return NoPermissionError(f"{path}: no permission to read or write it; change its mode, or ask its owner")
 
 
 def digest(path: Path) -> str:

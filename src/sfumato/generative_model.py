@@ -34,17 +34,30 @@ samplers that add noise."""
 M = TypeVar("M", bound="GenerativeModel")
 
 
+def _shown(model: "GenerativeModel") -> str:
+    """The model in three or four lines."""
+    spec = model.spec
+    shape = " x ".join(map(str, spec.shape))
+    trained = "" if model.made_by is None else f", trained on {spec.source} ({spec.count:,} samples)"
+    drawn = f"\n  draws {model.plan().text}" if model.can("sampler") else ""
+    return (
+        f"{type(model).__name__}: {model.name}, a {model.kind}{trained}\n"
+        f"  {spec.layout.name} data, {shape}, {spec.transform.range_in_words()}\n"
+        f"  {model.num_parameters:,} parameters on {model.device}{drawn}"
+    )
+
+
 class GenerativeModel(ABC):
     """A generative model of any kind.
 
-    A subclass is a frozen dataclass with the fields below. ``spec`` is the contract of the data. ``made_by`` is None
-    for a model without a recipe, ``denoiser`` for a model without a denoiser.
+    A subclass is a frozen dataclass with these fields. A model may have no recipe (``made_by``), and no ``denoiser``.
     """
 
     kind: ClassVar[str]  # such as "diffusion model"
     denoiser: Denoiser | None
-    spec: DataSpec
+    spec: DataSpec  # the contract of the data
     made_by: Recipe | None
+    __repr__ = _shown
 
     @classmethod
     @abstractmethod

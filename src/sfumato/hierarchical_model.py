@@ -28,7 +28,7 @@ from .sampling_plan import SamplingPlan
 PASSES = 100  # for a bound, by default
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class HierarchicalModel(GenerativeModel):
     """A hierarchical VAE with the contract of its data.
 

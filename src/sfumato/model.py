@@ -36,7 +36,7 @@ Steps = SupportsIndex | None
 """A number of evaluations, or None for the model's own."""
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Model(GenerativeModel):
     """A diffusion model: any denoiser, with the contract of its data.
 

@@ -12,6 +12,7 @@ import pytest
 from PIL import Image
 
 from sfumato.cli.main import VERBS, main
+from sfumato.runs.folder import RunFolder
 from sfumato.training import Engine
 
 TINY = ["network.kind=mlp", "network.width=16", "network.depth=1", "data.count=300", "sampling.steps=5"]
@@ -359,22 +360,24 @@ def test_the_surface_of_the_command_line_is_frozen() -> None:
         "sample": sorted(
             [
                 *(*common, "--batch", "--count", "--eta", "--out", "--pairs", "--sampler", "--seed", "--steps"),
-                *("--tolerance", "--under"),
+                *("--threads", "--tolerance", "--under"),
             ]
         ),
         "likelihood": sorted(
             [
                 *common,
                 *("--against", "--batch", "--count", "--dequantisation", "--draws", "--evaluations", "--no-flow"),
-                *("--out", "--per-sample", "--probes", "--seed", "--steps", "--tolerance", "--variance"),
+                *("--out", "--per-sample", "--probes", "--seed", "--steps", "--threads", "--tolerance"),
+                "--variance",
             ]
         ),
-        "evaluate": sorted([*common, "--against", "--count", "--features", "--seed"]),
-        "tune": sorted([*common, "--count", "--iterations", "--nfe", "--seed", "--show"]),
-        "certify": sorted([*common, "--methods", "--nfe", "--oracle", "--out", "--samples", "--seed"]),
+        "evaluate": sorted([*common, "--against", "--count", "--features", "--seed", "--threads"]),
+        "tune": sorted([*common, "--count", "--iterations", "--nfe", "--seed", "--show", "--threads"]),
+        "certify": sorted([*common, "--methods", "--nfe", "--oracle", "--out", "--samples", "--seed", "--threads"]),
         "compare": sorted([*common, "--budget", "--count", "--out", "--recipes", "--steps"]),
         "runs": ["--debug", "--help", "--json", "--sort"],
-        "report": sorted([*common, "--compare"]),
+        "inspect": sorted([*common, "--out", "--recipe"]),
+        "report": sorted([*common, "--compare", "--threads"]),
     }
 
 
@@ -457,15 +460,34 @@ def test_a_flag_that_does_not_apply_is_refused_before_a_folder_is_made(
     assert not (tmp_path / "run").exists()
 
 
-def test_data_that_has_moved_is_named_at_resume(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+def test_data_that_has_moved_is_named(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     data, moved, run = tmp_path / "a.npy", tmp_path / "elsewhere" / "a.npy", tmp_path / "run"
     moved.parent.mkdir()
     np.save(data, np.random.default_rng(0).normal(size=(40, 3)).astype(np.float32))
     assert main(["train", str(data), "--steps", "2", "--out", str(run), "network.width=8", "training.batch=8"]) == 0
+    capsys.readouterr()
+    score = ["likelihood", str(run), "-n", "4", "--no-flow", "--evaluations", "20", "--json"]
+    assert main(score) == 0
+    before = json.loads(capsys.readouterr().out)
     data.rename(moved)
-    assert main(["train", "--resume", str(run), "--steps", "3"]) == 2
+    RunFolder(run).gallery.unlink(missing_ok=True)
+    for command in (["train", "--resume", str(run), "--steps", "3"], score, ["report", str(run)]):
+        assert main(command) == 2
+        gone = f"{data}: the data of {run} is not there any more; restore it, or give its new path after {run}"
+        assert gone in capsys.readouterr().err
+    assert main([*score, str(moved)]) == 0
+    found = json.loads(capsys.readouterr().out)
+    changing = {"files", "seconds"}
+    assert {key: found[key] for key in found.keys() - changing} == {key: before[key] for key in found.keys() - changing}
+    assert main(["report", str(run), str(moved)]) == 0
+    other = tmp_path / "other.npy"
+    np.save(other, np.ones((40, 3), dtype=np.float32))
+    RunFolder(run).gallery.unlink()
+    for command in (["train", str(other), "--resume", str(run), "--steps", "3"], ["report", str(run), str(other)]):
+        assert main(command) == 2
+        assert f"{other}: is not the data that {run} was trained on; give the path of" in capsys.readouterr().err
     np.save(data, np.ones((40, 3), dtype=np.float32))
-    assert main(["train", str(data), "--resume", str(run), "--steps", "3"]) == 2
+    assert main(["train", "--resume", str(run), "--steps", "3"]) == 2
     assert "the data has changed since" in capsys.readouterr().err
     assert main(["train", str(moved), "--resume", str(run), "--steps", "3"]) == 0
     assert json.loads((run / "run.json").read_text())["source"] == str(moved)

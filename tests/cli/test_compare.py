@@ -4,6 +4,7 @@ import json
 import signal
 import sys
 from collections.abc import Iterator
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from sfumato.evaluation import gallery
 from sfumato.evaluation.comparison import paired
 from sfumato.model import Model
 from sfumato.recipes.networks import AutoNetwork
-from sfumato.runs import experiment
+from sfumato.runs import comparison, experiment
 from sfumato.runs.comparison_text import verdicts
 from sfumato.runs.folder import RunFolder
 from sfumato.runs.selection import select
@@ -396,3 +397,25 @@ def test_two_at_once_do_not_compare_in_the_same_folder(tmp_path: Path, capsys: p
         assert run(out, "ddpm,flow") == 2
     assert "is comparing recipes in it; wait for it" in capsys.readouterr().err
     assert not any(out.iterdir())
+
+
+def test_the_second_of_two_at_once_takes_the_next_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    taken = [Path("runs/compare-moons"), Path("runs/compare-moons-2")]
+    with ExitStack() as stack:
+        for folder in taken:
+            folder.mkdir(parents=True)
+            stack.enter_context(Lock(RunFolder(folder), "comparing recipes in it"))
+        monkeypatch.setattr(comparison, "_compare_in", interrupted)
+        assert main(["compare", "moons", "--recipes", "ddpm", "--steps", "1"]) == 130
+        said = capsys.readouterr()
+        assert "comparing recipes in runs/compare-moons; this one takes runs/compare-moons-3" in said.out
+        assert "continue with: sfumato compare moons --recipes ddpm --steps 1 --out runs/compare-moons-3" in said.out
+    assert main(["compare", "moons", "--recipes", "ddpm", "--steps", "1"]) == 130
+    assert capsys.readouterr().out.endswith("continue with: sfumato compare moons --recipes ddpm --steps 1\n")
+
+
+def interrupted(*args: Any) -> Any:
+    raise KeyboardInterrupt

@@ -96,5 +96,7 @@ def test_few_dimensions_get_ncsns_own_ratio():
 
 @pytest.mark.parametrize("dimensions", [0, -3])
 def test_no_dimensions_are_refused(dimensions):
-    with pytest.raises(InputError, match=rf"^dimensions: {dimensions}; give at least 1$"):
+    with pytest.raises(
+        InputError, match=rf"^dimensions: {dimensions} is not allowed; give a whole number of at least 1$"
+    ):
         geometric_ratio(dimensions)

@@ -41,7 +41,7 @@ def test_samples_are_a_function_of_number_and_seed() -> None:
         assert torch.equal(toy.sample(50, 3), toy.sample(50, 3))
         assert not torch.equal(toy.sample(50, 3), toy.sample(50, 4))
         assert toy.sample(0, 3).shape == (0, 2)
-        with pytest.raises(InputError, match="-1 samples requested; give 0 or more"):
+        with pytest.raises(InputError, match="n: -1 is not allowed; give a whole number of at least 0"):
             toy.sample(-1, 0)
     state = torch.random.get_rng_state()
     TOYS["moons"].sample(5, 0)

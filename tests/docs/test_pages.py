@@ -157,7 +157,7 @@ def check_parses(argv: list[str]) -> None:
     output = io.StringIO()
     with contextlib.redirect_stderr(output):
         try:
-            args = command_line._parse(argv)
+            args = command_line.parse(command_line.parser(), argv)
         except SystemExit:
             raise AssertionError(output.getvalue()) from None
     if getattr(args, "overrides", None) and isinstance(getattr(args, "recipe", None), str):

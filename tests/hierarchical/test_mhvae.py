@@ -308,7 +308,7 @@ def test_calls_that_do_not_fit_are_refused(hierarchy):
         hierarchy.terms(torch.zeros(4, 3), seeded(4))
     with pytest.raises(InputError, match=r"^level: 4 is not one of the latents 1 .. 3"):
         hierarchy.reconstruct(torch.zeros(4, 2), 4, seeded(4))
-    with pytest.raises(InputError, match=r"^count: -1 is negative"):
+    with pytest.raises(InputError, match=r"^count: -1 is not allowed; give a whole number of at least 0"):
         hierarchy.sample(-1, seeded(0))
 
 

@@ -78,8 +78,8 @@ def test_a_clocks_levels_are_of_even_length():
     ("process", "steps", "said"),
     [
         (FLOW, None, "give a number of steps, or use a Span"),
-        (FLOW, 0, "steps: 0 is no walk"),
-        (CHAIN, 0, "steps: 0 is no walk"),
+        (FLOW, 0, "steps: 0 is not allowed"),
+        (CHAIN, 0, "steps: 0 is not allowed"),
         (CHAIN, 10, "steps: 10 are too many for a chain of 10 levels; give at most 9"),
         (Process(VP(), Tabulated(torch.tensor([0.5]))), None, "a chain of 1 level has no pair"),
     ],

@@ -219,12 +219,12 @@ def test_refusals(by):
     denoiser = ExactDenoiser(CLEAR, WIDE)
     x = torch.tensor([[0.5, -0.5]], dtype=F64)
     for data, setting, said in (
-        (x, {"draws": 0}, "draws: 0 fill no cell; give at least 1"),
+        (x, {"draws": 0}, "draws: 0 is not allowed; give a whole number of at least 1"),
         (x + 0.1, {}, "data: 2 numbers are none of the 5 values"),
         (x * math.nan, {}, "data: 1 of 1 samples have numbers that are NaN"),
         (x[:0], {}, "data: no samples"),
         (x, {"tolerance": 2.0}, "tolerance: 2.0 does not suit an ODE"),
-        (x, {"probes": 0}, "probes: 0 give no estimate"),
+        (x, {"probes": 0}, "probes: 0 is not allowed"),
     ):
         with pytest.raises(InputError, match=said) as error:
             dequantised_likelihood(denoiser, data, GRID, by=by, **setting)

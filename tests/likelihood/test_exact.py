@@ -225,7 +225,7 @@ def test_more_seeds_are_other_probes_and_the_same_seed_the_same():
     [
         ({"tolerance": 0.0}, "tolerance: 0.0 does not suit an ODE"),
         ({"tolerance": 1.0}, "tolerance: 1.0 does not suit an ODE"),
-        ({"probes": 0}, "probes: 0 give no estimate of a trace"),
+        ({"probes": 0}, "probes: 0 is not allowed; give a whole number of at least 1"),
         ({"start": 1.0}, "start: 1.0 is no time to start from"),
         ({"start": -0.1}, "start: -0.1 is no time to start from"),
         ({"start": math.nan}, "start: nan is no time to start from"),

@@ -80,7 +80,7 @@ def test_angles_do_not_lose_precision_at_half_precision(module, dtype):
         (lambda: Fourier(8, scale=math.inf), "scale=inf"),
         (lambda: LabelEmbedding("random", 8, 8), "embedding='random'"),
         (lambda: LabelEmbedding("fourier", 8, 8, conditions=-1), "conditions=-1 is not allowed: give an integer of at"),
-        (lambda: LabelEmbedding("fourier", 8, 8, conditions=True), "conditions=True"),
+        (lambda: LabelEmbedding("fourier", 8, 8, conditions=True), "conditions: True is not a whole number"),
     ],
 )
 def test_refuses(make, said):

@@ -2,14 +2,17 @@
 
 import argparse
 import shlex
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from sfumato import InputError
-from sfumato.cli.arguments import settings_of
-from sfumato.cli.main import _parse
-from sfumato.runs.command import Settings
+from sfumato.cli.arguments import parse, settings_of
+from sfumato.cli.main import parser
+from sfumato.runs.command import Settings, program
+from sfumato.runs.demo import next_commands
 from sfumato.runs.settings import (
     CertifySettings,
     CompareSettings,
@@ -28,7 +31,7 @@ RUN = Path("runs/a folder")
 def parsed(command: str) -> argparse.Namespace:
     program, *words = shlex.split(command)
     assert program == "sfumato"
-    return _parse(words)
+    return parse(parser(), words)
 
 
 @pytest.mark.parametrize(
@@ -91,3 +94,35 @@ def test_the_goal_is_the_number_that_is_given() -> None:
     assert CompareSettings("moons").goal == Goal(seconds=180.0)
     assert str(Goal(steps=12_000)) == "12,000 steps"
     assert str(Goal(seconds=90.0)) == "1 min 30 s"
+
+
+def test_the_program_is_called_as_the_shell_finds_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    scripts = tmp_path / "an environment" / "bin"
+    scripts.mkdir(parents=True)
+    for name in ("python", "sfumato"):
+        (scripts / name).touch(0o755)
+    monkeypatch.setattr(sys, "executable", str(scripts / "python"))
+    monkeypatch.setenv("PATH", str(scripts))
+    assert program() == "sfumato"
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "sfumato").touch(0o755)
+    monkeypatch.setenv("PATH", str(other))  # a sfumato, but of another environment
+    assert program() == f"'{scripts}/sfumato'"
+    monkeypatch.chdir(tmp_path)
+    assert program() == "'an environment/bin/sfumato'"
+    assert SampleSettings(Path("runs/demo")).typed() == "'an environment/bin/sfumato' sample runs/demo"
+    (scripts / "sfumato").unlink()
+    assert program() == "'an environment/bin/python' -m sfumato"
+
+
+def test_the_demo_ends_with_commands_that_can_be_typed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    lines = next_commands(Path("runs/demo"))
+    found = [shlex.split(line.partition(":")[2]) for line in lines]
+    assert [words[-2:] for words in found] == [["sample", "runs/demo"], ["--budget", "10m"]]
+    for words in found:
+        shown = subprocess.run(
+            [*words[: words.index("sample" if "sample" in words else "train")], "--version"], check=True
+        )
+        assert shown.returncode == 0

@@ -9,9 +9,11 @@ from PIL import Image
 from sfumato import data, kinds, recipes
 from sfumato.errors import InputError
 from sfumato.generative_model import GenerativeModel
+from sfumato.model_folder import write_config
+from sfumato.runs.folder import Origin, RunFolder
 from sfumato.runs.scoring import settings_by_source
 from sfumato.runs.settings import LikelihoodSettings
-from sfumato.runs.sources import data_like, data_settings
+from sfumato.runs.sources import data_like, data_settings, own_data
 
 UNET = ["network.kind=unet", "network.width=8", "network.multipliers=[1]", "network.blocks=1", "network.attention=[]"]
 
@@ -68,5 +70,28 @@ def test_settings_go_to_the_source_that_has_them(model: GenerativeModel, photos:
 def test_they_are_part_of_the_command() -> None:
     settings = LikelihoodSettings(run=Path("r"), data="photos", overrides=("data.size=8x8",))
     assert settings.command() == "sfumato likelihood r photos data.size=8x8"
-    with pytest.raises(InputError, match=r"SOURCE is missing before 'data.size=8'"):
+
+
+def test_settings_without_data_are_those_of_the_other_data() -> None:
+    settings = LikelihoodSettings(run=Path("r"), data="data.size=8x8", against="x", overrides=("data.key=b",))
+    assert (settings.data, settings.overrides) == (None, ("data.size=8x8", "data.key=b"))
+    assert settings.command() == "sfumato likelihood r --against x data.size=8x8 data.key=b"
+    with pytest.raises(InputError, match=r"^'data.size=8': .*; write: sfumato likelihood r DATA data.size=8, or leave"):
         LikelihoodSettings(run=Path("r"), data="data.size=8")
+
+
+def test_a_changed_folder_is_not_met_with_settings_that_a_run_does_not_take(photos: str, tmp_path: Path) -> None:
+    Path(photos, "1.png").unlink()
+    run = RunFolder(tmp_path / "run")
+    run.path.mkdir()
+    model = kinds.fresh(recipes.read("ddpm", UNET), data.load(photos).spec)
+    write_config(run.path, model.config())
+    run.write_origin(Origin(photos, None))
+    assert len(own_data(run)) == 2
+    Image.fromarray(np.full((9, 9), 1, np.uint8)).save(Path(photos, "3.png"))
+    with pytest.raises(InputError) as caught:
+        own_data(run)
+    said = str(caught.value)
+    assert said.startswith(f"{photos}: the data has changed since {run} started (")
+    assert said.endswith("); restore it, or train a new run")
+    assert "data.size" not in said

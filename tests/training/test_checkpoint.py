@@ -1,4 +1,6 @@
+import builtins
 import errno
+import io
 import json
 import os
 import shutil
@@ -13,7 +15,7 @@ import torch
 from safetensors import SafetensorError
 
 from sfumato import files
-from sfumato.errors import DiskFullError, InputError
+from sfumato.errors import DiskFullError, InputError, NoPermissionError
 from sfumato.training import checkpoint, integrity
 from sfumato.training.keep import Keep
 
@@ -89,13 +91,17 @@ def test_a_whole_one_is_not_written_again_and_what_follows_it_is(tmp_path: Path)
     assert stumps(tmp_path) == []
 
 
-def test_a_newer_format_is_refused_and_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("number", "remedy"), [(3, "upgrade"), (1, "train again with another --out")])
+def test_another_format_is_refused_and_stays(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, remedy: str
+) -> None:
     save(tmp_path, 1)
-    monkeypatch.setattr(checkpoint, "FORMAT", 2)
+    monkeypatch.setattr(checkpoint, "FORMAT", number)
     place = save(tmp_path, 2)
     monkeypatch.undo()
+    said = rf"state\.json: a checkpoint of format {number}, .* reads 2; {remedy}"
     for read in (lambda: checkpoint.newest(tmp_path, fail), lambda: checkpoint.load(place)):
-        with pytest.raises(InputError, match=r"state\.json: a checkpoint of format 2, .* reads 1; upgrade") as caught:
+        with pytest.raises(InputError, match=said) as caught:
             read()
         assert "\n" not in str(caught.value)
     assert place.is_dir()
@@ -141,7 +147,7 @@ def test_an_old_one_without_a_readable_score_is_no_best(tmp_path: Path, text: st
 
 @pytest.mark.parametrize("wrong", [{"last": 0}, {"every": 0}])
 def test_a_policy_that_keeps_nothing_is_refused(wrong: dict[str, int]) -> None:
-    with pytest.raises(InputError, match="give at least 1"):
+    with pytest.raises(InputError, match=r"give a whole number of at least 1$"):
         Keep(**wrong)  # type: ignore[arg-type]
 
 
@@ -265,13 +271,42 @@ def without_permission(monkeypatch: pytest.MonkeyPatch, place: Path, *names: str
         monkeypatch.setattr(os, name, guarded)
 
 
-def test_one_without_permissions_is_moved_aside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    older, newer = save(tmp_path, 1), save(tmp_path, 2)
+def test_one_without_permissions_is_no_damage_and_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    save(tmp_path, 1)
+    newer = save(tmp_path, 2)
     without_permission(monkeypatch, newer, "scandir", "listdir")
-    said: list[str] = []
-    assert checkpoint.newest(tmp_path, said.append) == older
-    assert "Permission denied" in said[0]
-    assert newer.with_name(newer.name + ".damaged").is_dir()
+    with pytest.raises(NoPermissionError, match=rf"^{newer}: no permission to read"):
+        checkpoint.newest(tmp_path, fail)
+    assert counts(tmp_path) == [1, 2]
+
+
+@pytest.mark.parametrize("name", ["manifest.json", "state.json", "weights.safetensors"])
+def test_a_file_in_it_without_permissions_is_no_damage(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    save(tmp_path, 1)
+    newer = save(tmp_path, 2)
+    forbid_opening(monkeypatch, newer / name)
+    with pytest.raises(NoPermissionError, match=rf"^{newer / name}: no permission to read"):
+        checkpoint.newest(tmp_path, fail)
+    assert counts(tmp_path) == [1, 2]
+    assert_holds(save(tmp_path, 3), 3)  # an older one that may not be read is no reason not to save
+    if name != "manifest.json":
+        with pytest.raises(NoPermissionError, match=rf"^{newer / name}: no permission to read"):
+            checkpoint.load(newer)
+
+
+def forbid_opening(monkeypatch: pytest.MonkeyPatch, file: Path) -> None:
+    """Opening ``file`` fails as it does without the permission; root has all of them, so modes would not do."""
+    original = io.open
+
+    def guarded(path: Any, *rest: Any, **named: Any) -> Any:
+        if str(path) == str(file):
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return original(path, *rest, **named)
+
+    monkeypatch.setattr(builtins, "open", guarded)
+    monkeypatch.setattr(io, "open", guarded)
 
 
 def test_one_that_cannot_even_be_moved_is_passed_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -279,8 +314,8 @@ def test_one_that_cannot_even_be_moved_is_passed_over(tmp_path: Path, monkeypatc
     later = save(tmp_path, 30)
     for place in (newer, later):
         (place / "state.json").unlink(missing_ok=True)
-    without_permission(monkeypatch, newer, "scandir", "listdir", "rename")
-    without_permission(monkeypatch, later, "scandir", "listdir", "rename")
+    without_permission(monkeypatch, newer, "rename")
+    without_permission(monkeypatch, later, "rename")
     # Python 3.10 binds os.rename when pathlib is imported.
     monkeypatch.setattr(Path, "rename", lambda path, target: os.rename(path, target) or target)  # type: ignore[func-returns-value]
     older = save(tmp_path, 12)
@@ -298,7 +333,10 @@ def test_one_that_cannot_even_be_moved_is_passed_over(tmp_path: Path, monkeypatc
 def test_folders_that_forbid(tmp_path: Path) -> None:
     older, newer = save(tmp_path, 1), save(tmp_path, 2)
     newer.chmod(0)
-    assert checkpoint.newest(tmp_path, lambda line: None) == older
+    with pytest.raises(NoPermissionError, match=rf"^{newer}: no permission to read"):
+        checkpoint.newest(tmp_path, fail)
+    newer.chmod(0o755)
+    assert older.is_dir()
     tmp_path.chmod(0o555)
     with pytest.raises(InputError, match=r"cannot write \(Permission denied\); make it writable"):
         save(tmp_path, 3)
@@ -306,7 +344,6 @@ def test_folders_that_forbid(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="cannot be read"):
         checkpoint.newest(tmp_path, fail)
     tmp_path.chmod(0o755)
-    newer.with_name(newer.name + ".damaged").chmod(0o755)
 
 
 def test_a_file_where_the_folder_should_be(tmp_path: Path) -> None:

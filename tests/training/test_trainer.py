@@ -330,7 +330,7 @@ def test_what_does_not_mend_ends_after_three_rewinds(tmp_path: Path, dataset: Da
         t.train(steps=100)
 
 
-def test_a_rewind_drops_what_was_recorded_and_kept_beyond(tmp_path: Path, dataset: Dataset) -> None:
+def test_a_rewind_drops_what_was_recorded_beyond(tmp_path: Path, dataset: Dataset) -> None:
     t = trainer(tmp_path, dataset)
     t.options = replace(t.options, on_nonfinite="rewind")
     failed = []
@@ -344,13 +344,11 @@ def test_a_rewind_drops_what_was_recorded_and_kept_beyond(tmp_path: Path, datase
         return losses
 
     t.engine.loss.forward = fails_once  # type: ignore[method-assign, assignment]
-    t.train(steps=75)  # the only checkpoint by then is that of the beginning, and 2,016 images were measured and kept
+    t.train(steps=75)  # the only checkpoint by then is that of the beginning, and 2,016 images were measured
     steps = [row["step"] for row in rows(tmp_path, "train")]
     assert steps == [25, 50, 75]
     measured = [row["images"] for row in rows(tmp_path, "held_out")]
     assert measured == sorted(set(measured))
-    weights = checkpoint.load(checkpoint.checkpoints(tmp_path / "averages")[0])[0]["averages"]
-    assert all(value.isfinite().all() for value in weights.values())
 
 
 def test_of_several_averages_the_one_with_the_best_bound_is_the_model(tmp_path: Path, dataset: Dataset) -> None:

@@ -1,13 +1,16 @@
-"""Types of arguments for argparse, the arguments that several verbs have, and settings made from arguments."""
+"""Types of arguments for argparse, arguments that several verbs have, parsing, and settings made from arguments."""
 
 import argparse
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import TypeVar
 
 from sfumato.runs.command import Settings
+
+# How the keys begin that a verb takes as key=value.
+_SETTINGS = {"train": "", "compare": "", "inspect": "", "likelihood": "data.", "evaluate": "data."}
 
 AnySettings = TypeVar("AnySettings", bound=Settings)
 
@@ -65,6 +68,36 @@ def add_run(parser: argparse.ArgumentParser, what: str = "a run or model folder"
     parser.add_argument("run", type=Path, metavar="RUN", help=what)
 
 
+def add_threads(parser: argparse.ArgumentParser) -> None:
+    """The --threads flag of the verbs that do not train."""
+    parser.add_argument(
+        "--threads", type=positive, metavar="N", help="CPU threads (default: as many as training found to be fastest)"
+    )
+
+
 def add_device(parser: argparse.ArgumentParser) -> None:
     """The --device flag."""
     parser.add_argument("--device", default="auto", help="cpu or cuda (default: a GPU if there is one)")
+
+
+def parse(top: argparse.ArgumentParser, argv: Sequence[str] | None) -> argparse.Namespace:
+    """Parse the arguments. DATA and key=value may stand anywhere; argparse itself takes positionals in one place."""
+    args, extra = top.parse_known_args(argv)
+    bare = [word for word in extra if "=" not in word and not word.startswith("-")]
+    for name in ("data", "source"):  # these may be left out, so argparse does so where a flag follows RUN
+        if bare and getattr(args, name, "") is None:
+            setattr(args, name, bare[0])
+            extra.remove(bare.pop(0))
+    settings = [word for word in extra if "=" in word and not word.startswith("-")]
+    unknown = [word for word in extra if word not in settings or "overrides" not in args]
+    if unknown:
+        hint = ""
+        if unknown[0].startswith("-"):
+            from sfumato.recipes.synonyms import flag_meant
+
+            hint = flag_meant(unknown[0], args.flags, _SETTINGS.get(args.verb))
+        hint = hint or f"see 'sfumato {args.verb} --help'"
+        top.exit(2, f"sfumato {args.verb}: error: unknown argument '{unknown[0]}'; {hint}\n")
+    if settings:
+        args.overrides += settings
+    return args

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from sfumato.runs.settings import CertifySettings
 
-from .arguments import add_device, counts, positive, settings_of, words
+from .arguments import add_device, add_threads, counts, positive, settings_of, words
 from .output import Output
 
 EXAMPLES = """\
@@ -46,6 +46,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="the figure, a .png file; the numbers go into a .json file beside it (default: certify.png in RUN)",
     )
+    add_threads(parser)
     add_device(parser)
 
 

@@ -52,13 +52,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Train and measure each recipe, and print which is best."""
     out, settings = Output(args), settings_of(CompareSettings, args)
-    from sfumato.runs.comparison import compare, describe_end
+    from sfumato.runs.comparison import compare
     from sfumato.runs.comparison_text import lines
 
     keep_freed_memory()
     found = compare(settings, out.reporter)
     if found.record is None:
-        out.say(*describe_end(settings, found.reason))
+        out.say(*found.describe_end())
         return found.status
     out.say("", *lines(found.record), "", *map(str, found.files))
     out.result({**found.record, "files": [str(path) for path in found.files]})

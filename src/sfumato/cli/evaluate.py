@@ -10,7 +10,7 @@ import argparse
 
 from sfumato.runs.settings import EvaluateSettings
 
-from .arguments import add_device, add_run, positive, settings_of, words
+from .arguments import add_device, add_run, add_threads, positive, settings_of, words
 from .output import Output
 
 EXAMPLES = """\
@@ -40,6 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="feature spaces (default: what suits the data)",
     )
     flag("--seed", type=int, default=default.seed, help="random seed (default: 0)")
+    add_threads(parser)
     add_device(parser)
 
 

@@ -13,7 +13,7 @@ from typing import Literal
 
 from sfumato.runs.settings import LikelihoodSettings
 
-from .arguments import add_device, add_run, positive, settings_of
+from .arguments import add_device, add_run, add_threads, positive, settings_of
 from .output import Output
 
 EXAMPLES = """\
@@ -30,7 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The verb's arguments."""
     default, flag = LikelihoodSettings, parser.add_argument
     add_run(parser)
-    flag("data", nargs="?", metavar="DATA", help="the data to score (default: the run's held-out data)")
+    flag("data", nargs="?", metavar="DATA", help="the data to score (default: the run's own held-out data)")
     flag(
         "overrides",
         nargs="*",
@@ -81,6 +81,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="the figure, a .png file; the numbers go into a .json file beside it (default: likelihood.png in RUN)",
     )
+    add_threads(parser)
     add_device(parser)
 
 

@@ -17,6 +17,8 @@ from sfumato._version import __version__
 from sfumato.errors import DiskFullError, FailedError, InputError
 from sfumato.files import no_permission
 
+from .arguments import parse
+
 VERBS = {
     "demo": "train on handwritten digits, sample, and show the result, in two minutes",
     "inspect": "look at your data before training: how it is read, what may go wrong, how long it takes",
@@ -79,7 +81,7 @@ def parser() -> argparse.ArgumentParser:
             "--json", action="store_true", help="print one JSON object to standard output and nothing else"
         )
         sub.add_argument("--debug", action="store_true", help="print the traceback of an error")
-        sub.set_defaults(action=module.run)
+        sub.set_defaults(action=module.run, flags=[name for each in sub._actions for name in each.option_strings])
     return top
 
 
@@ -89,7 +91,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # characters that the terminal cannot show are escaped
             stream.reconfigure(errors="backslashreplace")
-    args = _parse(argv)
+    args = parse(parser(), argv)
     try:
         if int(os.environ.get("WORLD_SIZE", "1")) > 1 and args.verb not in SHARED:
             raise InputError(f"{args.verb} runs in a single process; start it without torchrun")
@@ -127,22 +129,3 @@ def _open_missing_streams() -> None:
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115 (for the life of the process)
     if sys.stderr is None:
         sys.stderr = open(os.devnull, "w")  # noqa: SIM115
-
-
-def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
-    """Parse the arguments. key=value settings may stand anywhere; argparse itself takes positionals in one place."""
-    top = parser()
-    args, extra = top.parse_known_args(argv)
-    settings = [word for word in extra if "=" in word and not word.startswith("-")]
-    unknown = [word for word in extra if word not in settings or "overrides" not in args]
-    if unknown:
-        hint = f"see 'sfumato {args.verb} --help'"
-        if "overrides" in args and unknown[0].startswith("--"):
-            from sfumato.recipes.synonyms import SYNONYMS
-
-            key = SYNONYMS.get(unknown[0].lstrip("-").partition("=")[0].replace("-", "_").lower())
-            hint = hint if key is None else f"settings have no dashes: give {key}=VALUE"
-        top.exit(2, f"sfumato {args.verb}: error: unknown argument '{unknown[0]}'; {hint}\n")
-    if settings:
-        args.overrides += settings
-    return args

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from sfumato.runs.settings import ReportSettings
 
-from .arguments import add_device, add_run, settings_of
+from .arguments import add_device, add_run, add_threads, settings_of
 from .output import Output
 
 EXAMPLES = """\
@@ -21,9 +21,12 @@ examples:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The verb's arguments."""
     add_run(parser, "a run folder")
+    moved = "where the run's data is now, if it has moved and samples must be drawn"
+    parser.add_argument("source", nargs="?", metavar="SOURCE", help=moved)
     parser.add_argument(
         "--compare", type=Path, nargs="+", default=(), metavar="RUN", help="other runs to put beside it"
     )
+    add_threads(parser)
     add_device(parser)
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from sfumato.runs.settings import SampleSettings
 
-from .arguments import add_device, add_run, positive, settings_of
+from .arguments import add_device, add_run, add_threads, positive, settings_of
 from .output import Output
 
 EXAMPLES = """\
@@ -61,6 +61,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="output file: .png, .npz, .csv, .tsv, .gif or .webp (default: a .png and an .npz in RUN/samples, "
         "and a table if the data is one)",
     )
+    add_threads(parser)
     add_device(parser)
 
 

@@ -50,9 +50,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     flag(
         "--keep-last",
         type=positive,
-        default=default.keep_last,
         metavar="N",
-        help="recent checkpoints to keep besides the best one (default: 2)",
+        help="recent checkpoints to keep besides the best one (default: 2; of a finished run only the newest)",
     )
     flag("--keep-every", type=positive, metavar="IMAGES", help="also keep one checkpoint every IMAGES images")
     flag(

@@ -9,7 +9,7 @@ import argparse
 
 from sfumato.runs.settings import TuneSettings
 
-from .arguments import add_device, add_run, counts, positive, settings_of
+from .arguments import add_device, add_run, add_threads, counts, positive, settings_of
 from .output import Output
 
 EXAMPLES = """\
@@ -40,6 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     flag("--iterations", type=positive, metavar="N", help="iterations of the fit, at most (default: 40)")
     flag("--seed", type=int, default=default.seed, help="random seed of the trajectories (default: 0)")
     flag("--show", action="store_true", help="print the tables in use")
+    add_threads(parser)
     add_device(parser)
 
 

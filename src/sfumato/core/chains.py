@@ -7,12 +7,14 @@ the first level, and both ends.
 import math
 from abc import abstractmethod
 from dataclasses import dataclass, field
+from typing import SupportsIndex
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from sfumato.errors import InputError
+from sfumato.numerics.integers import whole
 
 from .schedules import Schedule, decay_of_logsnr, geometric, logsnr_of_decay
 
@@ -90,42 +92,44 @@ class Tabulated(Chain):
         return self._decay
 
 
-def linear_betas(steps: int, first: float = 1e-4, last: float = 0.02) -> Tensor:
+def linear_betas(steps: SupportsIndex, first: float = 1e-4, last: float = 0.02) -> Tensor:
     """Betas linear from ``first`` to ``last`` (Ho et al. 2020, section 4, with T = 1000)."""
     return torch.linspace(first, last, _length(steps), dtype=torch.float64)
 
 
-def quadratic_betas(steps: int, first: float = 1e-4, last: float = 0.02) -> Tensor:
+def quadratic_betas(steps: SupportsIndex, first: float = 1e-4, last: float = 0.02) -> Tensor:
     """Betas whose square root is linear from sqrt(first) to sqrt(last) (latent diffusion's "scaled linear")."""
     return torch.linspace(math.sqrt(first), math.sqrt(last), _length(steps), dtype=torch.float64) ** 2
 
 
-def sigmoid_betas(steps: int, first: float = 1e-4, last: float = 0.02) -> Tensor:
+def sigmoid_betas(steps: SupportsIndex, first: float = 1e-4, last: float = 0.02) -> Tensor:
     """Betas ``first + (last - first) sigmoid(u)``, u linear from -6 to 6 (Xu et al. 2022, GeoDiff)."""
     return first + (last - first) * torch.sigmoid(torch.linspace(-6, 6, _length(steps), dtype=torch.float64))
 
 
-def cosine_betas(steps: int, offset: float = 0.008, clip: float = 0.999) -> Tensor:
+def cosine_betas(steps: SupportsIndex, offset: float = 0.008, clip: float = 0.999) -> Tensor:
     """Betas of ``alpha-bar_k ~ cos^2((k/T + offset) / (1 + offset) pi/2)``, at most ``clip``.
 
     Without the clip the last beta is 1: no signal is left, and a noise target has no solution there (Nichol & Dhariwal
     2021, eq. 17).
     """
-    u = torch.arange(_length(steps) + 1, dtype=torch.float64) / steps
+    T = _length(steps)
+    u = torch.arange(T + 1, dtype=torch.float64) / T
     alpha_bar = torch.cos((u + offset) / (1 + offset) * math.pi / 2) ** 2
     return (1 - alpha_bar[1:] / alpha_bar[:-1]).clamp(max=clip)
 
 
-def geometric_betas(steps: int, sigma_min: float = 0.01, sigma_max: float = 50.0) -> Tensor:
+def geometric_betas(steps: SupportsIndex, sigma_min: float = 0.01, sigma_max: float = 50.0) -> Tensor:
     """NCSN's chain: at level k sigma / alpha is ``sigma_min (sigma_max / sigma_min)^((k - 1) / (steps - 1))``.
 
     A single level is at ``sigma_max`` (Song & Ermon 2019, section 4.2).
     """
-    t = torch.ones(1) if _length(steps) == 1 else torch.arange(steps, dtype=torch.float64) / (steps - 1)
+    T = _length(steps)
+    t = torch.ones(1) if T == 1 else torch.arange(T, dtype=torch.float64) / (T - 1)
     return betas_at(geometric(sigma_min, sigma_max).logsnr(t.double()))
 
 
-def geometric_ratio(dimensions: int, most: float = 5 / 3) -> float:
+def geometric_ratio(dimensions: SupportsIndex, most: float = 5 / 3) -> float:
     """The ratio of neighbouring sigmas at which the noise of one level reaches the next: NCSNv2's technique 2.
 
     In many dimensions |x - x_0| at sigma is N(sqrt(D) sigma, sigma^2 / 2); the ratio r solves ``Phi(sqrt(2D) (r - 1)
@@ -141,8 +145,7 @@ def geometric_ratio(dimensions: int, most: float = 5 / 3) -> float:
     References:
         Song & Ermon 2020, proposition 2.
     """
-    if dimensions < 1:
-        raise InputError(f"dimensions: {dimensions}; give at least 1")
+    dimensions = whole("dimensions", dimensions, 1)
     # Phi of the first argument is 1 to at least six digits, so the second argument is zero.
     root = math.sqrt(2 * dimensions)
     return most if root <= 3 else min(most, root / (root - 3))
@@ -158,7 +161,5 @@ def betas_at(logsnr: Float[Tensor, "t"]) -> Float[Tensor, "t"]:
     return -torch.expm1(-torch.diff(decay, prepend=decay.new_zeros(1)))
 
 
-def _length(steps: int) -> int:
-    if steps < 1:
-        raise InputError(f"steps: {steps} is not a chain length; give at least 1")
-    return steps
+def _length(steps: SupportsIndex) -> int:
+    return whole("steps", steps, 1)

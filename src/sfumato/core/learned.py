@@ -5,6 +5,7 @@ They learn from a bound only. An unweighted loss would move the levels to where 
 """
 
 import math
+from typing import SupportsIndex
 
 import torch
 from jaxtyping import Float
@@ -46,12 +47,10 @@ class LearnedLogSNR(nn.Module, Schedule):
         Kingma et al. 2021, section 5.
     """
 
-    def __init__(self, logsnr_min: float = -5.0, logsnr_max: float = 13.3, cells: int = 64) -> None:
+    def __init__(self, logsnr_min: float = -5.0, logsnr_max: float = 13.3, cells: SupportsIndex = 64) -> None:
         super().__init__()
         if not -torch.inf < logsnr_min < logsnr_max < torch.inf:
             raise InputError(f"logsnr_min {logsnr_min}, logsnr_max {logsnr_max}: need finite ends, min below max")
-        if cells < 1:
-            raise InputError(f"cells: {cells} make no density; give at least 1")
         self.first = (logsnr_max, logsnr_min)
         self.reach = min(REACH, (logsnr_max - logsnr_min) / 3)
         self.moved = nn.Parameter(torch.zeros(2))

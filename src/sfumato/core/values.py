@@ -7,6 +7,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from sfumato.errors import InputError
+from sfumato.numerics.integers import whole
 
 
 @dataclass(frozen=True)
@@ -17,11 +18,17 @@ class ValueGrid:
         low: the lowest value.
         step: the difference between neighbouring values.
         count: the number of values.
+
+    Raises:
+        InputError: a number of values that is no integer, or below 1.
     """
 
     low: float
     step: float
     count: int
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "count", whole("count", self.count, 1))
 
     def index(self, x_0: Float[Tensor, "b *s"]) -> Tensor:
         """The index of each number among the values, int64. Raises InputError for a number that is none of them."""

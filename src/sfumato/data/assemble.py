@@ -11,6 +11,7 @@ from torch import Tensor
 from ..errors import InputError
 from .chunks import chunks, refuse
 from .dataset import Content, DataOptions, Dataset
+from .duplicates import copies
 from .layouts import LAYOUTS
 from .order import permutation
 from .spec import DataSpec
@@ -211,6 +212,30 @@ def _reading(spec: DataSpec) -> str:
     return f"read as {spec.count:,} {samples}; {spec.dtype}, {spec.transform.range_in_words()}"
 
 
+def _unbounded(values: np.ndarray) -> list[str]:
+    """A note for data without bounds that seems to have some, with the settings that keep samples within them."""
+    low, high = float(values.min()), float(values.max())
+    integers = values.dtype.kind in "ui"
+    if not low < high:
+        return []
+    if low < 0:
+        return (
+            ["integers are read as continuous values; if they have bounds, set data.low and data.high"]
+            if integers
+            else []
+        )
+    top = 1.0 if high <= 1 and not integers else high if integers else _rounded_up(high)
+    what = "all values are within 0 and 1" if top == 1 and not integers else "no value is negative"
+    kind = "integers are read as continuous values; " if integers else ""
+    return [f"{kind}{what}, but samples can be outside; data.low=0 data.high={top:.15g} keeps them there"]
+
+
+def _rounded_up(value: float) -> float:
+    """The next number above with two digits."""
+    unit = 10.0 ** (math.floor(math.log10(value)) - 1)
+    return float(f"{math.ceil(value / unit) * unit:.2g}")
+
+
 def _remarks(
     values: np.ndarray,
     bounds: tuple[float, float] | None,
@@ -220,8 +245,10 @@ def _remarks(
 ) -> list[str]:
     """Notes for the user about the values."""
     remarks = []
-    if bounds is None and values.dtype.kind in "ui":
-        remarks.append("integers are read as continuous values; if they have bounds, set data.low and data.high")
+    if bounds is None:
+        remarks += _unbounded(values)
+    if same := copies(values):
+        remarks.append(f"{same:,} of {len(values):,} samples are exact copies of others")
     if bounds is None and constant.any():
         which = ", ".join(map(str, np.flatnonzero(constant)[:10])) + (", ..." if constant.sum() > 10 else "")
         remarks.append(

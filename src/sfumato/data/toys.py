@@ -5,12 +5,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from types import MappingProxyType
+from typing import SupportsIndex
 
 import torch
 from jaxtyping import Float, Float64
 from torch import Generator, Tensor
 
-from ..errors import InputError
+from ..numerics.integers import whole
 from .order import generator
 
 _NOISE = 0.05  # standard deviation of the noise around the curves, and of each mode of `gaussians`
@@ -32,15 +33,13 @@ class Toy:
     draw: Callable[[int, Generator], Tensor]
     log_prob: Callable[[Tensor], Tensor] | None = None
 
-    def sample(self, n: int, seed: int) -> Float64[Tensor, "n 2"]:
+    def sample(self, n: SupportsIndex, seed: SupportsIndex) -> Float64[Tensor, "n 2"]:
         """Return ``n`` independent samples, a function of ``n`` and ``seed`` only.
 
         Raises:
-            InputError: a negative number of samples.
+            InputError: a number of samples or a seed that is no integer, or a negative number.
         """
-        if n < 0:
-            raise InputError(f"{self.name}: {n} samples requested; give 0 or more")
-        return self.draw(n, generator(seed, "toy", self.name))
+        return self.draw(whole("n", n, 0), generator(whole("seed", seed), "toy", self.name))
 
 
 def _uniform(random: Generator, *shape: int) -> Tensor:

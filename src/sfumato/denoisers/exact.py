@@ -11,6 +11,7 @@ teaching use them.
 
 import math
 from dataclasses import dataclass, field
+from typing import SupportsIndex
 
 import torch
 from jaxtyping import Float
@@ -18,6 +19,7 @@ from torch import Tensor
 
 from sfumato.core import Level, Prediction, Process
 from sfumato.errors import InputError
+from sfumato.numerics.integers import whole
 
 from .base import Denoiser
 from .condition import Condition
@@ -82,10 +84,11 @@ class GaussianMixture:
             weights = torch.full((K,), 1 / K, dtype=torch.float64)
         return cls(weights, means, std**2 * torch.eye(D, dtype=torch.float64).expand(K, D, D))
 
-    def sample(self, count: int, generator: torch.Generator) -> Float[Tensor, "count d"]:
+    def sample(self, count: SupportsIndex, generator: torch.Generator) -> Float[Tensor, "count d"]:
         """Independent draws, float64."""
-        k = torch.multinomial(self.weights, count, replacement=True, generator=generator)
-        z = torch.randn(count, self.means.shape[1], generator=generator, dtype=torch.float64)
+        n = whole("count", count, 1)
+        k = torch.multinomial(self.weights, n, replacement=True, generator=generator)
+        z = torch.randn(n, self.means.shape[1], generator=generator, dtype=torch.float64)
         z = self._variances[k].sqrt() * z
         return self.means[k] + (z if self._axes is None else torch.einsum("nde,ne->nd", self._axes[k], z))
 

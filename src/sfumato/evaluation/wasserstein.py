@@ -10,20 +10,22 @@ along a frame add up to its squared length, so a shift by d has SW_2 = |d| / sqr
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import SupportsIndex
 
 import torch
 from jaxtyping import Float, Float64
 from torch import Tensor
 
 from sfumato.data.order import generator
+from sfumato.numerics.integers import whole
 
 DIRECTIONS = 256  # at least; rounded up to whole frames where a frame has fewer
 GROUPS = 8  # of samples, for the error of their distance
 
 
-def directions(dimensions: int, seed: int, count: int = DIRECTIONS) -> Float64[Tensor, "k d"]:
+def directions(dimensions: int, seed: SupportsIndex, count: SupportsIndex = DIRECTIONS) -> Float64[Tensor, "k d"]:
     """Unit vectors in random orthonormal frames: ``count``, rounded up to whole frames of ``dimensions`` vectors."""
-    random = generator(seed, "directions")
+    count, random = whole("count", count, 1), generator(whole("seed", seed), "directions")
     columns = min(dimensions, count)
     frames = -(-count // columns)
     # Uniform except for signs, which a distance ignores.
@@ -44,7 +46,7 @@ def wasserstein(a: Float64[Tensor, "*k n"], b: Float64[Tensor, "*k m"]) -> Float
 
 
 def sliced_wasserstein(
-    x: Float[Tensor, "n *s"], y: Float[Tensor, "m *s"], seed: int = 0, count: int = DIRECTIONS
+    x: Float[Tensor, "n *s"], y: Float[Tensor, "m *s"], seed: SupportsIndex = 0, count: SupportsIndex = DIRECTIONS
 ) -> float:
     """SW_2 of two sets of samples, over the ``directions`` of this seed."""
     along = directions(x[0].numel(), seed, count)

@@ -21,6 +21,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import SupportsIndex
 
 import torch
 from jaxtyping import Float
@@ -87,7 +88,7 @@ class LearnedEncoder(Encoder):
         depth: residual blocks of the networks.
     """
 
-    def __init__(self, dimensions: Sequence[int], hidden: int, depth: int) -> None:
+    def __init__(self, dimensions: Sequence[int], hidden: SupportsIndex, depth: SupportsIndex) -> None:
         super().__init__()
         self.networks = nn.ModuleList(
             [GaussianMLP(below, above, hidden, depth) for below, above in pairwise(dimensions)]

@@ -9,6 +9,7 @@ or explode.
 """
 
 import math
+from typing import SupportsIndex
 
 import torch
 import torch.nn.functional as F
@@ -60,10 +61,9 @@ class GaussianMLP(nn.Module):
         depth: number of residual blocks.
     """
 
-    def __init__(self, inputs: int, outputs: int, hidden: int = 128, depth: int = 2) -> None:
+    def __init__(self, inputs: int, outputs: int, hidden: SupportsIndex = 128, depth: SupportsIndex = 2) -> None:
         super().__init__()
-        even("hidden", hidden)
-        positive("depth", depth)
+        hidden, depth = even("hidden", hidden), positive("depth", depth)
         self.features = CoordinateFeatures(inputs, hidden // 2)
         self.linear_in = linear(inputs + hidden, hidden)
         self.blocks = nn.Sequential(*(_Block(hidden) for _ in range(depth)))

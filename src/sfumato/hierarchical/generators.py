@@ -3,6 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from itertools import pairwise
+from typing import SupportsIndex
 
 import torch
 from jaxtyping import Float
@@ -46,7 +47,9 @@ class LearnedGenerator(Generator):
         grid: the values of data with levels; None for a density.
     """
 
-    def __init__(self, dimensions: Sequence[int], hidden: int, depth: int, grid: ValueGrid | None) -> None:
+    def __init__(
+        self, dimensions: Sequence[int], hidden: SupportsIndex, depth: SupportsIndex, grid: ValueGrid | None
+    ) -> None:
         super().__init__()
         self.networks = nn.ModuleList(
             [GaussianMLP(above, below, hidden, depth) for below, above in pairwise(dimensions)]

@@ -11,6 +11,7 @@ T = 1 is the ordinary VAE (Kingma & Welling 2014; Rezende et al. 2014). The rest
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import SupportsIndex
 
 import torch
 from jaxtyping import Float
@@ -19,6 +20,7 @@ from torch import Tensor, nn
 from sfumato.core import Gaussian, NoiseSource, ValueGrid
 from sfumato.errors import InputError
 from sfumato.networks.arguments import fits, positives
+from sfumato.numerics.integers import whole
 
 from .encoders import Encoder, LearnedEncoder, LinearEncoder
 from .generators import DenoisingGenerator, Generator, LearnedGenerator
@@ -75,10 +77,10 @@ class MarkovianHVAE(nn.Module):
 
     def __init__(
         self,
-        shape: Sequence[int],
-        widths: Sequence[int],
-        hidden: int = 128,
-        depth: int = 2,
+        shape: Sequence[SupportsIndex],
+        widths: Sequence[SupportsIndex],
+        hidden: SupportsIndex = 128,
+        depth: SupportsIndex = 2,
         grid: ValueGrid | None = None,
         restrictions: Restrictions | None = None,
         betas: Sequence[float] | Tensor | None = None,
@@ -154,18 +156,18 @@ class MarkovianHVAE(nn.Module):
         return ratio - prior.log_prob(z)
 
     @torch.no_grad()
-    def sample(self, count: int, noise: NoiseSource) -> Float[Tensor, "count *s"]:
+    def sample(self, count: SupportsIndex, noise: NoiseSource) -> Float[Tensor, "count *s"]:
         """``count`` samples, float32: draw 0 of ``noise`` makes z_T, draws T + 1 to 2 T the steps down."""
-        if count < 0:
-            raise InputError(f"count: {count} is negative; give 0 or more")
+        count = whole("count", count, 0)
         device = next((p.device for p in self.parameters()), None)
         like = torch.zeros(count, self.widths[-1], device=device)
         return self._down(self.prior(like).sample(noise(0, like)), len(self.widths), noise)
 
     @torch.no_grad()
-    def reconstruct(self, x: Float[Tensor, "b *s"], level: int, noise: NoiseSource) -> Float[Tensor, "b *s"]:
+    def reconstruct(self, x: Float[Tensor, "b *s"], level: SupportsIndex, noise: NoiseSource) -> Float[Tensor, "b *s"]:
         """Encode ``x`` up to z_level and generate from there: the higher the level (1 .. T), the less of x is left."""
         fits(x, self.shape)
+        level = whole("level", level)
         if not 1 <= level <= len(self.widths):
             raise InputError(f"level: {level} is not one of the latents 1 .. {len(self.widths)}; give one of them")
         return self._down(self.encoder(x.flatten(1), noise).latents[level - 1], level, noise)
@@ -182,8 +184,8 @@ class MarkovianHVAE(nn.Module):
 
 def _encoder(
     dimensions: tuple[int, ...],
-    hidden: int,
-    depth: int,
+    hidden: SupportsIndex,
+    depth: SupportsIndex,
     restrictions: Restrictions,
     betas: Sequence[float] | Tensor | None,
 ) -> Encoder:

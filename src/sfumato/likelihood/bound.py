@@ -3,7 +3,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import NamedTuple
+from typing import NamedTuple, SupportsIndex
 
 import torch
 from jaxtyping import Float
@@ -12,6 +12,7 @@ from torch import Tensor
 from sfumato.bounds.terms import finest_time
 from sfumato.core import Chain, Process, ValueGrid
 from sfumato.errors import InputError
+from sfumato.numerics.integers import optional
 from sfumato.reporting import Progress
 
 from .bits import Estimate, bits_per_dim
@@ -112,7 +113,9 @@ class Counter:
             self._progress(self._done, self._total)
 
 
-def walk_times(process: Process, steps: int | None = None, grid: ValueGrid | None = None) -> Float[Tensor, "n"]:
+def walk_times(
+    process: Process, steps: SupportsIndex | None = None, grid: ValueGrid | None = None
+) -> Float[Tensor, "n"]:
     """The times t_0 < ... < t_N = 1 of a walk.
 
     Arguments:
@@ -125,8 +128,7 @@ def walk_times(process: Process, steps: int | None = None, grid: ValueGrid | Non
         InputError: no ``steps`` for a clock without levels; more steps than a chain has.
     """
     chain = process.schedule.steps if isinstance(process.schedule, Chain) else None
-    if steps is not None and steps < 1:
-        raise InputError(f"steps: {steps} is no walk; give at least 1")
+    steps = optional("steps", steps, 1)
     if chain is None:
         if steps is None:
             raise InputError("steps: this schedule has no levels of its own; give a number of steps, or use a Span")

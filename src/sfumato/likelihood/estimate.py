@@ -14,6 +14,7 @@ fewer samples the pilot has, and error bars are wider for skewness and few degre
 """
 
 from dataclasses import replace
+from typing import SupportsIndex
 
 import torch
 from jaxtyping import Float
@@ -24,6 +25,7 @@ from sfumato.bounds.terms import Form, prior_term
 from sfumato.denoisers import Condition, Denoiser, check_rows
 from sfumato.errors import InputError
 from sfumato.numerics import random
+from sfumato.numerics.integers import whole
 from sfumato.reporting import Progress
 
 from .bound import BatchTerms, Bound, Counter, check_data
@@ -39,12 +41,12 @@ def estimate(
     decoder: Decoder,
     times: Float[Tensor, "n"] | Span,
     *,
-    evaluations: int = 50,
+    evaluations: SupportsIndex = 50,
     variance: float = 0.0,
     form: Form | None = None,
-    seed: int = 0,
+    seed: SupportsIndex = 0,
     cond: Condition | None = None,
-    batch: int = 256,
+    batch: SupportsIndex = 256,
     progress: Progress | None = None,
 ) -> Bound:
     """The bound over ``times``, or over a ``Span``, from few evaluations.
@@ -69,6 +71,7 @@ def estimate(
         InputError: as for ``walk``; also where ``evaluations`` are too few for one pair of visits.
         FloatingPointError: a term is not finite; names the time.
     """
+    evaluations, batch, seed = whole("evaluations", evaluations), whole("batch", batch, 1), whole("seed", seed)
     check_data(x_0)
     check_rows(cond, len(x_0))
     intervals = Intervals.of(denoiser.process, times)

@@ -8,7 +8,7 @@ to the finest level the integral is one trapezium: no network is evaluated at le
 
 import math
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any, Literal, SupportsIndex
 
 import torch
 from jaxtyping import Float
@@ -22,6 +22,7 @@ from sfumato.denoisers.flow import ProbabilityFlow, angle, check_tolerance
 from sfumato.errors import InputError
 from sfumato.numerics import random
 from sfumato.numerics.divergence import divergence
+from sfumato.numerics.integers import optional, whole
 from sfumato.numerics.ode import integrate
 from sfumato.reporting import Progress
 
@@ -70,10 +71,10 @@ def flow_likelihood(
     start: float | None = None,
     *,
     tolerance: float = 3e-5,
-    probes: int | None = None,
-    seed: int = 0,
+    probes: SupportsIndex | None = None,
+    seed: SupportsIndex = 0,
     cond: Condition | None = None,
-    batch: int = 256,
+    batch: SupportsIndex = 256,
     progress: Progress | None = None,
 ) -> Exact:
     """-log p of ``x`` in nats: a density of data, or of noisy samples at the level of time ``start``.
@@ -97,8 +98,9 @@ def flow_likelihood(
     References:
         Song et al. 2021, section 4.3; Hutchinson 1990.
     """
+    probes, seed, batch = optional("probes", probes, 1), whole("seed", seed), whole("batch", batch, 1)
     check_rows(cond, len(x))
-    _check_settings(denoiser, x, start, tolerance, probes)
+    _check_settings(denoiser, x, start, tolerance)
     nats, variance, evaluations = [], [], 0
     for i in range(0, len(x), batch):
         rows = slice(i, i + batch)
@@ -113,11 +115,9 @@ def flow_likelihood(
     return Exact(torch.cat(nats), torch.cat(variance), x[0].numel(), evaluations)
 
 
-def _check_settings(denoiser: Denoiser, x: Tensor, start: float | None, tolerance: float, probes: int | None) -> None:
+def _check_settings(denoiser: Denoiser, x: Tensor, start: float | None, tolerance: float) -> None:
     check_tolerance(tolerance)
     check_data(x)
-    if probes is not None and probes < 1:
-        raise InputError(f"probes: {probes} give no estimate of a trace; give at least 1, or None for the exact one")
     if start is not None and not 0 <= start < 1:
         raise InputError(f"start: {start} is no time to start from; give one in [0, 1), or None for data")
     if start is not None and not denoiser.process.level(start).logsnr.isfinite():
@@ -172,12 +172,12 @@ def dequantised_likelihood(
     grid: ValueGrid,
     *,
     by: Literal["noise", "uniform"] = "noise",
-    draws: int = 1,
+    draws: SupportsIndex = 1,
     tolerance: float = 3e-5,
-    probes: int | None = None,
-    seed: int = 0,
+    probes: SupportsIndex | None = None,
+    seed: SupportsIndex = 0,
     cond: Condition | None = None,
-    batch: int = 256,
+    batch: SupportsIndex = 256,
     progress: Progress | None = None,
 ) -> Exact:
     """-log P of data on a grid of values: an upper bound in the mean, tighter with more ``draws`` K.
@@ -209,8 +209,7 @@ def dequantised_likelihood(
     """
     check_data(x_0)
     check_rows(cond, len(x_0))
-    if draws < 1:
-        raise InputError(f"draws: {draws} fill no cell; give at least 1")
+    draws, seed, batch = whole("draws", draws, 1), whole("seed", seed), whole("batch", batch, 1)
     grid.index(x_0)
     start = finest_time(denoiser.process, grid) if by == "noise" else None
     log_weights, evaluations = [], 0

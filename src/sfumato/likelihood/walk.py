@@ -5,6 +5,7 @@ eq. 11).
 """
 
 import math
+from typing import SupportsIndex
 
 import torch
 from jaxtyping import Float
@@ -13,6 +14,7 @@ from torch import Tensor
 from sfumato.bounds import Decoder
 from sfumato.bounds.terms import Form, prior_term
 from sfumato.denoisers import Condition, Denoiser, check_rows
+from sfumato.numerics.integers import optional, whole
 from sfumato.reporting import Progress
 
 from .bound import BatchTerms, Bound, Counter, check_data
@@ -33,12 +35,12 @@ def walk(
     decoder: Decoder,
     times: Float[Tensor, "n"],
     *,
-    draws: int | None = None,
+    draws: SupportsIndex | None = None,
     variance: float = 0.0,
     form: Form | None = None,
-    seed: int = 0,
+    seed: SupportsIndex = 0,
     cond: Condition | None = None,
-    batch: int = 256,
+    batch: SupportsIndex = 256,
     progress: Progress | None = None,
 ) -> Bound:
     """The bound over all of ``times``.
@@ -65,6 +67,7 @@ def walk(
         InputError: no data, data that is not finite, bad times, or a condition with another number of rows.
         FloatingPointError: a term is not finite; names the time.
     """
+    draws, batch, seed = optional("draws", draws, 1), whole("batch", batch, 1), whole("seed", seed)
     check_data(x_0)
     check_rows(cond, len(x_0))
     intervals = Intervals.of(denoiser.process, times)

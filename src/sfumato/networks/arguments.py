@@ -5,33 +5,37 @@ Each function returns its argument if it is valid, so that a constructor checks 
 
 import math
 from collections.abc import Sequence
+from typing import SupportsIndex
 
 from jaxtyping import Float
 from torch import Tensor
 
 from sfumato.errors import InputError
+from sfumato.numerics.integers import whole
 
 
-def positive(name: str, value: int) -> int:
-    """``value`` if it is an integer of at least 1, else ``InputError``."""
-    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-        raise InputError(f"{name}={value!r} is not allowed: give an integer of at least 1")
-    return value
+def positive(name: str, value: SupportsIndex) -> int:
+    """``value`` as an int if it is an integer of at least 1, else ``InputError``."""
+    number = whole(name, value)
+    if number < 1:
+        raise InputError(f"{name}={number} is not allowed: give an integer of at least 1")
+    return number
 
 
-def positives(name: str, values: Sequence[int]) -> tuple[int, ...]:
-    """``values`` as a tuple if they are one or more integers of at least 1, else ``InputError``."""
-    given = tuple(values)
-    if not given or any(not isinstance(v, int) or isinstance(v, bool) or v < 1 for v in given):
+def positives(name: str, values: Sequence[SupportsIndex]) -> tuple[int, ...]:
+    """``values`` as ints if they are one or more integers of at least 1, else ``InputError``."""
+    given = tuple(whole(name, value) for value in values)
+    if not given or min(given) < 1:
         raise InputError(f"{name}={given} is not allowed: give one or more integers of at least 1")
     return given
 
 
-def even(name: str, value: int) -> int:
-    """``value`` if it is an even integer of at least 4, else ``InputError``."""
-    if positive(name, value) % 2 or value < 4:
-        raise InputError(f"{name}={value} is not allowed: give an even number of at least 4")
-    return value
+def even(name: str, value: SupportsIndex) -> int:
+    """``value`` as an int if it is an even integer of at least 4, else ``InputError``."""
+    number = positive(name, value)
+    if number % 2 or number < 4:
+        raise InputError(f"{name}={number} is not allowed: give an even number of at least 4")
+    return number
 
 
 def probability(name: str, value: float) -> float:

@@ -14,7 +14,7 @@ denoiser turns classes and other conditions into this vector.
 """
 
 import math
-from typing import Final
+from typing import Final, SupportsIndex
 
 import torch
 import torch.nn.functional as F
@@ -24,6 +24,7 @@ from torch import Tensor, nn
 from sfumato.errors import InputError
 from sfumato.networks.arguments import even, positive_real
 from sfumato.networks.layers import full_precision, linear
+from sfumato.numerics.integers import whole
 
 NAMES: Final = ("sinusoidal", "fourier")
 
@@ -55,7 +56,7 @@ class Sinusoidal(nn.Module):
         1 / ``max_period`` and sines come first.
     """
 
-    def __init__(self, dim: int, max_period: float = 10_000.0) -> None:
+    def __init__(self, dim: SupportsIndex, max_period: float = 10_000.0) -> None:
         super().__init__()
         self.count = even("dim", dim) // 2
         self.rate = -math.log(positive_real("max_period", max_period)) / (self.count - 1)
@@ -87,7 +88,7 @@ class Fourier(nn.Module):
 
     frequencies: Tensor
 
-    def __init__(self, dim: int, scale: float = 1.0) -> None:
+    def __init__(self, dim: SupportsIndex, scale: float = 1.0) -> None:
         super().__init__()
         drawn = random_frequencies(even("dim", dim) // 2, scale=positive_real("scale", scale))
         self.register_buffer("frequencies", drawn)
@@ -113,12 +114,13 @@ class LabelEmbedding(nn.Module):
         InputError: an argument is out of range, or ``cond`` has another shape.
     """
 
-    def __init__(self, kind: str, features: int, dim: int, conditions: int = 0) -> None:
+    def __init__(self, kind: str, features: int, dim: int, conditions: SupportsIndex = 0) -> None:
         super().__init__()
         if kind not in NAMES:
             raise InputError(f"embedding={kind!r} is not known: give one of {', '.join(map(repr, NAMES))}")
-        if not isinstance(conditions, int) or isinstance(conditions, bool) or conditions < 0:
-            raise InputError(f"conditions={conditions!r} is not allowed: give an integer of at least 0, 0 for none")
+        conditions = whole("conditions", conditions)
+        if conditions < 0:
+            raise InputError(f"conditions={conditions} is not allowed: give an integer of at least 0, 0 for none")
         self.features: nn.Module = Sinusoidal(features) if kind == "sinusoidal" else Fourier(features)
         self.conditions = conditions
         self.condition = linear(conditions, features, bias=False) if conditions else None

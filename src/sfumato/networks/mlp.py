@@ -13,6 +13,7 @@ dimensional domains"). The modulation by scale and shift is that of Perez et al.
 
 import math
 from collections.abc import Sequence
+from typing import SupportsIndex
 
 import torch
 import torch.nn.functional as F
@@ -94,20 +95,19 @@ class MLP(nn.Module):
 
     def __init__(
         self,
-        shape: Sequence[int],
-        width: int = 256,
-        depth: int = 4,
+        shape: Sequence[SupportsIndex],
+        width: SupportsIndex = 256,
+        depth: SupportsIndex = 4,
         dropout: float = 0.0,
         embedding: str = "sinusoidal",
-        outputs: int = 1,
-        conditions: int = 0,
+        outputs: SupportsIndex = 1,
+        conditions: SupportsIndex = 0,
     ) -> None:
         super().__init__()
         self.shape = positives("shape", shape)
-        even("width", width)
-        positive("depth", depth)
+        width, depth, outputs = even("width", width), positive("depth", depth), positive("outputs", outputs)
         probability("dropout", dropout)
-        self.outputs = positive("outputs", outputs)
+        self.outputs = outputs
         n = math.prod(self.shape)
         self.embed = LabelEmbedding(embedding, LABEL_FEATURES, width // 2, conditions)
         self.features = CoordinateFeatures(n, width // 2)

@@ -12,6 +12,7 @@ so that weights can be exchanged with other code by order alone.
 """
 
 from collections.abc import Sequence
+from typing import SupportsIndex
 
 import torch
 import torch.nn.functional as F
@@ -35,6 +36,7 @@ from sfumato.networks.layers import (
     norm_silu,
     zeroed,
 )
+from sfumato.numerics.integers import whole
 
 
 class Block(nn.Module):
@@ -127,32 +129,30 @@ class UNet(nn.Module):
 
     def __init__(
         self,
-        shape: Sequence[int],
-        width: int = 128,
-        multipliers: Sequence[int] = (1, 2, 2, 2),
-        blocks: int = 2,
-        attention: Sequence[int] = (16,),
-        heads: int = 1,
+        shape: Sequence[SupportsIndex],
+        width: SupportsIndex = 128,
+        multipliers: Sequence[SupportsIndex] = (1, 2, 2, 2),
+        blocks: SupportsIndex = 2,
+        attention: Sequence[SupportsIndex] = (16,),
+        heads: SupportsIndex = 1,
         dropout: float = 0.0,
         embedding: str = "sinusoidal",
-        groups: int = 32,
+        groups: SupportsIndex = 32,
         pad: bool = False,
-        outputs: int = 1,
-        fourier: Sequence[int] = (),
-        conditions: int = 0,
+        outputs: SupportsIndex = 1,
+        fourier: Sequence[SupportsIndex] = (),
+        conditions: SupportsIndex = 0,
     ) -> None:
         super().__init__()
         self.shape = _image_or_signal(shape)
-        even("width", width)
+        width, blocks, heads = even("width", width), positive("blocks", blocks), positive("heads", heads)
+        groups, outputs = positive("groups", groups), positive("outputs", outputs)
         channels = [width * m for m in positives("multipliers", multipliers)]
-        positive("blocks", blocks)
-        positive("heads", heads)
-        positive("groups", groups)
-        positive("outputs", outputs)
         probability("dropout", dropout)
         padded = _padded_sides(self.shape, 2 ** (len(channels) - 1), pad)
         self.padding = [p - s for p, s in zip(padded, self.shape[1:], strict=True)]
-        attends = _attending_stages(attention, [max(padded) // 2**i for i in range(len(channels))])
+        sides = [max(padded) // 2**i for i in range(len(channels))]
+        attends = _attending_stages([whole("attention", side) for side in attention], sides)
         dimension = len(padded)
 
         def block(inputs: int, outputs: int, attend: bool) -> Block:
@@ -160,7 +160,7 @@ class UNet(nn.Module):
             return Block(residual, SelfAttention(outputs, heads=heads, groups=groups) if attend else nn.Identity())
 
         self.embed = LabelEmbedding(embedding, width, 4 * width, conditions)
-        self.fourier = tuple(fourier)
+        self.fourier = tuple(whole("fourier", power) for power in fourier)
         self.conv_in = convolution(dimension, self.shape[0] * (1 + 2 * len(self.fourier)), width, 3)
         skips = [width]  # the channels of every skip, in order
         down = []
@@ -228,7 +228,7 @@ class UNet(nn.Module):
         return x
 
 
-def _image_or_signal(shape: Sequence[int]) -> tuple[int, ...]:
+def _image_or_signal(shape: Sequence[SupportsIndex]) -> tuple[int, ...]:
     given = positives("shape", shape)
     if len(given) not in (2, 3):
         raise InputError(

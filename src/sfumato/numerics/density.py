@@ -2,10 +2,13 @@
 
 import math
 from collections.abc import Callable
+from typing import SupportsIndex
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
+
+from sfumato.numerics.integers import whole
 
 from .bounds import FARTHEST, kept_within
 
@@ -25,11 +28,14 @@ class Density(nn.Module):
 
     Arguments:
         cells: K, the number of cells.
+
+    Raises:
+        InputError: no cell.
     """
 
-    def __init__(self, cells: int) -> None:
+    def __init__(self, cells: SupportsIndex) -> None:
         super().__init__()
-        self.change = nn.Parameter(torch.zeros(cells))
+        self.change = nn.Parameter(torch.zeros(whole("cells", cells, 1)))
         self._squares: Tensor | None = None  # (sum, count) of those in the current gradient
 
     def _log_masses(self) -> Tensor:

@@ -17,6 +17,7 @@ goes to 0, these become the losses on clean data.
 """
 
 from collections.abc import Callable
+from typing import SupportsIndex
 
 import torch
 from jaxtyping import Float
@@ -25,6 +26,7 @@ from torch import Tensor
 from sfumato.core import Level, NoiseSource, Prediction
 from sfumato.denoisers import Denoiser
 from sfumato.errors import InputError
+from sfumato.numerics.integers import whole
 
 from .batch import Batch
 from .objective import Objective
@@ -83,10 +85,10 @@ class ImplicitScoreMatching(Objective):
 
     differentiates = True
 
-    def __init__(self, times: TimeSampler, probes: int | None = None, directions: str = "rademacher") -> None:
+    def __init__(self, times: TimeSampler, probes: SupportsIndex | None = None, directions: str = "rademacher") -> None:
         super().__init__(times)
         if probes is not None:
-            _check("probes", probes, directions, ", or None for the exact trace")
+            probes = _number("probes", probes, directions)
         elif directions != "rademacher":
             raise InputError(
                 f"directions: '{directions}' has no effect on an exact trace; give probes, or leave it out"
@@ -135,10 +137,9 @@ class SlicedScoreMatching(Objective):
 
     differentiates = True
 
-    def __init__(self, times: TimeSampler, projections: int = 1, directions: str = "rademacher") -> None:
+    def __init__(self, times: TimeSampler, projections: SupportsIndex = 1, directions: str = "rademacher") -> None:
         super().__init__(times)
-        _check("projections", projections, directions, "")
-        self.projections = projections
+        self.projections = _number("projections", projections, directions)
         self.directions = directions
 
     def weight(self, level: Level, rate: Tensor) -> Tensor:
@@ -156,11 +157,12 @@ class SlicedScoreMatching(Objective):
         return (0.5 * projected.square() - curvature).mean(0) / eps.shape[1]
 
 
-def _check(name: str, count: int, directions: str, otherwise: str) -> None:
-    if count < 1:
-        raise InputError(f"{name}: {count} directions give no estimate; give at least 1{otherwise}")
+def _number(name: str, count: SupportsIndex, directions: str) -> int:
+    """The number of directions of this kind."""
+    number = whole(name, count, 1)
     if directions not in DIRECTIONS:
         raise InputError(f"directions: '{directions}' is not known; choose one of {', '.join(DIRECTIONS)}")
+    return number
 
 
 def _draw(directions: str, count: int, noise: NoiseSource, x_0: Tensor) -> Float[Tensor, "p b d"]:

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from sfumato.core import Process
 from sfumato.errors import InputError
 from sfumato.numerics.density import Density
+from sfumato.numerics.integers import whole
 
 
 def stratify(uniform: Float[Tensor, "b"], index: Int64[Tensor, "b"], batch: int) -> Float[Tensor, "b"]:
@@ -127,6 +128,9 @@ class ChainTimes(TimeSampler):
     """t = k / steps with k uniform on 1 .. steps: the noise levels of a chain (Ho et al. 2020, algorithm 1)."""
 
     steps: int
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "steps", whole("steps", self.steps, 1))
 
     def __call__(self, uniform: Float[Tensor, "b"]) -> Float[Tensor, "b"]:
         return ((uniform * self.steps).floor() + 1).clamp(max=self.steps) / self.steps

@@ -1,6 +1,7 @@
-"""Names of settings in other programs, and what they are called here."""
+"""Names of settings and flags in other programs, and what they are called here."""
 
-from collections.abc import Iterable
+import difflib
+from collections.abc import Collection, Iterable
 
 _KEYS = {
     "training.batch": "batch_size bs train_batch_size mini_batch minibatch minibatch_size samples_per_step",
@@ -45,24 +46,46 @@ _KEYS = {
     "sampling.sampler": "sampler sampling_method sampler_name solver scheduler",
     "conditioning.kind": "class_cond class_conditional conditional num_classes",
 }
+_FLAGS = {
+    "--out": "out out_dir output output_dir output_file save_dir save_path log_dir logdir run_dir results_dir",
+    "--device": "device gpu gpus cuda accelerator devices",
+    "--precision": "precision mixed_precision amp fp16 bf16 half dtype use_fp16 fp32",
+    "--checkpoint-every": "checkpoint_every save_every save_interval checkpoint_interval save_steps",
+    "--keep-last": "keep_last max_checkpoints save_total_limit save_top_k",
+    "--resume": "resume checkpoint resume_from resume_checkpoint resume_from_checkpoint ckpt ckpt_path",
+    "--budget": "budget time max_time time_limit duration hours minutes",
+    "--threads": "threads num_threads n_threads cpu_threads num_workers workers n_jobs jobs",
+    "--recipe": "recipe preset config config_file",
+    "--recipes": "recipes presets configs",
+    "--micro-batch": "micro_batch accumulate grad_accum gradient_accumulation_steps accumulate_grad_batches",
+    "--gradient-checkpointing": "gradient_checkpointing grad_checkpointing checkpointing remat use_checkpoint",
+    "--count": "count n num num_samples n_samples samples num_images n_images number amount size",
+    "--samples": "num_samples n_samples count n",
+    "--batch": "batch_size bs batchsize mini_batch sample_batch_size",
+    "--seed": "random_seed random_state manual_seed",
+    "--steps": "num_steps n_steps max_steps total_steps train_steps iterations num_iterations iters "
+    "num_inference_steps inference_steps sampling_steps num_sampling_steps sample_steps timesteps nfe evaluations",
+    "--nfe": "steps num_steps evaluations num_inference_steps inference_steps budgets",
+    "--iterations": "iters num_iterations max_iterations max_iters epochs",
+    "--sampler": "scheduler solver sampling_method sampler_name method",
+    "--methods": "samplers schedulers solvers methods",
+    "--evaluations": "nfe num_evaluations",
+    "--per-sample": "per_sample csv",
+    "--tolerance": "tol rtol atol",
+}
 _OTHERWISE = {
-    "epochs epoch num_epochs n_epochs max_epochs num_train_epochs": "training is counted in steps: set training.steps, "
-    "or give a time with --budget",
-    "data_dir data_path dataset dataset_path train_dir path root input input_dir": "the data is the first argument, "
-    "SOURCE",
-    "out out_dir output output_dir save_dir save_path log_dir logdir run_dir results_dir": "give --out DIR",
-    "device gpu cuda gpus": "give --device cpu or --device cuda",
-    "precision mixed_precision amp fp16 bf16 half dtype use_fp16": "give --precision float32 or --precision bfloat16",
-    "checkpoint_every save_every save_interval checkpoint_interval": "give --checkpoint-every TIME",
-    "resume checkpoint resume_from resume_checkpoint ckpt": "give --resume RUN",
-    "budget time max_time": "give --budget TIME",
-    "threads num_threads": "give --threads N",
-    "recipe preset config": "give --recipe NAME",
+    "epochs epoch num_epochs n_epochs max_epochs num_train_epochs": "training is counted in steps: give --steps N, "
+    "or a time with --budget",
+    "data_dir data_path dataset dataset_path train_dir path root input input_dir data": "the data is the first "
+    "argument, SOURCE",
     "ema ema_decay ema_rate use_ema ema_half_life": "averages over all horizons are kept, and the best is chosen",
-    "micro_batch accumulate grad_accum gradient_accumulation_steps accumulate_grad_batches": "give --micro-batch N",
 }
 SYNONYMS = {word: key for key, words in _KEYS.items() for word in words.split()}
+FLAGS = {flag: words.split() for flag, words in _FLAGS.items()}
 ADVICE = {word: text for words, text in _OTHERWISE.items() for word in words.split()}
+_OF_TRAINING = "out device precision checkpoint-every keep-last resume budget threads recipe micro-batch"
+_TRAIN = {word: f"--{name}" for name in _OF_TRAINING.split() for word in FLAGS[f"--{name}"]}
+"""Words for what is a flag of ``sfumato train``, and no setting of a recipe."""
 
 
 def meant(key: str, known: Iterable[str]) -> str:
@@ -70,7 +93,36 @@ def meant(key: str, known: Iterable[str]) -> str:
 
     Empty for other names, and for what a recipe with the ``known`` keys does not have.
     """
-    word = key.rpartition(".")[2].replace("-", "_").lower()
+    word = _word(key.rpartition(".")[2])
     if SYNONYMS.get(word) in set(known):
         return f"; did you mean {SYNONYMS[word]}?"
+    if word in _TRAIN:
+        return f"; it is no setting but a flag of 'sfumato train': {_TRAIN[word]}"
     return f"; {ADVICE[word]}" if word in ADVICE else ""
+
+
+def flag_meant(typed: str, flags: Collection[str], settings: str | None = None) -> str:
+    """Advice for an unknown flag of a verb that has ``flags``; empty where there is none.
+
+    Arguments:
+        typed: the flag as it was typed, perhaps with =VALUE.
+        flags: the flags of the verb.
+        settings: what the keys that the verb takes as key=value begin with; None if it takes none.
+    """
+    name, equals, value = typed.partition("=")
+    word, value = _word(name), value if equals else "VALUE"
+    if settings is not None and "." in name and name.lstrip("-").startswith(settings):
+        return f"settings have no dashes: give {name.lstrip('-')}={value}"
+    known = [flag for flag, words in FLAGS.items() if word in words and flag in flags]
+    if known:
+        return f"did you mean {known[0]}?"
+    if settings is not None and word in SYNONYMS and SYNONYMS[word].startswith(settings):
+        return f"settings have no dashes: give {SYNONYMS[word]}={value}"
+    if settings == "" and word in ADVICE:
+        return ADVICE[word]
+    close = difflib.get_close_matches(name, [flag for flag in flags if flag.startswith("--")], 1, cutoff=0.8)
+    return f"did you mean {close[0]}?" if close else ""
+
+
+def _word(typed: str) -> str:
+    return typed.lstrip("-").replace("-", "_").lower()

@@ -21,7 +21,7 @@ from torch import nn
 
 from sfumato.core import Process
 from sfumato.data.spec import DataSpec
-from sfumato.errors import InputError
+from sfumato.errors import InputError, NoPermissionError
 from sfumato.files import digest
 from sfumato.recipes import Recipe
 from sfumato.runs.folder import RunFolder
@@ -172,6 +172,9 @@ def _parsed(text: str) -> Any:
 def _measurement(folder: RunFolder, name: str, problems: list[str]) -> dict[str, Any]:
     try:
         return folder.measurement(name) or {}
+    except NoPermissionError:
+        problems.append(f"{name}.json: may not be read, so it is left out.")
+        return {}
     except InputError:
         problems.append(f"{name}.json: not a JSON object, so it is left out.")
         return {}
@@ -211,6 +214,9 @@ def _gallery(folder: RunFolder, spec: DataSpec, problems: list[str]) -> dict[str
         with open(path, "rb") as file, np.load(file, allow_pickle=False) as arrays:
             for name in [name for name in arrays.files if name in {*_SAMPLES, *_NUMBERS}]:
                 found[name] = arrays[name]
+    except PermissionError:
+        problems.append("gallery.npz: may not be read, so it is left out.")
+        return {}
     except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         problems.append(f"gallery.npz could not be read ({error}). Delete it, and 'sfumato report' draws a new one.")
         return {}

@@ -22,6 +22,7 @@ from .folder import RunFolder
 from .loading import load_with_samplers
 from .outputs import require_writable_figure, writable_or_here
 from .settings import CertifySettings
+from .threads import threads
 
 FEWEST = 64  # samples by default, at least
 _FIRST = ("auto", "fitted")  # rows at the top
@@ -59,6 +60,12 @@ def run_certification(settings: CertifySettings, reporter: Reporter = SILENT) ->
         InputError: an unknown target or method, a budget or a number of samples that cannot be measured.
     """
     picture = _picture(settings, reporter)
+    with threads(settings.threads, None if settings.is_oracle else settings.target):
+        record = _certification(settings, reporter)
+    return record, [] if picture is None else _write(record, picture)
+
+
+def _certification(settings: CertifySettings, reporter: Reporter) -> dict[str, Any]:
     target = _target(settings)
     methods, fitted = _methods(settings, target)
     budgets = settings.nfe or certification.BUDGETS
@@ -87,7 +94,7 @@ def run_certification(settings: CertifySettings, reporter: Reporter = SILENT) ->
         for name in methods:
             orders[name] = measured_order(name)
             task.count(len(orders), len(methods))
-    record = {
+    return {
         "target": target.name,
         **({} if settings.is_oracle else {"weights": digest(RunFolder(Path(settings.target)).weights)}),
         "shape": list(target.shape),
@@ -98,7 +105,6 @@ def run_certification(settings: CertifySettings, reporter: Reporter = SILENT) ->
         "budgets": list(budgets),
         "methods": rank(entries, orders),
     }
-    return record, [] if picture is None else _write(record, picture)
 
 
 def _picture(settings: CertifySettings, reporter: Reporter) -> Path | None:

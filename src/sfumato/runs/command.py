@@ -1,6 +1,8 @@
 """Settings as values that know their own command line."""
 
 import shlex
+import shutil
+import sys
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import ClassVar, get_type_hints
@@ -21,6 +23,25 @@ def comma_separated(values: tuple[object, ...]) -> str:
 def number_or_all(value: int | None) -> str:
     """A number, or "all" for None."""
     return "all" if value is None else str(value)
+
+
+def program() -> str:
+    """How to call the sfumato that is running, quoted for a shell: its name if the shell finds it, else its path."""
+    scripts = Path(sys.executable).parent  # not resolved: that of an environment is a link to the python it is made of
+    found = shutil.which("sfumato")
+    if found is not None and Path(found).parent.resolve() == scripts.resolve():
+        return "sfumato"
+    script = shutil.which("sfumato", path=str(scripts))
+    words = [_shortest(Path(script))] if script else [_shortest(Path(sys.executable)), "-m", "sfumato"]
+    return shlex.join(words)
+
+
+def _shortest(path: Path) -> str:
+    """The path from the current folder, if it is inside that."""
+    try:
+        return str(path.relative_to(Path.cwd()))
+    except ValueError:
+        return str(path)
 
 
 @dataclass(frozen=True)
@@ -60,3 +81,7 @@ class Settings:
             elif value != each.default:
                 flags += [flag] if value is True else [f"--no-{flag[2:]}"] if value is False else [flag, text(value)]
         return shlex.join(["sfumato", self.verb, *first, *flags, *last])
+
+    def typed(self) -> str:
+        """``command`` as it can be typed here: with the path of sfumato where the shell would not find this one."""
+        return f"{program()} {self.command().removeprefix('sfumato ')}"

@@ -2,9 +2,9 @@
 
 import os
 import platform
-from collections.abc import Sequence
-from contextlib import suppress
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ import torch
 
 from sfumato._version import __version__
 from sfumato.data import TOYS, Dataset
-from sfumato.errors import InputError
+from sfumato.errors import BusyError, InputError
 from sfumato.evaluation.comparison import Row, Yardstick, standings
 from sfumato.files import strict_json, write_text, write_with
 from sfumato.recipes import Recipe
@@ -39,11 +39,13 @@ class Compared:
     Arguments:
         record: what was found, as comparison.json holds it; None if it was interrupted.
         files: the files that were written.
+        settings: those that continue or repeat it, with its folder where that is not the default one.
         reason: the signal that ended it, or "done".
     """
 
     record: dict[str, Any] | None
     files: list[Path]
+    settings: CompareSettings
     reason: str = "done"
 
     @property
@@ -51,45 +53,75 @@ class Compared:
         """The exit status of a command that did this."""
         return signals.STATUSES.get(self.reason, 0)
 
+    def describe_end(self) -> list[str]:
+        """The lines to print when a signal ended the comparison."""
+        return [lifecycle.ENDS[self.reason], f"continue with: {self.settings.command()}"]
+
 
 def compare(settings: CompareSettings, reporter: Reporter = SILENT) -> Compared:
     """Train and measure each recipe, as far as an earlier command has not, and rank them.
 
-    One process at a time compares in a folder.
+    One process at a time compares in a folder. While another does in runs/compare-SOURCE, this one takes the next name.
 
     Raises:
+        BusyError: another process compares in the folder that ``settings`` name.
         InputError: recipes that cannot be compared or do not fit the data, a folder that was started with other
             settings.
     """
     device = pick_device(settings.device)
     recipes = select(settings.recipes, settings.overrides)
-    try:
-        return _compare(settings, recipes, device, reporter)
-    except KeyboardInterrupt:
-        return Compared(None, [], "interrupted")
-    except InterruptedTraining as stopped:
-        return Compared(None, [], stopped.reason)
-
-
-def _compare(
-    settings: CompareSettings, recipes: dict[str, Recipe], device: torch.device, reporter: Reporter
-) -> Compared:
     first = next(iter(recipes.values()))
     if settings.out is not None:
         _require_folder(settings.out)  # before the data is read
     require_writable_run(settings.out or Path("runs"), "choose another with --out")
-    dataset = load_data(settings.source, first, reporter)
-    folder = settings.out or Path("runs") / f"compare-{lifecycle.stem_of(dataset)}"
-    _require_folder(folder)
-    missing = [path for path in (folder, *folder.parents) if not path.exists()]
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with Lock(RunFolder(folder), "comparing recipes in it"):
-            return _compare_in(folder, settings, recipes, dataset, device, reporter)
-    finally:
-        for path in missing:
-            with suppress(OSError):  # not empty, so it is in use
-                path.rmdir()
+        dataset = load_data(settings.source, first, reporter)
+        name = f"compare-{lifecycle.stem_of(dataset)}"
+        with _locked(settings, name, reporter) as folder:
+            if folder != Path("runs") / name:
+                settings = replace(settings, out=folder)
+            try:
+                return _compare_in(folder, settings, recipes, dataset, device, reporter)
+            except KeyboardInterrupt:
+                return Compared(None, [], settings, "interrupted")
+            except InterruptedTraining as stopped:
+                return Compared(None, [], settings, stopped.reason)
+    except KeyboardInterrupt:
+        return Compared(None, [], settings, "interrupted")
+
+
+@contextmanager
+def _locked(settings: CompareSettings, name: str, reporter: Reporter) -> Iterator[Path]:
+    """The folder of the comparison, in which no other process compares meanwhile.
+
+    Without one in ``settings`` it is runs/NAME, or the first of runs/NAME-2, ... where no other process is at work.
+    """
+    wanted = settings.out or Path("runs") / name
+    folder, n = wanted, 1
+    while True:
+        _require_folder(folder)
+        missing = [path for path in (folder, *folder.parents) if not path.exists()]
+        with ExitStack() as stack:
+            stack.callback(_remove_unused, missing)
+            folder.mkdir(parents=True, exist_ok=True)
+            try:
+                stack.enter_context(Lock(RunFolder(folder), "comparing recipes in it"))
+            except BusyError:
+                if settings.out is not None:
+                    raise
+                n += 1
+                folder = wanted.with_name(f"{wanted.name}-{n}")
+                continue
+            if n > 1:
+                reporter.info(f"another process is comparing recipes in {wanted}; this one takes {folder}")
+            yield folder
+            return
+
+
+def _remove_unused(folders: Sequence[Path]) -> None:
+    for path in folders:
+        with suppress(OSError):  # not empty, so it is in use
+            path.rmdir()
 
 
 def _compare_in(
@@ -130,7 +162,7 @@ def _compare_in(
         "standings": standings(rows),
         **_circumstances(threads),
     }
-    return Compared(record, _write(record, folder, experiments, dataset))
+    return Compared(record, _write(record, folder, experiments, dataset), settings)
 
 
 def _require_folder(folder: Path) -> None:
@@ -183,8 +215,3 @@ def _write(record: dict[str, Any], folder: Path, experiments: Sequence[Experimen
     write_text(numbers, strict_json(record, indent=2) + "\n")
     write_with(picture, lambda beside: figure.save(beside, "PNG"))
     return [picture, numbers]
-
-
-def describe_end(settings: CompareSettings, reason: str) -> list[str]:
-    """The lines to print when a signal ended the comparison."""
-    return [lifecycle.ENDS[reason], f"continue with: {settings.command()}"]

@@ -14,10 +14,11 @@ from sfumato.reporting import SILENT, Reporter, duration
 from sfumato.training import Trainer
 
 from . import lifecycle
+from .command import program
 from .device import pick_device
 from .folder import RunFolder
 from .planning import planned
-from .settings import DemoSettings, Goal, TrainSettings
+from .settings import DemoSettings, Goal, SampleSettings, TrainSettings
 from .sources import load_data
 from .training import Trained
 
@@ -44,7 +45,7 @@ class Demo:
     def describe(self) -> list[str]:
         """The result as lines of text."""
         folder, reason = self.training.folder, self.training.reason
-        command = TrainSettings(resume=folder.path).command()
+        command = TrainSettings(resume=folder.path).typed()
         if self.recognition is None:
             return [f"{lifecycle.ENDS[reason]}; continue with: {command}"]
         paths = {"model": folder, **self.files, "report": self.training.report}
@@ -53,12 +54,22 @@ class Demo:
             *(f"{name:<10}{path}" for name, path in paths.items()),
             "",
             *(f"{row['label'] + ':':<36}{row['value']}" for row in self.rows),
+            "",
+            *next_commands(folder.path),
         ]
 
     def to_dict(self) -> dict[str, Any]:
         """The result as --json prints it."""
         found = {} if self.recognition is None else {"recognition": vars(self.recognition)}
         return {**self.training.to_dict(), **found}
+
+
+def next_commands(run: Path) -> list[str]:
+    """What to do after the demonstration, as lines that can be typed."""
+    return [
+        f"more digits:   {SampleSettings(run).typed()}",
+        f"your own data: {program()} train FOLDER_OF_IMAGES --budget 10m",
+    ]
 
 
 def demo(settings: DemoSettings, reporter: Reporter = SILENT) -> Demo:

@@ -32,6 +32,7 @@ from .folder import RunFolder
 from .loading import load_with_samplers
 from .outputs import require_writable, writable_or_here
 from .settings import SampleSettings, TuneSettings
+from .threads import threads
 
 FRAMES = 40  # of a movie, at most
 _SLOW = (  # measured in docs/samplers.md
@@ -93,7 +94,8 @@ def draw(settings: SampleSettings, reporter: Reporter = SILENT) -> Drawn | None:
         return None
     observer = _Observer(model, settings, plan)
     started = time.monotonic()
-    with nullcontext(ALONE) if settings.is_movie else joined(model.device) as world:
+    processes = nullcontext(ALONE) if settings.is_movie else joined(model.device)
+    with threads(settings.threads, settings.run), processes as world:
         with reporter.task("sampling") as task:
             watch, progress = observer.callbacks(task, world.size)
             samples = model.sample(

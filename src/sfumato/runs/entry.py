@@ -29,9 +29,9 @@ from . import evaluating, training
 from .console import Console
 from .device import pick_device
 from .folder import RunFolder
-from .scoring import choose, settings_by_source, training_samples
+from .scoring import Chosen, choose, settings_by_source, training_samples
 from .settings import TrainSettings
-from .sources import data_like
+from .sources import data_like, own_data
 
 Source = str | Path | Shaped[np.ndarray, "..."] | torch.Tensor
 """Data: the name of a built-in data set, a path, or an array with one sample per row."""
@@ -138,18 +138,18 @@ def score(
         raise InputError("data: is missing; give data to score, or the folder of a run in place of the model")
     given = settings_by_source(_overrides(settings), [_path(each) for each in (data, against)], loaded)
 
-    def chosen(source: Source | None) -> DataToScore:
+    def chosen(source: Source | None) -> Chosen:
         if source is not None and not isinstance(source, str | Path):
             return _from_array(source, most, number)
-        return choose(_path(source), most, number, folder, loaded, reporter, given.get(str(source), {})).data
+        return choose(_path(source), most, number, folder, loaded, reporter, given.get(str(source), {}))
 
     return scoring.score(
         loaded,
-        chosen(data),
+        (first := chosen(data)).data,
         replace(LikelihoodOptions.suited_to(loaded.spec, number), evaluations=optional("evaluations", evaluations, 1)),
         flow=flow,
-        reference=None if folder is None else training_samples(folder, loaded, number),
-        against=None if against is None else chosen(against),
+        reference=None if folder is None else training_samples(folder, loaded, number, first.own),
+        against=None if against is None else chosen(against).data,
         reporter=reporter,
     )
 
@@ -199,7 +199,7 @@ def evaluate(
 
     def values(source: Source) -> tuple[torch.Tensor, str]:
         if not isinstance(source, str | Path):
-            return _from_array(source, len(source), number).values, "the given array"
+            return _from_array(source, len(source), number).data.values, "the given array"
         found = data_like(str(source), loaded, reporter, given.get(str(source), {}))
         return found.values[permutation(len(found), number, "evaluated")], found.spec.source
 
@@ -207,7 +207,7 @@ def evaluate(
         own = None if folder is None else evaluating.own_parts(folder, loaded, number)
         real = evaluating.halves(*values(data), most, loaded, own)
     elif folder is not None:
-        real = evaluating.own_real_data(folder, loaded, most, number, reporter)
+        real = evaluating.own_real_data(own_data(folder, reporter), loaded, most, number)
     else:
         raise InputError("data: is missing; give real data, or the folder of a run in place of the model")
     if train is not None:
@@ -216,10 +216,10 @@ def evaluate(
     return evaluation.evaluate(evaluating.rounded(samples, loaded), real, loaded.spec, spaces, reporter)
 
 
-def _from_array(source: Shaped[np.ndarray, "n *s"] | torch.Tensor, count: int, seed: int) -> DataToScore:
+def _from_array(source: Shaped[np.ndarray, "n *s"] | torch.Tensor, count: int, seed: int) -> Chosen:
     values = source.detach().cpu() if isinstance(source, torch.Tensor) else torch.as_tensor(source)
     rows = permutation(len(values), seed, "scored")[:count].sort().values
-    return DataToScore(values[rows], "the given array")
+    return Chosen(DataToScore(values[rows], "the given array"), rows.tolist())
 
 
 def _path(source: Source | None) -> str | None:

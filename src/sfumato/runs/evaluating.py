@@ -24,7 +24,8 @@ from .folder import RunFolder
 from .outputs import writable_or_here
 from .scoring import settings_by_source
 from .settings import EvaluateSettings
-from .sources import data_like, own_data
+from .sources import data_like, own_data, own_data_at
+from .threads import threads
 
 _FIRST = 32  # samples that are drawn to forecast the time of the others
 
@@ -46,15 +47,14 @@ def evaluate_run(
     spaces = spaces_named(settings.features, model.spec)
     given = settings_by_source(settings.overrides, (settings.against,), model)
     if settings.against is None:
-        real = own_real_data(folder, model, settings.count, settings.seed, reporter)
+        real = own_real_data(own_data(folder, reporter), model, settings.count, settings.seed)
     else:
-        other = data_like(settings.against, model, reporter, given.get(settings.against, {}))
-        values = other.values[permutation(len(other), settings.seed, "evaluated")]
-        real = halves(values, other.spec.source, settings.count, model, own_parts(folder, model, settings.seed))
+        real = _other_real_data(settings.against, folder, model, settings, given.get(settings.against, {}), reporter)
     started = time.monotonic()
-    samples = rounded(drawn(model, min(settings.count, len(real.reference)), settings.seed, reporter), model)
-    sampling = time.monotonic() - started
-    found = evaluate(samples, real, model.spec, spaces, reporter)
+    with threads(settings.threads, folder.path):
+        samples = rounded(drawn(model, min(settings.count, len(real.reference)), settings.seed, reporter), model)
+        sampling = time.monotonic() - started
+        found = evaluate(samples, real, model.spec, spaces, reporter)
     record = {
         "run": str(settings.run),
         "weights": weights_digest(folder.path),
@@ -75,16 +75,32 @@ def own_parts(folder: RunFolder, model: GenerativeModel, seed: int) -> tuple[Ten
     return _parts(dataset, model, seed)
 
 
-def own_real_data(folder: RunFolder, model: GenerativeModel, count: int, seed: int, reporter: Reporter) -> RealData:
+def _other_real_data(
+    source: str,
+    folder: RunFolder,
+    model: GenerativeModel,
+    settings: EvaluateSettings,
+    given: dict[str, Any],
+    reporter: Reporter,
+) -> RealData:
+    """The data at ``source``; if that is the run's own, which may have moved, as ``own_real_data`` takes it."""
+    other = data_like(source, model, reporter, given)
+    if not given and (own := own_data_at(source, other, folder)) is not None:
+        reporter.info(f"{source} is the data that {folder} was trained on")
+        return own_real_data(own, model, settings.count, settings.seed)
+    values = other.values[permutation(len(other), settings.seed, "evaluated")]
+    return halves(values, other.spec.source, settings.count, model, own_parts(folder, model, settings.seed))
+
+
+def own_real_data(dataset: Dataset, model: GenerativeModel, count: int, seed: int) -> RealData:
     """The run's own data, to judge at most ``count`` samples.
 
     Beside the samples stands held-out data; where there is too little, training data that is not in the reference
     fills it up.
 
     Raises:
-        InputError: the data is gone, or too little.
+        InputError: it is too little.
     """
-    dataset = own_data(folder, reporter)
     train, held_out = _parts(dataset, model, seed)
     used = _size(len(dataset), count, dataset.spec.source)
     missing = max(used - len(held_out), 0)

@@ -9,7 +9,7 @@ import torch
 
 from sfumato import kinds
 from sfumato.data import Dataset
-from sfumato.errors import InputError
+from sfumato.errors import InputError, NoPermissionError
 from sfumato.evaluation.comparison import PARTS, Row, Yardstick, expected, measure
 from sfumato.files import digest
 from sfumato.generative_model import GenerativeModel
@@ -19,9 +19,10 @@ from sfumato.reporting import SILENT, Reporter
 from sfumato.training import NonFiniteError, Trainer, signals
 
 from . import lifecycle
-from .folder import RunFolder
+from .folder import Origin, RunFolder
 from .resume import has_not_trained, require_same
 from .settings import Goal
+from .sources import origin_of
 
 
 class InterruptedTraining(Exception):
@@ -121,6 +122,8 @@ class Experiment:
         """The results of an earlier command; empty if there are none, or they are damaged."""
         try:
             return self.folder.measurement("comparison") or {}
+        except NoPermissionError:
+            raise
         except InputError:
             return {}
 
@@ -137,6 +140,7 @@ class Experiment:
         if self._started:
             trainer = Trainer(kinds.fresh(self.recipe, dataset.spec), dataset.samples(self.device), self.folder)
             trainer.resume(reporter.warn)
+            self.folder.write_origin(Origin(origin_of(self.source), self.goal))
             return trainer
         if self.folder.path.exists():
             shutil.rmtree(self.folder.path)

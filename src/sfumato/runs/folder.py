@@ -71,11 +71,6 @@ class RunFolder:
         return self.path / "checkpoints"
 
     @property
-    def averages(self) -> Path:
-        """Past averages of the weights, from which others are rebuilt."""
-        return self.path / "averages"
-
-    @property
     def metrics(self) -> Path:
         """The record of training, one JSON object per line."""
         return self.path / "metrics.jsonl"
@@ -123,7 +118,10 @@ class RunFolder:
         return self.path / "figures"
 
     def measurement_file(self, name: str) -> Path:
-        """The file of a measurement: "gallery", "results", "likelihood", "certify", "evaluation" or "comparison"."""
+        """The file of a measurement.
+
+        One of "gallery", "results", "likelihood", "certify", "evaluation", "comparison" and "threads".
+        """
         return self.path / f"{name}.json"
 
     def picture(self, name: str) -> Path:

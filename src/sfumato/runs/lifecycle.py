@@ -120,7 +120,8 @@ def require_free(wanted: Path | None) -> None:
         InputError: it is taken, or cannot be written to.
     """
     if wanted is not None and wanted.exists() and (not wanted.is_dir() or any(wanted.iterdir())):
-        raise InputError(f"--out {wanted}: exists and is not an empty folder; choose another, or --resume {wanted}")
+        resumed = f", or continue it: sfumato train --resume {wanted}" if RunFolder(wanted).config_file.exists() else ""
+        raise InputError(f"--out {wanted}: exists and is not an empty folder; choose another{resumed}")
     require_writable_run(wanted or Path("runs"), "choose another with --out")
 
 
@@ -196,6 +197,8 @@ def train_to(
         f"training {model.recipe.name} on {model.spec.source}: {model.num_parameters:,} parameters, "
         f"{len(engine.data):,} samples, {goal}, {engine.device.type}{processes}, {chosen}"
     )
+    if trainer.world.is_main and engine.device.type == "cpu":
+        trainer.run.write_measurement("threads", {"threads": chosen.threads, "among": engine.max_threads})
     split = "" if engine.micro_batch is None else f", {engine.micro_batch} samples per forward pass"
     time = "" if to_go is None else f", about {duration(autotune.seconds_per_step(engine) * max(to_go, 0))}"
     memory = autotune.bytes_needed(engine) / 2**20
@@ -217,7 +220,10 @@ def train_to(
             if reason == "interrupted":
                 reporter.info(f"finishing, about {duration(max(seconds, 1))}; Ctrl-C again to stop now")
 
-        return trainer.train(goal.steps, seconds, watch, after=after, answer=answer)
+        reason = trainer.train(goal.steps, seconds, watch, after=after, answer=answer)
+    if reason not in ENDS:
+        trainer.thin_checkpoints()
+    return reason
 
 
 def _after(trainer: Trainer, seconds: float, then: float) -> Callable[[float], float]:

@@ -45,8 +45,8 @@ def require_writable_run(folder: Path, remedy: str = "copy the run to a folder o
         raise InputError(f"{folder}: cannot be written ({why}); {remedy}")
 
 
-def writable_or_here(folder: Path, reporter: Reporter = SILENT) -> Path:
-    """``folder``, or the current folder, with a note, where it cannot be written to.
+def writable_or_here(folder: Path, reporter: Reporter = SILENT, remedy: str = "give --out") -> Path:
+    """``folder``, or the current folder, with a note, where it cannot be written to; ``remedy`` is for neither.
 
     Raises:
         InputError: neither can be written to.
@@ -54,7 +54,7 @@ def writable_or_here(folder: Path, reporter: Reporter = SILENT) -> Path:
     if may_write(folder):
         return folder
     if not may_write(Path()):
-        raise InputError(f"{folder}: cannot be written to, and neither can the current folder; give --out")
+        raise InputError(f"{folder}: cannot be written to, and neither can the current folder; {remedy}")
     reporter.info(f"{folder} cannot be written to; the results go into the current folder")
     return Path()
 

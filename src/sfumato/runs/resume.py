@@ -3,14 +3,14 @@
 import json
 from typing import Any
 
-from sfumato.errors import InputError
+from sfumato.errors import InputError, NoPermissionError
 from sfumato.generative_model import GenerativeModel
 
 from .folder import RunFolder
 from .settings import Goal
 from .sources import origin_of
 
-_STARTED = {"run.json", "config.json", "README.md", "metrics.jsonl", "tensorboard", "checkpoints"}
+_STARTED = {"run.json", "config.json", "README.md", "metrics.jsonl", "tensorboard", "checkpoints", "threads.json"}
 
 
 def has_not_trained(folder: RunFolder) -> bool:
@@ -23,7 +23,7 @@ def has_not_trained(folder: RunFolder) -> bool:
 
 
 def require_same(folder: RunFolder, model: GenerativeModel, source: str, goal: Goal) -> None:
-    """Refuse to continue a run that was started with other settings.
+    """Refuse to continue a run that was started with other settings. The same data may be at another ``source`` now.
 
     Raises:
         InputError: names the first setting that differs, with both values.
@@ -31,12 +31,15 @@ def require_same(folder: RunFolder, model: GenerativeModel, source: str, goal: G
     config = folder.config()
     try:
         origin = folder.origin()
+    except NoPermissionError:
+        raise
     except InputError:
         raise InputError(f"{folder.origin_file}: missing or damaged; use another --out") from None
     before, now = _flat(config.recipe.model_dump(mode="json")), _flat(model.recipe.model_dump(mode="json"))
     keys = sorted({*before, *now})
+    same_data = config.spec.fingerprint == model.spec.fingerprint  # which may have moved
     facts: list[tuple[str, Any, Any]] = [
-        ("SOURCE", origin.source, origin_of(source)),
+        *([] if same_data else [("SOURCE", origin.source, origin_of(source))]),
         ("the budget", None if origin.goal is None else origin.goal.flag(), goal.flag()),
         *((key, before.get(key), now.get(key)) for key in keys if key.startswith("data.")),
         ("the data", config.spec.fingerprint, model.spec.fingerprint),

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sfumato.data import applies, split
+from sfumato.data import Dataset, applies, split
 from sfumato.data.order import permutation
 from sfumato.errors import InputError
 from sfumato.evaluation.scoring import DataToScore, Score, score
@@ -28,7 +28,8 @@ from .device import pick_device
 from .folder import RunFolder
 from .outputs import require_writable, require_writable_figure, writable_or_here
 from .settings import LikelihoodSettings
-from .sources import data_like, data_settings, own_data
+from .sources import data_like, data_settings, own_data, own_data_at
+from .threads import threads
 
 SHOWN = 16  # most and least likely samples in the picture
 REFERENCE = 128  # training samples to compare with
@@ -41,10 +42,12 @@ class Chosen:
     Arguments:
         data: their values and their name.
         rows: their numbers in the source.
+        own: the run's own data, if they are of it.
     """
 
     data: DataToScore
     rows: list[int]
+    own: Dataset | None = None
 
 
 def score_run(settings: LikelihoodSettings, reporter: Reporter = SILENT) -> tuple[dict[str, Any], list[Path]] | None:
@@ -71,9 +74,9 @@ def score_run(settings: LikelihoodSettings, reporter: Reporter = SILENT) -> tupl
 
     chosen = chosen_of(settings.data)
     against = None if settings.against is None else chosen_of(settings.against).data
-    reference = training_samples(folder, model, settings.seed)
+    reference = training_samples(folder, model, settings.seed, chosen.own)
     started = time.monotonic()
-    with joined(model.device) as world:
+    with threads(settings.threads, settings.run), joined(model.device) as world:
         found = score(
             model,
             chosen.data,
@@ -178,28 +181,36 @@ def choose(
 ) -> Chosen:
     """``count`` samples of ``source``, at most, chosen by ``seed``; without a source, of the run's held-out data.
 
-    ``given`` are settings of reading ``source``, by their names in ``DataOptions``.
+    If the run's own data is at ``source``, where it may have moved to, they are of its held-out part too. ``given`` are
+    settings of reading ``source``, by their names in ``DataOptions``.
 
     Raises:
         InputError: data that cannot be read.
     """
+    own: Dataset | None = None
     if source is None:
         assert folder is not None
-        dataset = own_data(folder, reporter)
-        training = model.recipe.training
-        _, rows = split(len(dataset), training.held_out, training.seed)
-        name = f"the held-out part of {dataset.spec.source}"
+        dataset = own = own_data(folder, reporter)
     else:
         dataset = data_like(source, model, reporter, given)
-        rows, name = torch.arange(len(dataset)), dataset.spec.source
+        if folder is not None and not given and (own := own_data_at(source, dataset, folder)) is not None:
+            reporter.info(f"{source} is the data that {folder} was trained on; its held-out part is scored")
+            dataset = own
+    rows, name = torch.arange(len(dataset)), dataset.spec.source
+    if own is not None:
+        training = model.recipe.training
+        _, rows = split(len(dataset), training.held_out, training.seed)
+        name = f"the held-out part of {name}"
     rows = rows[permutation(len(rows), seed, "scored")[:count]].sort().values
-    return Chosen(DataToScore(dataset.values[rows], name), rows.tolist())
+    return Chosen(DataToScore(dataset.values[rows], name), rows.tolist(), own)
 
 
-def training_samples(folder: RunFolder, model: GenerativeModel, seed: int) -> DataToScore | None:
-    """Training samples to compare with; None where the training data is gone."""
+def training_samples(
+    folder: RunFolder, model: GenerativeModel, seed: int, own: Dataset | None = None
+) -> DataToScore | None:
+    """Training samples to compare with, of the run's ``own`` data if it is read already; None where it is gone."""
     try:
-        dataset = own_data(folder)
+        dataset = own or own_data(folder)
     except InputError:
         return None
     training = model.recipe.training

@@ -64,7 +64,8 @@ class TrainSettings(Settings):
         out: the run folder; runs/SOURCE-RECIPE by default.
         resume: the run to continue from its newest checkpoint.
         checkpoint_every: seconds between checkpoints.
-        keep_last: number of recent checkpoints to keep besides the best.
+        keep_last: number of recent checkpoints to keep besides the best; by default 2 while training, and of a
+            finished run only the newest.
         keep_every: also keep one checkpoint per this many images.
         precision: compute precision.
         threads: CPU threads; None to benchmark.
@@ -89,7 +90,7 @@ class TrainSettings(Settings):
     out: Annotated[Path | None, "--out"] = None
     resume: Annotated[Path | None, "--resume"] = None
     checkpoint_every: Annotated[float, "--checkpoint-every", in_seconds] = 60.0
-    keep_last: Annotated[int, "--keep-last"] = 2
+    keep_last: Annotated[int | None, "--keep-last"] = None
     keep_every: Annotated[int | None, "--keep-every"] = None
     precision: Annotated[Literal["auto", "float32", "bfloat16"], "--precision"] = "auto"
     threads: Annotated[int | None, "--threads"] = None
@@ -189,6 +190,7 @@ class SampleSettings(Settings):
         batch: samples drawn at once by each process.
         out: the file to write; by default a .png and an .npz in the run folder.
         device: "auto", "cpu" or "cuda".
+        threads: CPU threads; by default as many as training found to be fastest.
 
     Raises:
         InputError: an ``out`` of another kind of file, or ``pairs`` without an .npz file.
@@ -207,6 +209,7 @@ class SampleSettings(Settings):
     batch: Annotated[int, "--batch"] = 256
     out: Annotated[Path | None, "--out"] = None
     device: Annotated[str, "--device"] = "auto"
+    threads: Annotated[int | None, "--threads"] = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -238,7 +241,7 @@ class LikelihoodSettings(Settings):
 
     Arguments:
         run: a run or model folder.
-        data: the data to score; by default the run's own held-out data.
+        data: the data to score; by default the run's own held-out data. Where that has moved, its new path.
         count: number of samples to score, at most.
         against: a second data set; how well the scores separate it from the first is reported.
         evaluations: approximate network evaluations per sample for the bound; None for every level of a chain.
@@ -254,6 +257,7 @@ class LikelihoodSettings(Settings):
         per_sample: a .csv file for the numbers of each sample.
         out: the picture to write, a .png file; the numbers go into a .json file beside it.
         device: "auto", "cpu" or "cuda".
+        threads: CPU threads; by default as many as training found to be fastest.
         overrides: settings of reading ``data`` and ``against``, each "data.key=value".
 
     Raises:
@@ -278,12 +282,19 @@ class LikelihoodSettings(Settings):
     per_sample: Annotated[Path | None, "--per-sample"] = None
     out: Annotated[Path | None, "--out"] = None
     device: Annotated[str, "--device"] = "auto"
+    threads: Annotated[int | None, "--threads"] = None
     overrides: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.data is not None:
-            _require_source(self.data, f"{self.verb} RUN")
+        if self.data is not None and "=" in self.data and not _there(self.data):  # DATA is left out
+            object.__setattr__(self, "overrides", (self.data, *self.overrides))
+            object.__setattr__(self, "data", None)
+        if self.overrides and self.data is None and self.against is None:
+            raise InputError(
+                f"'{self.overrides[0]}': the run's own data is read as it was in training; write: sfumato {self.verb} "
+                f"{self.run} DATA {self.overrides[0]}, or leave it out"
+            )
         if self.per_sample is not None:
             _require_ending("--per-sample", self.per_sample, (".csv",))
         if self.out is not None:
@@ -299,11 +310,12 @@ class EvaluateSettings(Settings):
     Arguments:
         run: a run or model folder.
         overrides: settings of reading ``against``, each "data.key=value".
-        against: real data to compare with; by default the run's own.
+        against: real data to compare with; by default the run's own. Where that has moved, its new path.
         count: number of samples, at most; half of the real data is compared with the other half, which limits it too.
         features: names of feature spaces; by default those that suit the data.
         seed: the random seed of the samples, and of the choice among real data.
         device: "auto", "cpu" or "cuda".
+        threads: CPU threads; by default as many as training found to be fastest.
 
     Raises:
         InputError: a setting in place of the data.
@@ -317,6 +329,7 @@ class EvaluateSettings(Settings):
     features: Annotated[tuple[str, ...] | None, "--features", comma_separated] = None
     seed: Annotated[int, "--seed"] = 0
     device: Annotated[str, "--device"] = "auto"
+    threads: Annotated[int | None, "--threads"] = None
 
 
 @dataclass(frozen=True)
@@ -330,6 +343,7 @@ class TuneSettings(Settings):
         iterations: iterations of the fit, at most; 40 by default.
         seed: the random seed of the trajectories.
         device: "auto", "cpu" or "cuda".
+        threads: CPU threads; by default as many as training found to be fastest.
     """
 
     verb: ClassVar[str] = "tune"
@@ -339,6 +353,7 @@ class TuneSettings(Settings):
     iterations: Annotated[int | None, "--iterations"] = None
     seed: Annotated[int, "--seed"] = 0
     device: Annotated[str, "--device"] = "auto"
+    threads: Annotated[int | None, "--threads"] = None
 
 
 @dataclass(frozen=True)
@@ -354,6 +369,7 @@ class CertifySettings(Settings):
         seed: the random seed of the starts.
         out: the picture to write, a .png file; the numbers go into a .json file beside it.
         device: "auto", "cpu" or "cuda".
+        threads: CPU threads; by default as many as training found to be fastest.
 
     Raises:
         InputError: a file of another kind, too few samples, an oracle beside a model.
@@ -369,6 +385,7 @@ class CertifySettings(Settings):
     seed: Annotated[int, "--seed"] = 0
     out: Annotated[Path | None, "--out"] = None
     device: Annotated[str, "--device"] = "auto"
+    threads: Annotated[int | None, "--threads"] = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -465,11 +482,15 @@ class ReportSettings(Settings):
 
     Arguments:
         run: a run folder.
-        device: "auto", "cpu" or "cuda"; used only where samples must be drawn first.
+        source: where the run's data is now, if it has moved; used, as the device is, only where samples must be drawn.
+        device: "auto", "cpu" or "cuda".
         compare: other runs to put beside it.
+        threads: CPU threads; by default as many as training found to be fastest.
     """
 
     verb: ClassVar[str] = "report"
     run: Path
+    source: str | None = None
     device: Annotated[str, "--device"] = "auto"
     compare: Annotated[tuple[Path, ...], "--compare"] = ()
+    threads: Annotated[int | None, "--threads"] = None

@@ -1,13 +1,14 @@
 """The data of a run: read a source, read a run's own data again, read more data of the same kind."""
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
 from sfumato import data, recipes
 from sfumato.data import Dataset
-from sfumato.errors import InputError
-from sfumato.files import expanded
+from sfumato.errors import InputError, NoPermissionError
+from sfumato.files import expanded, reach
 from sfumato.generative_model import GenerativeModel
 from sfumato.recipes import Recipe
 from sfumato.reporting import SILENT, Reporter
@@ -45,13 +46,57 @@ def own_data(folder: RunFolder, reporter: Reporter = SILENT, moved: str | None =
         moved: where the data is now; by default where it was.
 
     Raises:
-        InputError: the data is gone or has changed, or the run does not name it.
+        InputError: the data is gone or has changed, or the run does not name it; what has ``moved`` is other data.
     """
     recipe, source = folder.recipe(), moved or folder.origin().source
-    dataset = load_data(source, recipe, reporter)
-    if dataset.spec.fingerprint != folder.spec().fingerprint:
-        raise InputError(f"{source}: the data has changed since {folder} started; restore it, or train a new run")
-    return dataset
+    if moved is None and source not in data.BUILT_IN and not reach(Path(source)):
+        raise InputError(
+            f"{source}: the data of {folder} is not there any more; restore it, or give its new path after {folder}"
+        )
+    try:
+        dataset = load_data(source, recipe, reporter)
+    except NoPermissionError:
+        raise
+    except InputError as error:
+        if moved is not None:
+            raise
+        found = str(error).partition("; ")[0]  # the rest names settings, which a run does not take any more
+        raise InputError(f"{_changed(source, folder)} ({found}); {_RESTORE}") from None
+    if dataset.spec.fingerprint == folder.spec().fingerprint:
+        return dataset
+    if moved is None:
+        raise InputError(f"{_changed(source, folder)}; {_RESTORE}")
+    raise InputError(f"{source}: is not the data that {folder} was trained on; give the path of that data, unchanged")
+
+
+_RESTORE = "restore it, or train a new run"
+
+
+def _changed(source: str, folder: RunFolder) -> str:
+    return f"{source}: the data has changed since {folder} started"
+
+
+def own_data_at(source: str, found: Dataset, folder: RunFolder) -> Dataset | None:
+    """The data that a run was trained on, if it is at ``source``; None if other data is there.
+
+    Arguments:
+        source: a path.
+        found: what ``data_like`` read there; other data is not read again.
+        folder: the run.
+
+    Raises:
+        InputError: the run is damaged.
+    """
+    recipe, spec = folder.recipe(), folder.spec()
+    alike = found.spec.shape == spec.shape and (len(found) == spec.count or recipe.data.limit is not None)
+    if not alike or source in data.BUILT_IN:
+        return None
+    try:
+        return own_data(folder, moved=source)
+    except NoPermissionError:
+        raise
+    except InputError:
+        return None
 
 
 def data_settings(recipe: Recipe, overrides: Sequence[str]) -> dict[str, Any]:

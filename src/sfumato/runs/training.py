@@ -180,9 +180,11 @@ def _resumed(
 
 
 def _options(settings: TrainSettings) -> Options:
+    last, every = settings.keep_last, settings.keep_every
     return Options(
         checkpoint_every=settings.checkpoint_every,
-        keep=Keep(settings.keep_last, settings.keep_every),
+        keep=Keep(last or 2, every),
+        keep_finished=Keep(last or 1, every, best=last is not None),
         compute=Compute(
             settings.micro_batch,
             settings.gradient_checkpointing,

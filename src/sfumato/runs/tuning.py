@@ -11,7 +11,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from sfumato.errors import InputError
-from sfumato.files import write_text, write_with
+from sfumato.files import no_permission, write_text, write_with
 from sfumato.model import Model
 from sfumato.model_folder import TableKey, read_fitted, write_fitted
 from sfumato.reporting import SILENT, Reporter, duration
@@ -23,6 +23,7 @@ from .folder import RunFolder
 from .loading import load_with_samplers
 from .outputs import require_writable_run
 from .settings import TuneSettings
+from .threads import threads
 
 FINE = fitting.FINE  # evaluations of the solution that errors are distances to
 
@@ -98,7 +99,7 @@ class Tuning:
         Raises:
             InputError: another process fits samplers to this model.
         """
-        with self.lock:
+        with self.lock, threads(self.settings.threads, self.settings.run):
             return self._fit_locked(evaluations, reporter)
 
     def _fit_locked(self, evaluations: int, reporter: Reporter) -> Tuned:
@@ -160,6 +161,8 @@ class Tuning:
             with safe_open(path, framework="pt", device=str(self.model.device)) as file:
                 if file.metadata() == about:
                     return fitting.Trajectories(file.get_tensor("x"), file.get_tensor("x_0"))
+        except PermissionError:
+            raise no_permission(path) from None
         except (OSError, SafetensorError):
             pass  # missing or damaged: computed again
         with reporter.task("fine trajectories") as task:
@@ -199,6 +202,8 @@ class Tuning:
                 found = [*progress.numbers, *progress.best, progress.damping, progress.best_objective]
                 sound = len(progress.numbers) == len(progress.best) == fitting.numbers_of(evaluations)
             return state if sound and all(isinstance(value, float) for value in found) else {}
+        except PermissionError:
+            raise no_permission(self._state_file(evaluations)) from None
         except (OSError, ValueError, KeyError, TypeError):
             return {}
 

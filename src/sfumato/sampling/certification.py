@@ -10,6 +10,7 @@ of fine samples of that size. The two kinds of number cannot be compared.
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import SupportsIndex
 
 import torch
 from jaxtyping import Float
@@ -19,6 +20,7 @@ from sfumato.core import VP, Cosine, Process, SeededNoise
 from sfumato.denoisers import Condition, Denoiser, ExactDenoiser, GaussianMixture
 from sfumato.errors import InputError
 from sfumato.numerics import random
+from sfumato.numerics.integers import whole
 from sfumato.reporting import Progress
 
 from .fitting import Errors, Trajectories, trajectories
@@ -64,9 +66,9 @@ class Entry:
 def reference(
     denoiser: Denoiser,
     shape: tuple[int, ...],
-    count: int,
+    count: SupportsIndex,
     *,
-    seed: int = 0,
+    seed: SupportsIndex = 0,
     cond: Condition | None = None,
     progress: Progress | None = None,
 ) -> tuple[Trajectories, Errors]:
@@ -85,9 +87,10 @@ def reference(
     Raises:
         InputError: a count below 4, or a condition with another number of rows.
     """
+    count = whole("count", count)
     if count < 4:
         raise InputError(f"samples: {count} cannot be halved and compared; give at least 4")
-    half, seed = FINE // 2, random.derive(seed, "certify")
+    half, seed = FINE // 2, random.derive(whole("seed", seed), "certify")
     total = count * (FINE + half)
 
     def solve(evaluations: int, already: int) -> Trajectories:
@@ -112,9 +115,9 @@ def certify(
     paths: Trajectories,
     *,
     methods: Sequence[str] = ("auto", *METHODS),
-    budgets: Sequence[int] = BUDGETS,
+    budgets: Sequence[SupportsIndex] = BUDGETS,
     extra: Mapping[str, Mapping[int, Tableau]] | None = None,
-    seed: int = 0,
+    seed: SupportsIndex = 0,
     progress: Progress | None = None,
 ) -> list[Entry]:
     """One entry per method and budget, in the order of ``extra``, ``methods`` and ``budgets``.
@@ -135,9 +138,9 @@ def certify(
     Raises:
         InputError: an unknown method, a budget outside 1 to ``MOST``, or too few paths.
     """
-    _check(paths, methods, budgets)
-    jobs = [(name, budget, _fitted(tables, budget)) for name, tables in (extra or {}).items() for budget in budgets]
-    jobs += [(name, budget, _classical(denoiser.process, name, budget)) for name in methods for budget in budgets]
+    numbers, noise_seed = _check(paths, methods, budgets), random.derive(whole("seed", seed), "certify", "noise")
+    jobs = [(name, budget, _fitted(tables, budget)) for name, tables in (extra or {}).items() for budget in numbers]
+    jobs += [(name, budget, _classical(denoiser.process, name, budget)) for name in methods for budget in numbers]
     half = len(paths.x) // 2
     starts, others = paths.rows(slice(0, half)), paths.rows(slice(half, 2 * half))
     floor = sliced_distance(starts.x_0, others.x_0)
@@ -157,7 +160,7 @@ def certify(
         done += len(chosen.x) * table.evaluations
         entry = Entry(name, budget, table.evaluations, start)
         try:
-            ends = _ends(denoiser, table, chosen, random.derive(seed, "certify", "noise"), count)
+            ends = _ends(denoiser, table, chosen, noise_seed, count)
         except FloatingPointError as error:
             entries.append(replace(entry, reason=str(error)))
         else:
@@ -212,15 +215,18 @@ def measured_order(name: str) -> float | None:
     return -float(((x - x.mean()) * (y - y.mean())).sum() / (x - x.mean()).pow(2).sum())
 
 
-def _check(paths: Trajectories, methods: Sequence[str], budgets: Sequence[int]) -> None:
+def _check(paths: Trajectories, methods: Sequence[str], budgets: Sequence[SupportsIndex]) -> list[int]:
+    """The ``budgets``, if all can be measured."""
     unknown = [name for name in methods if name != "auto" and name not in METHODS]
     if unknown:
         raise InputError(f"methods: '{unknown[0]}' is not known; choose from auto, {', '.join(METHODS)}")
-    for budget in budgets:
+    numbers = [whole("budgets", budget) for budget in budgets]
+    for budget in numbers:
         if not 1 <= budget <= MOST:
             raise InputError(f"budgets: {budget} evaluations cannot be certified; give 1 to {MOST}")
     if len(paths.x) < 4:
         raise InputError(f"paths: {len(paths.x)} trajectories cannot be halved and compared; give at least 4")
+    return numbers
 
 
 def _fitted(tables: Mapping[int, Tableau], budget: int) -> Tableau | str:

@@ -1,5 +1,7 @@
 """DDIM: non-Markovian steps of any stochasticity, deterministic at eta = 0 (Song, Meng & Ermon 2021); its inversion."""
 
+from typing import SupportsIndex
+
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -7,6 +9,7 @@ from torch import Tensor
 from sfumato.core import Process
 from sfumato.core.process import added_noise_fraction
 from sfumato.errors import InputError
+from sfumato.numerics.integers import whole
 
 from .grids import adjacent
 from .tableau import Rows, Tableau, constant
@@ -41,7 +44,7 @@ def ddim(process: Process, times: Float[Tensor, "n"], eta: float = 0.0) -> Table
     return Tableau(times[:-1].double(), from_x_t.diag(), from_x_0.diag(), constant(std), f"ddim(eta={eta:g})")
 
 
-def ddim_inversion(process: Process, times: Float[Tensor, "n"], iterations: int = 10) -> Tableau:
+def ddim_inversion(process: Process, times: Float[Tensor, "n"], iterations: SupportsIndex = 10) -> Tableau:
     """From ``times[-1]`` back to ``times[0]``: the latent that ``ddim(process, times)`` turns into the given state.
 
     A DDIM step is ``x_s = (alpha_s / alpha_t) x_t + alpha_s (rho_s - rho_t) eps(x_t, t)`` with rho = sigma / alpha
@@ -62,8 +65,7 @@ def ddim_inversion(process: Process, times: Float[Tensor, "n"], iterations: int 
     Raises:
         InputError: less than one iteration, or a bad grid.
     """
-    if iterations < 1:
-        raise InputError(f"iterations: {iterations} is not a number of evaluations per step; give at least 1")
+    iterations = whole("iterations", iterations, 1)
     at_t, at_s = adjacent(process, times)
     rows, x = Rows(), 0
     for i in reversed(range(len(times) - 1)):

@@ -9,7 +9,7 @@ to data itself. Without them, ``ends`` chooses finite ones for every process.
 """
 
 import math
-from typing import Literal
+from typing import Literal, SupportsIndex
 
 import torch
 from jaxtyping import Float
@@ -18,6 +18,7 @@ from torch import Tensor
 from sfumato.core import Chain, Level, Process
 from sfumato.core.levels import DATA
 from sfumato.errors import InputError
+from sfumato.numerics.integers import whole
 
 NOISE = -14.0
 """The log-SNR that counts as noise where a process has no finite end: sigma / alpha = 1,100."""
@@ -25,23 +26,23 @@ NOISE = -14.0
 Spacing = Literal["trailing", "leading", "linspace"]
 
 
-def uniform(steps: int, start: float = 1.0) -> Float[Tensor, "n"]:
+def uniform(steps: SupportsIndex, start: float = 1.0) -> Float[Tensor, "n"]:
     """``steps + 1`` times evenly from ``start`` in (0, 1] down to 0.
 
     Raises InputError for less than one step, and for another start.
     """
-    _check_steps(steps)
+    count = whole("steps", steps, 1)
     if not 0 < start <= 1:
         raise InputError(f"start: {start} is not a time to start from; give one in (0, 1]")
-    return torch.linspace(1, 0, steps + 1, dtype=torch.float64) * start
+    return torch.linspace(1, 0, count + 1, dtype=torch.float64) * start
 
 
-def quadratic(steps: int, start: float = 1.0) -> Float[Tensor, "n"]:
+def quadratic(steps: SupportsIndex, start: float = 1.0) -> Float[Tensor, "n"]:
     """``start (k / steps)^2``, k = steps..0: finer towards data (Song, Meng & Ermon 2021, appendix D.2)."""
     return uniform(steps) ** 2 * uniform(1, start)[0]
 
 
-def chain(steps: int, length: int, spacing: Spacing = "trailing") -> Float[Tensor, "n"]:
+def chain(steps: SupportsIndex, length: SupportsIndex, spacing: Spacing = "trailing") -> Float[Tensor, "n"]:
     """``steps + 1`` of the times k / length of a discrete chain, down to 0.
 
     With ``steps = length`` every spacing visits every level. Lin et al. 2024 measure the cost of leaving out the last
@@ -60,6 +61,7 @@ def chain(steps: int, length: int, spacing: Spacing = "trailing") -> Float[Tenso
     References:
         Lin et al. 2024, table 2.
     """
+    steps, length = whole("steps", steps), whole("length", length, 1)
     if not 1 <= steps <= length:
         raise InputError(f"steps: {steps} on a chain of {length} levels; give 1 to {length}")
     i = torch.arange(steps, -1, -1)
@@ -78,7 +80,7 @@ def chain(steps: int, length: int, spacing: Spacing = "trailing") -> Float[Tenso
 
 
 def uniform_logsnr(
-    process: Process, steps: int, noise: float | None = None, data: float | None = None
+    process: Process, steps: SupportsIndex, noise: float | None = None, data: float | None = None
 ) -> Float[Tensor, "n"]:
     """``steps`` levels evenly in the log-SNR from ``noise`` to ``data``, then data itself (Lu et al. 2022a).
 
@@ -93,7 +95,7 @@ def uniform_logsnr(
 
 
 def rho(
-    process: Process, steps: int, rho: float = 7.0, noise: float | None = None, data: float | None = None
+    process: Process, steps: SupportsIndex, rho: float = 7.0, noise: float | None = None, data: float | None = None
 ) -> Float[Tensor, "n"]:
     """``steps`` levels evenly in (sigma / alpha)^(1 / rho), then data itself (Karras et al. 2022, eq. 5).
 
@@ -110,7 +112,7 @@ def rho(
 
 
 def angle(
-    process: Process, steps: int, power: float = 2.5, noise: float | None = None, data: float | None = None
+    process: Process, steps: SupportsIndex, power: float = 2.5, noise: float | None = None, data: float | None = None
 ) -> Float[Tensor, "n"]:
     """``steps`` levels evenly in atan(sigma / alpha)^(1 / power), then data itself.
 
@@ -218,18 +220,13 @@ def adjacent(process: Process, times: Float[Tensor, "n"]) -> tuple[Level, Level]
     )
 
 
-def _check_steps(steps: int) -> None:
-    if steps < 1:
-        raise InputError(f"steps: {steps} is not a number of steps; give at least 1")
-
-
 def _check_power(name: str, power: float) -> float:
     if not 0 < power < math.inf:
         raise InputError(f"{name}: {power} is not an exponent of a grid; give a number above 0")
     return power
 
 
-def _fractions(steps: int) -> Tensor:
+def _fractions(steps: SupportsIndex) -> Tensor:
     """``steps`` numbers from 0 to 1; a single one is 0."""
-    _check_steps(steps)
-    return torch.arange(steps, dtype=torch.float64) / max(steps - 1, 1)
+    count = whole("steps", steps, 1)
+    return torch.arange(count, dtype=torch.float64) / max(count - 1, 1)

@@ -6,6 +6,7 @@ level's marginal up to O(d): where data is one point the variance converges to `
 """
 
 from collections.abc import Callable
+from typing import SupportsIndex
 
 import torch
 from jaxtyping import Float
@@ -13,6 +14,7 @@ from torch import Tensor
 
 from sfumato.core import Level, Process
 from sfumato.errors import InputError
+from sfumato.numerics.integers import whole
 
 from .ddim import ddim
 from .grids import check
@@ -22,7 +24,7 @@ OneStep = Callable[[Process, Tensor], Tableau]
 """A method: ``(process, times) -> Tableau``."""
 
 
-def langevin(process: Process, t: float, repeats: int, step: float) -> Tableau:
+def langevin(process: Process, t: float, repeats: SupportsIndex, step: float) -> Tableau:
     """Moves within one level.
 
     Arguments:
@@ -34,14 +36,14 @@ def langevin(process: Process, t: float, repeats: int, step: float) -> Tableau:
     Raises:
         InputError: other values.
     """
-    _check(repeats, step)
+    repeats = _moves_of(repeats, step)
     rows = Rows()
     _moves(rows, process.level(t), t, repeats, step)
     return rows.table(f"langevin(step={step:g})")
 
 
 def annealed_langevin(
-    process: Process, times: Float[Tensor, "n"], repeats: int = 5, step: float | None = None
+    process: Process, times: Float[Tensor, "n"], repeats: SupportsIndex = 5, step: float | None = None
 ) -> Tableau:
     """``repeats`` moves at each level of ``times``, from the noisiest down (Song & Ermon 2019, algorithm 1).
 
@@ -65,9 +67,8 @@ def annealed_langevin(
     level = process.grid(times)
     if step is None:
         noisy = level.logsnr[level.sigma > 0]
-        _check(repeats, 1.0)
         step = best_step(float(torch.exp(noisy.diff().amax() / 2)) if len(noisy) > 1 else 1.0, repeats)
-    _check(repeats, step)
+    repeats = _moves_of(repeats, step)
     rows = Rows()
     for i, t in enumerate(times.tolist()):
         if t == 0:
@@ -79,7 +80,7 @@ def annealed_langevin(
     return rows.table(f"annealed_langevin(repeats={repeats}, step={step:g})")
 
 
-def best_step(ratio: float, repeats: int) -> float:
+def best_step(ratio: float, repeats: SupportsIndex) -> float:
     """The relative step with which ``repeats`` moves best correct a start that is ``ratio`` times too wide.
 
     With all data in one point, and r = step / 2, the variance after the moves, in units of the level's own, is
@@ -93,6 +94,7 @@ def best_step(ratio: float, repeats: int) -> float:
     References:
         Song & Ermon 2020, technique 4; their epsilon is r sigma_L^2.
     """
+    repeats = whole("repeats", repeats, 1)
     r = torch.linspace(5e-5, 0.5, 10_000, dtype=torch.float64)
     settled = 1 / (1 - r / 2)
     variance = (1 - r) ** (2 * repeats) * (ratio**2 - settled) + settled
@@ -100,7 +102,11 @@ def best_step(ratio: float, repeats: int) -> float:
 
 
 def corrected(
-    process: Process, times: Float[Tensor, "n"], predictor: OneStep = ddim, repeats: int = 1, snr: float = 0.16
+    process: Process,
+    times: Float[Tensor, "n"],
+    predictor: OneStep = ddim,
+    repeats: SupportsIndex = 1,
+    snr: float = 0.16,
 ) -> Tableau:
     """Predictor-corrector: each step of ``predictor``, then ``repeats`` Langevin moves at the level it reached.
 
@@ -123,7 +129,7 @@ def corrected(
         Song et al. 2021, algorithms 1 and 2.
     """
     step = 4 * snr**2
-    _check(repeats, step)
+    repeats = _moves_of(repeats, step)
     check(times)
     parts = []
     for i in range(len(times) - 1):
@@ -133,13 +139,14 @@ def corrected(
     return join(parts, f"corrected({parts[0].name}, repeats={repeats}, snr={snr:g})")
 
 
-def _check(repeats: int, step: float) -> None:
-    if repeats < 1:
-        raise InputError(f"repeats: {repeats} is not a number of Langevin moves; give at least 1")
+def _moves_of(repeats: SupportsIndex, step: float) -> int:
+    """``repeats``, if it is a number of moves and ``step`` a size of them."""
+    moves = whole("repeats", repeats, 1)
     if not 0 < step < 4:
         raise InputError(
             f"step: Langevin moves of relative size {step:g} do not settle; give more than 0 and less than 4"
         )
+    return moves
 
 
 def _moves(rows: Rows, level: Level, t: float, repeats: int, step: float) -> None:

@@ -8,6 +8,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from typing import SupportsIndex
 
 import torch
 from jaxtyping import Float
@@ -15,6 +16,7 @@ from torch import Tensor
 
 from sfumato.core import Chain, Process
 from sfumato.errors import InputError
+from sfumato.numerics.integers import whole
 
 from . import grids
 from .ancestral import ancestral
@@ -44,7 +46,7 @@ class Method:
     source: str
 
 
-def in_time(process: Process, steps: int) -> Float[Tensor, "n"]:
+def in_time(process: Process, steps: SupportsIndex) -> Float[Tensor, "n"]:
     """Times evenly from the first finite log-SNR; on a chain its own levels, as evenly as possible."""
     if isinstance(process.schedule, Chain):
         return grids.chain(steps, process.schedule.steps)
@@ -92,7 +94,7 @@ NAMES = ("auto", ADAPTIVE, *METHODS)
 """The names of all samplers: the choice by budget, the ODE to a tolerance (``adaptive``), and the tables."""
 
 
-def auto(process: Process, evaluations: int) -> Tableau:
+def auto(process: Process, evaluations: SupportsIndex) -> Tableau:
     """The best fixed table with ``evaluations`` evaluations: Adams on v in the angle.
 
     It is the best of those measured in docs/samplers.md. The grid is ``grids.angle``. Its last level falls with the
@@ -102,10 +104,11 @@ def auto(process: Process, evaluations: int) -> Tableau:
 
     Raises InputError for less than one evaluation, and for more than one on a chain that has a single level.
     """
+    evaluations = whole("evaluations", evaluations, 1)
     lowest, highest = grids.noisiest_logsnr(process), grids.finest_logsnr(process)
     if evaluations > 1 and highest <= lowest:
         raise InputError(f"steps: {evaluations} evaluations of a process with a single level; give 1")
-    data = min(-2 * math.log(0.5 * max(evaluations, 1) ** -1.5), highest)
+    data = min(-2 * math.log(0.5 * evaluations**-1.5), highest)
     if data <= lowest:  # a process with little noise, or with all of its levels finer than this
         data = min(lowest + 1.0, highest) if evaluations > 1 else lowest + 1.0
     times = grids.angle(process, evaluations, noise=lowest, data=data)
@@ -114,11 +117,12 @@ def auto(process: Process, evaluations: int) -> Tableau:
     return adams(process, times, order=3 if evaluations <= 40 else 4)
 
 
-def tableau(process: Process, name: str, evaluations: int) -> Tableau:
+def tableau(process: Process, name: str, evaluations: SupportsIndex) -> Tableau:
     """The table of a method on its own grid, with as many steps as ``evaluations`` allow.
 
     Raises InputError for an unknown name, and where not even one step is possible.
     """
+    evaluations = whole("evaluations", evaluations, 1)
     if name == "auto":
         return auto(process, evaluations)
     if name == ADAPTIVE:

@@ -13,6 +13,7 @@ Along "sigma", "straight" and "angle" the order holds up to data.
 """
 
 from collections.abc import Callable, Sequence
+from typing import SupportsIndex
 
 import torch
 from jaxtyping import Float
@@ -20,6 +21,7 @@ from torch import Tensor
 
 from sfumato.core import Process
 from sfumato.errors import InputError
+from sfumato.numerics.integers import whole
 
 from .grids import check
 from .motion import Along, Motion, motion
@@ -27,7 +29,11 @@ from .tableau import Tableau, constant
 
 
 def adams(
-    process: Process, times: Float[Tensor, "n"], order: int = 2, along: Along = "angle", corrector: bool = True
+    process: Process,
+    times: Float[Tensor, "n"],
+    order: SupportsIndex = 2,
+    along: Along = "angle",
+    corrector: bool = True,
 ) -> Tableau:
     """Adams-Bashforth on the velocity along a path, with an Adams-Moulton corrector.
 
@@ -47,13 +53,14 @@ def adams(
     References:
         Lu et al. 2022b, eq. 9; Lu et al. 2022a, eq. 4; Zhang & Chen 2023, section 3.4.
     """
+    order = whole("order", order)
     if not 1 <= order <= 4:
         raise InputError(f"order: {order} is not available; give 1 to 4")
     name = f"adams(order={order}, along={along}, corrector={corrector})"
     return _multistep(process, times, name, along, order, order + 1 if corrector else 0)
 
 
-def dpm_solver_pp(process: Process, times: Float[Tensor, "n"], order: int = 2, eta: float = 0.0) -> Tableau:
+def dpm_solver_pp(process: Process, times: Float[Tensor, "n"], order: SupportsIndex = 2, eta: float = 0.0) -> Tableau:
     """DPM-Solver++ multistep, and its SDE form (2M-SDE, 3M-SDE).
 
     It uses polynomials of x_0-hat in the log-SNR: order 2 in the paper's form, ``(1 - exp(-h)) ((1 + w) x_0 - w x_0')``
@@ -72,6 +79,7 @@ def dpm_solver_pp(process: Process, times: Float[Tensor, "n"], order: int = 2, e
     References:
         Lu et al. 2022b, algorithm 2 and eq. 17.
     """
+    order = whole("order", order)
     if not 1 <= order <= 3:
         raise InputError(f"order: {order} is not available; give 1 to 3")
     if not 0 <= eta <= 1:
@@ -80,7 +88,7 @@ def dpm_solver_pp(process: Process, times: Float[Tensor, "n"], order: int = 2, e
     return _multistep(process, times, name, "x_0", order, 0, predictor=_halved if order == 2 else _exact, eta=eta)
 
 
-def unipc(process: Process, times: Float[Tensor, "n"], order: int = 3) -> Tableau:
+def unipc(process: Process, times: Float[Tensor, "n"], order: SupportsIndex = 3) -> Tableau:
     """UniPC in x_0 with B(h) = exp(h) - 1: UniP predicts, UniC corrects.
 
     The weights solve the paper's eq. 9, so they are those of the polynomial, except that with a single other node the
@@ -97,6 +105,7 @@ def unipc(process: Process, times: Float[Tensor, "n"], order: int = 3) -> Tablea
     References:
         Zhao et al. 2023, algorithms 5 and 6.
     """
+    order = whole("order", order)
     if order not in (2, 3):
         raise InputError(f"order: {order} is not available; give 2 or 3")
     return _multistep(

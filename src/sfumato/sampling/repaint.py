@@ -1,10 +1,12 @@
 """RePaint's jumps: going up some levels and down again, so that the parts of a sample become consistent."""
 
+from typing import SupportsIndex
+
 from jaxtyping import Float
 from torch import Tensor
 
 from sfumato.core import Process
-from sfumato.errors import InputError
+from sfumato.numerics.integers import whole
 
 from .ancestral import ancestral
 from .grids import check
@@ -13,7 +15,11 @@ from .tableau import Rows, Tableau, join
 
 
 def repaint(
-    process: Process, times: Float[Tensor, "n"], predictor: OneStep = ancestral, jump: int = 10, repeats: int = 10
+    process: Process,
+    times: Float[Tensor, "n"],
+    predictor: OneStep = ancestral,
+    jump: SupportsIndex = 10,
+    repeats: SupportsIndex = 10,
 ) -> Tableau:
     """A predictor down the grid that jumps back up at every ``jump``-th level from below.
 
@@ -33,8 +39,7 @@ def repaint(
     References:
         Lugmayr et al. 2022, appendix B.
     """
-    if jump < 1 or repeats < 1:
-        raise InputError(f"jump {jump}, repeats {repeats}: give at least 1 level and 1 time")
+    jump, repeats = whole("jump", jump, 1), whole("repeats", repeats, 1)
     check(times)
     level = process.grid(times)
     N = len(times) - 1

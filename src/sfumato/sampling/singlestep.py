@@ -1,6 +1,6 @@
 """Single-step exponential integrators: two or three evaluations inside each step, and no memory between steps."""
 
-from typing import Literal
+from typing import Literal, SupportsIndex
 
 import torch
 from jaxtyping import Float
@@ -8,6 +8,7 @@ from torch import Tensor
 
 from sfumato.core import Process
 from sfumato.errors import InputError
+from sfumato.numerics.integers import whole
 
 from .grids import check
 from .motion import motion
@@ -17,7 +18,7 @@ _INSIDE = {2: (1 / 2,), 3: (1 / 3, 2 / 3)}  # positions of the evaluations insid
 
 
 def dpm_solver_singlestep(
-    process: Process, times: Float[Tensor, "n"], order: int = 2, along: Literal["x_0", "eps"] = "x_0"
+    process: Process, times: Float[Tensor, "n"], order: SupportsIndex = 2, along: Literal["x_0", "eps"] = "x_0"
 ) -> Tableau:
     """DPM-Solver-2 and -3, in x_0 (DPM-Solver++ 2S, 3S) or in eps.
 
@@ -36,6 +37,7 @@ def dpm_solver_singlestep(
     References:
         Lu et al. 2022b, algorithm 1; Lu et al. 2022a, algorithms 1 and 2.
     """
+    order = whole("order", order)
     if order not in _INSIDE:
         raise InputError(f"order: {order} is not available; give 2 or 3")
     if along not in ("x_0", "eps"):

@@ -20,8 +20,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from sfumato.errors import DiskFullError, InputError
-from sfumato.files import apply_umask, digest, flush, flush_folder, sweep, temporary
+from sfumato.errors import DiskFullError, InputError, NoPermissionError
+from sfumato.files import apply_umask, digest, flush, flush_folder, no_permission, sweep, temporary
 from sfumato.world import ALONE, World
 
 from .integrity import FORMAT as FORMAT
@@ -165,12 +165,19 @@ def finish(draft: Path, state: Mapping[str, Any], digests: Mapping[str, str], ke
             _move_aside(path)
         os.rename(draft, path)
         flush_folder(folder)
-        # Later ones are damaged and could not be moved: they neither count nor push out the one just written.
-        before = {int(old.name): old for old in checkpoints(folder) if int(old.name) <= images}
-        kept = keep.kept({count: _score(old) for count, old in before.items()})
-        for count in before.keys() - kept:
-            delete(before[count])
+        thin(folder, images, keep)
     return path
+
+
+def thin(folder: Path, images: int, keep: Keep) -> None:
+    """Delete the checkpoints up to this many images that ``keep`` does not name.
+
+    Later ones are damaged and could not be moved: they neither count nor push out the newest.
+    """
+    before = {int(old.name): old for old in checkpoints(folder) if int(old.name) <= images}
+    kept = keep.kept({count: _score(old) for count, old in before.items()})
+    for count in before.keys() - kept:
+        delete(before[count])
 
 
 # ------------------------------------------------------------------------------------------------------------- reading
@@ -179,38 +186,47 @@ def finish(draft: Path, state: Mapping[str, Any], digests: Mapping[str, str], ke
 def newest(folder: Path, warn: Callable[[str], None]) -> Path | None:
     """The newest whole checkpoint in ``folder``, or None.
 
-    Damaged ones are moved aside, and ``warn`` is called with a line for each.
+    Damaged ones are moved aside, and ``warn`` is called with a line for each at the end.
 
     Raises:
-        InputError: a folder that cannot be read, or a whole checkpoint of a newer format.
+        NoPermissionError: one that this user may not read; it may be whole, so it is neither moved nor passed over.
+        InputError: a folder that cannot be read, or a whole checkpoint of another format.
     """
+    damaged: list[str] = []
+    whole = None
     for path in reversed(checkpoints(folder)):
         problem = damage(path)
         if problem is None:
             read_state(path)
-            return path
+            whole = path
+            break
         try:
             done = f"moved aside to {_move_aside(path).name}"
         except OSError as error:
             done = f"passed over, because it cannot be moved aside: {error.strerror}"
-        warn(f"{path}: damaged ({problem}); {done}, continuing from the one before it")
-    return None
+        damaged.append(f"{path}: damaged ({problem}); {done}")
+    for line in damaged:
+        warn(line if whole is None else f"{line}, continuing from the one before it")
+    return whole
 
 
 def load(path: Path) -> tuple[dict[str, dict[str, Tensor]], dict[str, Any]]:
     """The tensors and the state of a whole checkpoint; slices of several processes are joined.
 
     Raises:
-        InputError: a damaged file, or a newer format.
+        InputError: a damaged file, one that may not be read, or another format.
     """
     state = read_state(path)
     read: dict[str, dict[int, dict[str, Tensor]]] = {}
     for file in sorted(path.glob("*.safetensors")):
         try:
+            open(file, "rb").close()  # safetensors calls a file missing that may not be read
             tensors = load_file(file)
+        except PermissionError:
+            raise no_permission(file) from None
         except (SafetensorError, OSError, ValueError) as error:
             raise InputError(
-                f"{file}: damaged or not safetensors ({error}); delete {path} to continue from the one before it"
+                f"{file}: damaged or not safetensors ({error}); delete {path} to continue from an earlier one"
             ) from None
         name, rank, _ = slice_of(file.stem)
         read.setdefault(name, {})[rank] = tensors
@@ -287,7 +303,10 @@ def _move_aside(path: Path) -> Path:
 
 
 def _score(path: Path) -> float | None:
-    state = read_json(path / STATE)
+    try:
+        state = read_json(path / STATE)
+    except NoPermissionError:  # it is kept or deleted by its age
+        return None
     score = None if isinstance(state, str) else state.get("score")
     return float(score) if isinstance(score, (int, float)) and not isinstance(score, bool) else None
 

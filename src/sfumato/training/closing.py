@@ -10,7 +10,6 @@ from sfumato.generative_model import GenerativeModel
 from . import ema
 from .engine import Engine
 from .held_out import LEVELS, HeldOut
-from .saving import Saver
 
 MEASURED = 2 * LEVELS  # evaluations of a measurement, per sample
 CHOSEN = LEVELS * len(ema.CANDIDATES)  # evaluations of the choice of an average, per sample
@@ -54,14 +53,11 @@ def shared_out(evaluations: float, samples: int) -> tuple[int, int]:
     return int(min(samples, evaluations / MEASURED)), 0
 
 
-def choose_average(
-    engine: Engine, saver: Saver, bound: HeldOut, samples: int, watch: Callable[[int, int], bool]
-) -> Choice | None:
+def choose_average(engine: Engine, bound: HeldOut, samples: int, watch: Callable[[int, int], bool]) -> Choice | None:
     """Choose the average with the best ``bound``, of those in ``ema.CANDIDATES``; all processes call it.
 
     Arguments:
         engine: the engine.
-        saver: knows past averages.
         bound: measures one.
         samples: held-out samples to measure.
         watch: called with the averages measured and in all; true ends the choice.
@@ -69,8 +65,7 @@ def choose_average(
     Returns:
         The choice; None if ``watch`` ended it.
     """
-    states = saver.averages()
-    model = engine.state.averaged_model()
+    state, model = engine.state.averages(), engine.state.averaged_model()
     measured = 0
 
     def value(module: nn.Module) -> float:
@@ -81,7 +76,7 @@ def choose_average(
         return bound.value(module, samples)
 
     try:
-        width, bounds = ema.choose(model.module, states, engine.state.ema.widths, engine.images, value)
+        width, bounds = ema.choose(model.module, state, engine.state.ema.widths, value)
     except TimeIsOver:
         return None
     return Choice(model, width, bounds, samples)

@@ -12,9 +12,9 @@ from typing import Any
 
 from sfumato._version import __version__
 from sfumato.errors import InputError
-from sfumato.files import digest, flush
+from sfumato.files import digest, flush, no_permission
 
-FORMAT = 1  # of a checkpoint; raised when an older reader could misread a newer one
+FORMAT = 2  # of a checkpoint; raised when a reader of another one could misread it
 MANIFEST = "manifest.json"
 STATE = "state.json"
 
@@ -27,10 +27,16 @@ def directory_name(images: int) -> str:
 
 
 def damage(path: Path) -> str | None:
-    """What is wrong with a checkpoint: the first file that is missing, unlisted or changed; None for a whole one."""
+    """What is wrong with a checkpoint: the first file that is missing, unlisted or changed; None for a whole one.
+
+    Raises:
+        NoPermissionError: it cannot be told, because this user may not read the folder or a file in it.
+    """
     try:
         with os.scandir(path) as entries:
             plain = {entry.name: entry.is_file(follow_symlinks=False) for entry in entries}
+    except PermissionError:
+        raise no_permission(path) from None
     except OSError as error:
         return error.strerror or str(error)
     digests = read_json(path / MANIFEST) if plain.get(MANIFEST) else f"{MANIFEST} is missing"
@@ -46,6 +52,8 @@ def damage(path: Path) -> str | None:
         try:
             if digest(path / name) != digests[name]:
                 return f"{name} has changed since it was written"
+        except PermissionError:
+            raise no_permission(path / name) from None
         except OSError as error:
             return f"{name}: {error.strerror}"
     state = read_json(path / STATE) if STATE in plain else f"{STATE} is missing"
@@ -62,15 +70,15 @@ def read_state(path: Path) -> dict[str, Any]:
     """The state of a whole checkpoint.
 
     Raises:
-        InputError: a damaged file, or a newer format.
+        InputError: a damaged file, or another format.
     """
     state = read_json(path / STATE)
     if isinstance(state, str):
-        raise InputError(f"{path}: damaged ({state}); delete it to continue from the one before it")
-    if (found := state.pop("format", FORMAT)) > FORMAT:
+        raise InputError(f"{path}: damaged ({state}); delete it to continue from an earlier one")
+    if (found := state.pop("format", FORMAT)) != FORMAT:
+        remedy = "upgrade Sfumato" if found > FORMAT else "train again with another --out"
         raise InputError(
-            f"{path / STATE}: a checkpoint of format {found}, and this Sfumato {__version__} reads {FORMAT}; "
-            "upgrade Sfumato"
+            f"{path / STATE}: a checkpoint of format {found}, and this Sfumato {__version__} reads {FORMAT}; {remedy}"
         )
     return state
 
@@ -82,10 +90,16 @@ def write_json(file: Path, data: Any) -> None:
 
 
 def read_json(file: Path) -> dict[str, Any] | str:
-    """The object in a file that ``write_json`` wrote, or what is wrong with it."""
+    """The object in a file that ``write_json`` wrote, or what is wrong with it.
+
+    Raises:
+        NoPermissionError: this user may not read it.
+    """
     try:
         text = file.read_bytes()
         data = json.loads(text)
+    except PermissionError:
+        raise no_permission(file) from None
     except OSError as error:
         return f"{file.name}: {error.strerror}"
     except (ValueError, RecursionError):

@@ -4,7 +4,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from sfumato.errors import InputError
+from sfumato.numerics.integers import optional, whole
 
 
 @dataclass(frozen=True)
@@ -17,7 +17,7 @@ class Keep:
         best: also the one with the lowest finite ``state["score"]``, the first of equals.
 
     Raises:
-        InputError: a number below 1.
+        InputError: a number that is no integer, or below 1.
     """
 
     last: int = 2
@@ -25,8 +25,8 @@ class Keep:
     best: bool = True
 
     def __post_init__(self) -> None:
-        if self.last < 1 or (self.every is not None and self.every < 1):
-            raise InputError(f"Keep: last={self.last}, every={self.every}; give at least 1")
+        object.__setattr__(self, "last", whole("last", self.last, 1))
+        object.__setattr__(self, "every", optional("every", self.every, 1))
 
     def kept(self, scores: Mapping[int, float | None]) -> set[int]:
         """Those to keep of the checkpoints at these images, each with its score."""
@@ -42,3 +42,5 @@ class Keep:
 
 
 USUAL = Keep()
+NEWEST = Keep(last=1, best=False)
+"""All that a finished run needs to go on exactly."""

@@ -10,7 +10,7 @@ from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 
-from sfumato.errors import InputError
+from sfumato.errors import BusyError, InputError
 from sfumato.runs.folder import RunFolder
 
 _NO_LOCKS = {errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS}  # some network file systems have no locks
@@ -27,7 +27,8 @@ class Lock:
         work: what the process does with it, for the message to others.
 
     Raises:
-        InputError: on entry, when another process holds the lock or the file cannot be written.
+        BusyError: on entry, when another process holds the lock.
+        InputError: on entry, when the file cannot be written.
     """
 
     def __init__(self, run: RunFolder, work: str = "training it") -> None:
@@ -43,7 +44,7 @@ class Lock:
             os.ftruncate(self._descriptor, 0)
             os.write(self._descriptor, json.dumps(who).encode())
         except BlockingIOError:
-            raise InputError(
+            raise BusyError(
                 f"{self.run}: another process{_holder(path)} is {self.work}; wait for it, or end it"
             ) from None
         except OSError as error:

@@ -11,8 +11,8 @@ from torch import Tensor
 
 FILL = 0.7  # the fraction of the free memory to use: the estimate leaves out the workspace of convolutions
 
-# Bytes per learned number: the weight, its gradient, AdamW's two moments and two averages, in float32.
-PER_PARAMETER = 4 * (1 + 1 + 2 + 2)
+# Bytes per learned number: the weight, its gradient, AdamW's two moments and three averages, in float32.
+PER_PARAMETER = 4 * (1 + 1 + 2 + 3)
 
 
 def kept_for_backward(losses: Callable[[], Tensor]) -> int:

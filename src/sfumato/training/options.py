@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from .execution import Compute
-from .keep import Keep
+from .keep import NEWEST, USUAL, Keep
 
 
 @dataclass(frozen=True)
@@ -13,14 +13,16 @@ class Options:
 
     Arguments:
         checkpoint_every: seconds between checkpoints, stretched so that saving takes a hundredth of the time at most.
-        keep: which checkpoints to keep.
+        keep: which checkpoints to keep while training.
+        keep_finished: which checkpoints to keep of a run that has reached its goal.
         compute: what is required of the computation of steps.
         on_nonfinite: after a loss or a gradient that is not finite, "stop", or "rewind" to the last checkpoint and
             continue with half the learning rate.
     """
 
     checkpoint_every: float = 60.0
-    keep: Keep = field(default_factory=Keep)
+    keep: Keep = USUAL
+    keep_finished: Keep = NEWEST
     compute: Compute = field(default_factory=Compute)
     on_nonfinite: Literal["stop", "rewind"] = "stop"
 

@@ -9,7 +9,7 @@ from sfumato.model_folder import save_weights
 from sfumato.runs.folder import RunFolder
 from sfumato.world import ALONE, World
 
-from . import closing
+from . import checkpoint, closing
 from .closing import Choice
 from .engine import Engine
 from .held_out import HeldOut
@@ -107,10 +107,6 @@ class TrainingRun:
         """Wait until everything that was saved is on the disk. Raises what went wrong, once."""
         self._saver.wait()
 
-    def keep_averages(self) -> None:
-        """Keep the averages as they are now, so that others can be rebuilt from them."""
-        self._saver.keep_averages()
-
     def resume(self, warn: Callable[[str], None]) -> None:
         """Continue from the newest whole checkpoint of ``run``.
 
@@ -139,8 +135,13 @@ class TrainingRun:
 
         Arguments and value as for ``closing.choose_average``.
         """
-        self.choice = closing.choose_average(self.engine, self._saver, self._bound, samples, watch)
+        self.choice = closing.choose_average(self.engine, self._bound, samples, watch)
         return self.choice
+
+    def thin_checkpoints(self) -> None:
+        """Delete the checkpoints that a finished run does not need, as the options say."""
+        if self.world.is_main:
+            checkpoint.thin(self.run.checkpoints, self.images, self.options.keep_finished)
 
     def write_model(self) -> None:
         """Wait for the last checkpoint, then write the chosen average as the run's model."""

@@ -1,4 +1,4 @@
-"""The checkpoints of a run and its past averages: written in the background, and read to resume."""
+"""The checkpoints of a run: written in the background, and read to resume."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -6,8 +6,6 @@ from functools import cached_property
 from pathlib import Path
 from types import NoneType
 from typing import Any
-
-from torch import Tensor
 
 from sfumato.errors import InputError
 from sfumato.model_folder import save_weights
@@ -17,7 +15,6 @@ from sfumato.world import ALONE, World
 from . import autotune, checkpoint
 from .autotune import fingerprint
 from .background_writer import Writer
-from .ema import KEPT
 from .engine import Engine
 from .keep import Keep
 from .metrics import rewinds
@@ -61,9 +58,7 @@ class Saver:
         self._run = run
         self._world = world
         self._writing = world.is_main or engine.compute.shard
-        groups = [world.separate_group() if engine.compute.shard else ALONE for _ in range(2)]
-        self._checkpoints = Writer(run.checkpoints, keep, groups[0])
-        self._averages = Writer(run.averages, Keep(KEPT, best=False), groups[1])
+        self._checkpoints = Writer(run.checkpoints, keep, world.separate_group() if engine.compute.shard else ALONE)
 
     def save(self, seconds: float, score: float | None) -> None:
         """Write a checkpoint, and the averaged weights as the run's model, while training goes on.
@@ -89,7 +84,6 @@ class Saver:
             "recipe": self._recipe(),
             "bits": engine.rounding(),
         }
-        self._averages.wait()  # no checkpoint is ahead of the averages that are kept
         self._checkpoints.save(engine.images, tensors, state, lambda: save_weights(averaged, self._run.weights, config))
 
     @cached_property
@@ -98,26 +92,9 @@ class Saver:
         folder = self._run
         return (folder.config() if folder.config_file.exists() else self._engine.model.config()).digest
 
-    def keep_averages(self) -> None:
-        """Keep the averages as they are now: others are rebuilt from them at the end."""
-        if self._writing:
-            self._averages.save(self._engine.images, self._engine.state.average_tensors(), {})
-
     def wait(self) -> None:
         """Wait until everything is on the disk. Raises what went wrong, once."""
         self._checkpoints.wait()
-        self._averages.wait()
-
-    def averages(self) -> list[tuple[int, dict[str, Tensor]]]:
-        """(Images, averages) now and at each earlier moment that is kept; all processes call it."""
-        self._averages.wait()
-        self._world.wait()
-        images = self._engine.images
-        found = [(images, self._engine.state.averages())]
-        for path in checkpoint.checkpoints(self._run.averages):
-            if int(path.name) < images and checkpoint.damage(path) is None:
-                found.append((int(path.name), checkpoint.load(path)[0]["averages"]))
-        return found
 
     def restore(self, warn: Callable[[str], None]) -> Resumed:
         """Set the engine to the newest whole checkpoint.
@@ -147,10 +124,6 @@ class Saver:
         # A rewind to this very checkpoint is in the record alone.
         schedule = Schedule.of(state["schedule"])
         engine.state.load(tensors, state["images"], max(state["rewinds"], rewound), schedule, path)
-        if self._world.is_main:
-            for later in checkpoint.checkpoints(self._run.averages):
-                if int(later.name) > engine.images:  # of steps that are made again, perhaps with other results
-                    checkpoint.delete(later)
         return Resumed(state["seconds"], state["score"])
 
     def _newest(self, warn: Callable[[str], None]) -> tuple[Path, int]:

@@ -138,10 +138,8 @@ class Session:
             clock.steps_done(engine.batch * self._collect())
             self._report(clock, first_step)
             self._forecasts.update(clock, self._closing)
-            if at_a_mark:
-                if self._all(clock.can_measure(MEASURED * run.samples_due())):
-                    self._measure(run.samples_due())
-                run.keep_averages()
+            if at_a_mark and self._all(clock.can_measure(MEASURED * run.samples_due())):
+                self._measure(run.samples_due())
 
     def _collect(self) -> int:
         """Read the results of the steps since the last call. Returns their number."""

@@ -100,14 +100,10 @@ class State:
             raise NonFiniteError(f"non-finite weights at step {self.images // batch}; first bad layer: {found[0]}")
         return {
             "weights": self._own(self.module.state_dict()),
-            **self.average_tensors(),
+            "averages": self._own(self.ema.state()),
             "objective": self._own(self.loss.state_dict()),
             "optimizer": self._own(optimizer_tensors(self.optimizer)),
         }
-
-    def average_tensors(self) -> Tensors:
-        """The averages alone, as in ``tensors``."""
-        return {"averages": self._own(self.ema.state())}
 
     def _own(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """What this process writes."""

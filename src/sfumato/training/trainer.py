@@ -2,8 +2,10 @@
 
 from collections.abc import Callable
 from contextlib import ExitStack
+from typing import SupportsIndex
 
 from sfumato.errors import InputError
+from sfumato.numerics.integers import optional
 
 from . import checkpoint
 from .lock import Lock
@@ -21,7 +23,7 @@ class Trainer(TrainingRun):
 
     def train(
         self,
-        steps: int | None = None,
+        steps: SupportsIndex | None = None,
         seconds: float | None = None,
         watch: Callable[[TrainingProgress], None] = lambda progress: None,
         *,
@@ -48,6 +50,7 @@ class Trainer(TrainingRun):
             InputError: another process trains this run, or the disk is full or refuses.
             NonFiniteError: a loss or a gradient that is not finite, unless the options ask for a rewind.
         """
+        steps = optional("steps", steps, 0)
         if steps is None and seconds is None:
             steps = self.model.recipe.training.steps
         with ExitStack() as stack:

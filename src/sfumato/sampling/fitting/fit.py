@@ -10,6 +10,7 @@ to stop, and whether the result is kept.
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import SupportsIndex
 
 import torch
 from torch import Tensor
@@ -17,6 +18,7 @@ from torch import Tensor
 from sfumato.core import Chain, Process
 from sfumato.denoisers import Denoiser
 from sfumato.errors import InputError
+from sfumato.numerics.integers import whole
 
 from .. import grids
 from ..loop import run
@@ -74,21 +76,23 @@ class FitState:
     best_objective: float
 
 
-def check_budget(evaluations: int) -> None:
-    """Raises InputError for a number of evaluations that no table can be fitted for."""
+def check_budget(evaluations: SupportsIndex) -> int:
+    """``evaluations``. Raises InputError for a number that no table can be fitted for."""
+    evaluations = whole("evaluations", evaluations)
     if not 2 <= evaluations <= MOST:
         raise InputError(
             f"evaluations: {evaluations} is not a budget to fit a sampler for; give 2 to {MOST}, above which fixed "
             "tables are good"
         )
+    return evaluations
 
 
 def fit_tableau(
     denoiser: Denoiser,
-    evaluations: int,
+    evaluations: SupportsIndex,
     paths: Trajectories,
     *,
-    iterations: int = ITERATIONS,
+    iterations: SupportsIndex = ITERATIONS,
     rival: Tableau | None = None,
     state: FitState | None = None,
     watch: Callable[[FitState, Errors], None] | None = None,
@@ -112,7 +116,7 @@ def fit_tableau(
     Raises:
         InputError: a number of evaluations outside 2 to 32, or too few paths.
     """
-    check_budget(evaluations)
+    evaluations, iterations = check_budget(evaluations), whole("iterations", iterations, 0)
     if len(paths.x) < LEAST:
         raise InputError(f"paths: {len(paths.x)} are too few to fit to and to judge by; give at least {LEAST}")
     process, cut = denoiser.process, -(-2 * len(paths.x) // 3)

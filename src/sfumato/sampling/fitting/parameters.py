@@ -6,17 +6,21 @@ State r of a run is
 """
 
 import math
+from typing import SupportsIndex
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from sfumato.numerics.integers import whole
+
 from ..tableau import Tableau, constant
 
 
-def numbers_of(evaluations: int) -> int:
+def numbers_of(evaluations: SupportsIndex) -> int:
     """The length of the vector of a table with this number of evaluations."""
-    return evaluations * (evaluations + 5) // 2 + 2
+    n = whole("evaluations", evaluations, 1)
+    return n * (n + 5) // 2 + 2
 
 
 class Parametrisation:

@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass
+from typing import SupportsIndex
 
 import torch
 from jaxtyping import Float
@@ -11,6 +12,7 @@ from sfumato.core import Prediction, SeededNoise
 from sfumato.denoisers import Condition, Denoiser, check_rows, condition_rows
 from sfumato.errors import InputError
 from sfumato.numerics import random
+from sfumato.numerics.integers import whole
 from sfumato.reporting import Progress
 
 from ..loop import Watch, run
@@ -83,12 +85,12 @@ def count_for(shape: tuple[int, ...]) -> int:
 def trajectories(
     denoiser: Denoiser,
     shape: tuple[int, ...],
-    count: int | None = None,
+    count: SupportsIndex | None = None,
     *,
-    seed: int = 0,
-    evaluations: int = FINE,
+    seed: SupportsIndex = 0,
+    evaluations: SupportsIndex = FINE,
     cond: Condition | None = None,
-    batch: int = 256,
+    batch: SupportsIndex = 256,
     progress: Progress | None = None,
 ) -> Trajectories:
     """Samples of the prior and where ``auto`` with many evaluations takes them: the model's fine solution.
@@ -108,13 +110,12 @@ def trajectories(
     Raises:
         InputError: a count below 1, or a condition with another number of rows.
     """
-    count = count_for(shape) if count is None else count
-    if count < 1:
-        raise InputError(f"count: {count} is not a number of trajectories; give at least 1")
+    count = count_for(shape) if count is None else whole("count", count, 1)
+    evaluations, batch = whole("evaluations", evaluations, 1), whole("batch", batch, 1)
     check_rows(cond, count)
     table = auto(denoiser.process, evaluations)
     device = next((p.device for p in denoiser.parameters()), torch.device("cpu"))
-    noise = SeededNoise.samples(random.derive(seed, "trajectories"), count)
+    noise = SeededNoise.samples(random.derive(whole("seed", seed), "trajectories"), count)
     z = noise(0, torch.empty(count, *shape, dtype=torch.float64, device=device))
     x = denoiser.process.prior(table.start).variance.sqrt().to(device) * z
     starts, ends = Trajectories(x, x, cond), []
