@@ -16,7 +16,7 @@ from .output import Output
 EXAMPLES = """\
 examples:
   sfumato evaluate runs/demo
-  sfumato evaluate runs/photos-ddpm -n 5000
+  sfumato evaluate runs/photos-ddpm -n 5000 --features efficientnet-lite0
   sfumato evaluate runs/photos-ddpm --against other_photos/ data.size=64x64
 """
 
@@ -37,7 +37,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--features",
         type=words("feature space", "pixels"),
         metavar="A,B",
-        help="feature spaces (default: what suits the data)",
+        help="feature spaces: pixels (values, unless images), efficientnet-lite0 (default: those that suit the data)",
     )
     flag("--seed", type=int, default=default.seed, help="random seed (default: 0)")
     add_threads(parser)

@@ -18,7 +18,7 @@ from sfumato.evaluation import evaluate as evaluation
 from sfumato.evaluation import scoring
 from sfumato.evaluation.evaluate import Evaluation
 from sfumato.evaluation.scoring import DataToScore, Score
-from sfumato.evaluation.spaces import spaces_named
+from sfumato.evaluation.spaces import Space, spaces_named
 from sfumato.files import expanded, write_with
 from sfumato.generative_model import GenerativeModel
 from sfumato.likelihood import LikelihoodOptions
@@ -160,7 +160,7 @@ def evaluate(
     *,
     train: Source | None = None,
     count: SupportsIndex = 1000,
-    features: Sequence[str] | None = None,
+    features: Sequence[str | Space] | None = None,
     seed: SupportsIndex = 0,
     settings: Mapping[str, object] | None = None,
     device: str = "auto",
@@ -179,7 +179,7 @@ def evaluate(
             beside them. By default the run's own.
         train: the training data of ``model``, to look for copies; a run knows its own.
         count: number of samples, at most.
-        features: names of feature spaces; by default those that suit the data.
+        features: names of feature spaces, or spaces of your own; by default those that suit the data.
         seed: the random seed.
         settings: how to read ``data``, by the dotted names of recipe settings.
         device: where to load a run.

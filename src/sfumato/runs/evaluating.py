@@ -144,9 +144,7 @@ def drawn(model: GenerativeModel, count: int, seed: int, reporter: Reporter = SI
 
 def rounded(samples: Tensor, model: GenerativeModel) -> Tensor:
     """Samples on the levels of the data, as they would be written to a file; continuous ones as they are."""
-    if model.spec.continuous:
-        return samples
-    return torch.from_numpy(np.asarray(model.spec.to_array(model.spec.encode(samples)), dtype=np.float64))
+    return model.spec.transform.round_to_levels(samples)
 
 
 def _parts(dataset: Dataset, model: GenerativeModel, seed: int) -> tuple[Tensor, Tensor]:

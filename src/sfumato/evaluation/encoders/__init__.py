@@ -1,0 +1,1 @@
+"""Networks whose features are a space to compare images in."""
