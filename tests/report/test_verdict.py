@@ -52,9 +52,9 @@ def test_the_trend_follows_the_losses_and_their_errors(tmp_path, losses, falls, 
 def test_noise_is_called_no_samples(tmp_path):
     falling = [(1.0, 0.01), (0.5, 0.01)]
     said = [verdict(run_with(tmp_path / str(good), falling, good))[0] for good in (0.0, 0.3, 0.8)]
-    assert said[0] == "These are not yet samples: among held-out data, 200 samples are worth 0 real ones; train longer."
-    assert said[1].startswith("The samples are rough: among held-out data, 200 samples are worth 60 real ones; train")
-    assert said[2] == "The samples are near the data: among held-out data, 200 samples are worth 160 real ones."
+    assert said[0] == "These are not yet samples: 200 of them reach as much of the held-out data as 0 real samples do; train longer."
+    assert said[1].startswith("The samples are rough: 200 of them reach as much of the held-out data as 60 real samples do; train")
+    assert said[2] == "The samples are near the data: 200 of them reach as much of the held-out data as 160 real samples do."
 
 
 def test_training_longer_is_not_advised_where_it_has_stopped_to_help(tmp_path):
@@ -67,5 +67,5 @@ def test_nothing_is_said_about_what_was_not_measured(tmp_path):
     assert verdict(read_run(RunFolder(write_run(tmp_path / "a", spec, rows=[], arrays={})))) == []
     run = run_with(tmp_path / "b", [(math.nan, 0.1)])
     assert trend(run) is None
-    assert not any("samples are worth" in sentence for sentence in verdict(run))
+    assert not any("of them reach" in sentence for sentence in verdict(run))
     assert np.isfinite(passes(run))

@@ -93,7 +93,7 @@ def verdict(run: Run) -> list[str]:
 
 
 def _samples(good: float, count: int, seen: float, course: Trend | None) -> str:
-    worth = f"among held-out data, {count} samples are worth {round(good * count)} real ones"
+    worth = f"{count} of them reach as much of the held-out data as {round(good * count)} real samples do"
     if count < FEW and good >= NOISE:
         return f"{count} samples are too few to judge them; 'sfumato report' draws more."
     if good >= NEAR:
