@@ -332,6 +332,7 @@ def test_a_demo_that_is_stopped_says_how_to_go_on(
             signal.raise_signal(signal.SIGINT)
         step(engine)
 
+    monkeypatch.setattr("sfumato.runs.demo.planned", lambda recipe, *_: recipe)  # it makes steps too
     monkeypatch.setattr(Engine, "launch_step", stopped)
     assert main(["demo", "--budget", "60s", "--out", str(tmp_path / "demo")]) == 130
     assert f"--resume {tmp_path / 'demo'}" in capsys.readouterr().out

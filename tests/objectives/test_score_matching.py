@@ -373,7 +373,7 @@ def test_the_weight_is_half_that_of_the_denoising_loss():
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: ImplicitScoreMatching(TIMES, 0), "probes: 0 .*at least 1, or None"),
+        (lambda: ImplicitScoreMatching(TIMES, 0), "probes: 0 .*at least 1"),
         (lambda: SlicedScoreMatching(TIMES, -1), "projections: -1 .*at least 1"),
         (
             lambda: ImplicitScoreMatching(TIMES, 1, "normal"),

@@ -398,7 +398,7 @@ def test_writing_again_replaces_the_page_and_leaves_nothing_else(tmp_path):
     (folder / "report.html").write_text("old")
     html, _ = read(folder)
     assert html.startswith("<!doctype html>")
-    assert {path.name for path in folder.iterdir()} == before | {"report.html", "figures"}
+    assert {path.name for path in folder.iterdir()} == before | {"report.html", "figures", "README.md"}
     again, _ = read(folder)
     assert again == html
 

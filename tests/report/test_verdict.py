@@ -52,9 +52,9 @@ def test_the_trend_follows_the_losses_and_their_errors(tmp_path, losses, falls, 
 def test_noise_is_called_no_samples(tmp_path):
     falling = [(1.0, 0.01), (0.5, 0.01)]
     said = [verdict(run_with(tmp_path / str(good), falling, good))[0] for good in (0.0, 0.3, 0.8)]
-    assert said[0] == "These are not yet samples: 200 of them reach as much of the held-out data as 0 real samples do; train longer."
-    assert said[1].startswith("The samples are rough: 200 of them reach as much of the held-out data as 60 real samples do; train")
-    assert said[2] == "The samples are near the data: 200 of them reach as much of the held-out data as 160 real samples do."
+    assert said[0] == "These are not yet samples: 200 of them reach as much real data as 0 real ones; train longer."
+    assert said[1].startswith("The samples are rough: 200 of them reach as much real data as 60 real ones; train")
+    assert said[2] == "The samples are near the data: 200 of them reach as much real data as 160 real ones."
 
 
 def test_training_longer_is_not_advised_where_it_has_stopped_to_help(tmp_path):

@@ -47,7 +47,7 @@ def trained(run: Path, source: SampleSource, dataset: Dataset) -> tuple[dict[str
     trainer.train(steps=10)
     tensors = trainer.engine.state.tensors()
     flat = {f"{file}.{key}": value for file, named in tensors.items() for key, value in named.items()}
-    return flat, trainer.measure()
+    return flat, trainer.measure(30)
 
 
 def test_a_source_that_is_not_in_memory_gives_the_same_run(tmp_path: Path, moons: Dataset) -> None:

@@ -93,7 +93,7 @@ def verdict(run: Run) -> list[str]:
 
 
 def _samples(good: float, count: int, seen: float, course: Trend | None) -> str:
-    worth = f"{count} of them reach as much of the held-out data as {round(good * count)} real samples do"
+    worth = f"{count} of them reach as much real data as {round(good * count)} real ones"
     if count < FEW and good >= NOISE:
         return f"{count} samples are too few to judge them; 'sfumato report' draws more."
     if good >= NEAR:

@@ -74,14 +74,14 @@ def choose(
         if time.perf_counter() - started > seconds:
             return best
         candidate = replace(best, **change)
-        seconds = _time(candidate, trial, least)
+        took = _time(candidate, trial, least)
         required = max(REQUIRED_GAIN.get(name, GAIN) for name in change)
-        gain = least / seconds
+        gain = least / took
         if abs(gain / required - 1) < CLOSE and time.perf_counter() - started < seconds:
-            pairs = min(max(PAIRS, int(LONG / seconds)), 5 * PAIRS)
+            pairs = min(max(PAIRS, int(LONG / took)), 5 * PAIRS)
             gain = statistics.median(_time_once(best, trial) / _time_once(candidate, trial) for _ in range(pairs))
         if gain > required:
-            best, least = candidate, seconds
+            best, least = candidate, took
     if reliable():
         _remember(key, best)
     return best
