@@ -28,6 +28,7 @@ MODELS = {
     "generate",
     "sampling_plan",
     "shared_denoiser",
+    "best_methods",
     "generative_model",
     "model",
     "hierarchical_model",

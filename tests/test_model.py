@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from sfumato import Model, recipes
+from sfumato import Model, best_methods, recipes
 from sfumato.core import (
     VE,
     VP,
@@ -464,6 +464,29 @@ def test_a_table_fitted_under_one_process_is_not_used_under_another(cosine: Mode
     fitted = replace(cosine, fitted={TableKey(5): table})
     assert fitted.tableau("auto", 5) is table
     assert fitted.with_process(PROCESSES["VE"]).tableau("auto", 5).name != table.name
+
+
+def test_auto_of_an_exact_denoiser_is_measured_once_per_budget(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[list[int]] = []
+
+    def found(denoiser: object, shape: tuple[int, ...], budgets: list[int], seconds: float) -> dict[int, str]:
+        assert shape == (2,)
+        asked.append(budgets)
+        return {n: "ddim" for n in budgets if n != 7}
+
+    monkeypatch.setattr(best_methods, "best_methods", found)
+    mixture = GaussianMixture.isotropic(torch.tensor([[-1.0, 0.0], [1.0, 0.5]], dtype=torch.float64), 0.3)
+    plane = spec(layout=LAYOUTS["vector"], shape=(2,), channels=(), dtype="float32", transform=Affine((0.0,), (1.0,)))
+    exact = Model(ExactDenoiser(Process(VP(), Cosine()), mixture), plane)
+    ends = exact.sample(4, sampler="auto", steps=6)
+    assert torch.equal(exact.sample(4, steps=6), ends)
+    assert asked == [[6]]
+    assert (exact.tableau("auto", 6).name, exact.plan(steps=6).text) == ("ddim", "by auto: ddim")
+    assert ends.isfinite().all()
+    # Where nothing could be measured, it is the fixed rule; and a named sampler is no question.
+    assert exact.tableau("auto", 7).name == methods.auto(exact.denoiser.process, 7).name
+    assert exact.tableau("heun", 9).name != "ddim"
+    assert asked == [[6], [7]]
 
 
 def test_a_schedule_without_the_models_levels_is_refused(cosine: Model) -> None:

@@ -1,6 +1,7 @@
 """A model on disk: one reader of config.json, one format number, and tables with their keys."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,9 +13,12 @@ from sfumato.model_folder import (
     FORMAT,
     Sampled,
     TableKey,
+    read_chosen,
     read_config,
     read_fitted,
+    save_weights,
     weights_digest,
+    write_chosen,
     write_fitted,
 )
 from sfumato.sampling import Tableau, adams, grids
@@ -84,6 +88,37 @@ def test_tables_come_back_under_their_keys(folder: Path, tmp_path: Path) -> None
     # They belong to these weights alone, and to this process alone.
     assert model.with_module(model.denoiser).fitted == {}
     assert model.with_process(model.denoiser.process).fitted == {}
+
+
+def test_chosen_methods_come_back_with_the_weights_that_they_were_chosen_for(folder: Path, tmp_path: Path) -> None:
+    assert Model.from_pretrained(folder).chosen == {}
+    path = write_chosen(folder, {20: "adams4", 5: "unipc2 on rho"}, weights_digest(folder))
+    assert path == folder / "auto.json"
+    model = Model.from_pretrained(folder)
+    assert model.chosen == {5: "unipc2 on rho", 20: "adams4"}
+    # Other budgets take the nearest below; what is fitted goes first.
+    names = {n: model.tableau("auto", n).name for n in (1, 5, 19, 20, 30)}
+    assert names == dict.fromkeys((1, 5, 19), "unipc2 on rho") | dict.fromkeys((20, 30), "adams4")
+    assert model.plan("auto", 20).text == "by auto: adams4"
+    fitted = replace(model, fitted={TableKey(20): table(folder, 2)})
+    assert fitted.tableau("auto", 20).name == table(folder, 2).name
+    model.save_pretrained(tmp_path / "copy")
+    assert Model.from_pretrained(tmp_path / "copy").chosen == model.chosen
+    assert model.with_module(model.denoiser).chosen == model.with_process(model.denoiser.process).chosen == {}
+    # Trained further, the weights are others.
+    with torch.no_grad():
+        next(model.denoiser.parameters()).add_(1.0)
+    save_weights(model.module.state_dict(), folder / "model.safetensors", model.config().digest)
+    assert Model.from_pretrained(folder).chosen == {}
+
+
+@pytest.mark.parametrize("methods", [{"5": "adams99"}, {"x": "adams4"}, {"0": "adams4"}, [], None, {"5": ["adams4"]}])
+def test_a_damaged_choice_is_not_used(folder: Path, methods: object) -> None:
+    path = write_chosen(folder, {5: "adams4"}, weights_digest(folder))
+    path.write_text(json.dumps({**json.loads(path.read_text()), "methods": methods}))
+    assert read_chosen(folder, weights_digest(folder)) == {}
+    path.write_text("{")
+    assert read_chosen(folder, weights_digest(folder)) == {}
 
 
 def test_a_table_without_a_key_is_of_unconditional_samples(folder: Path) -> None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import SupportsIndex
 
@@ -10,6 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from sfumato import likelihood, model_folder
+from sfumato.best_methods import ExactChoice
 from sfumato.bounds import standard_decoder
 from sfumato.core import Cut, Process
 from sfumato.data import DataSpec
@@ -46,7 +48,8 @@ class Model(GenerativeModel):
         made_by: the recipe that made the model. A model without one samples and is scored, but cannot be saved.
         sampling: the default sampler and number of evaluations; None is the recipe's, or "auto" with 20 evaluations.
         fitted: samplers that were fitted to these weights (``sfumato tune``).
-        fitted_to: the digest of the weights that they were fitted to.
+        chosen: by number of evaluations the name of the method that is "auto" (``best_methods``).
+        fitted_to: the digest of the weights that samplers were fitted to, and methods chosen for.
     """
 
     kind = DiffusionRecipe.kind
@@ -56,7 +59,9 @@ class Model(GenerativeModel):
     made_by: DiffusionRecipe | None = None
     sampling: SamplingSection | None = None
     fitted: Mapping[TableKey, Tableau] = field(default_factory=dict)
+    chosen: Mapping[int, str] = field(default_factory=dict)
     fitted_to: str = ""
+    _exact: ExactChoice = field(default_factory=ExactChoice, init=False, repr=False)
 
     @classmethod
     def fresh(cls, recipe: Recipe, spec: DataSpec) -> "Model":
@@ -74,14 +79,17 @@ class Model(GenerativeModel):
 
     @classmethod
     def from_pretrained(cls, folder: str | Path, device: str | torch.device = "cpu") -> "Model":
-        """The model in ``folder``, with the samplers that were fitted to it (see ``GenerativeModel``)."""
-        read = super().from_pretrained
-        model, weights = model_folder.with_digest(expanded(folder), lambda: read(folder, device))
-        return replace(model, fitted=model_folder.read_fitted(expanded(folder), weights)[0], fitted_to=weights)
+        """The model in ``folder``, with the samplers fitted to it and chosen for it (see ``GenerativeModel``)."""
+        read, path = super().from_pretrained, expanded(folder)
+        model, weights = model_folder.with_digest(path, lambda: read(folder, device))
+        fitted, chosen = model_folder.read_fitted(path, weights)[0], model_folder.read_chosen(path, weights)
+        return replace(model, fitted=fitted, chosen=chosen, fitted_to=weights)
 
     def save_pretrained(self, folder: str | Path, card: str | None = None) -> None:
-        """Write the model into ``folder``, with the samplers that were fitted to it (see ``GenerativeModel``)."""
+        """Write the model and its samplers, fitted and chosen, into ``folder`` (see ``GenerativeModel``)."""
         super().save_pretrained(folder, card)
+        if self.chosen:
+            model_folder.write_chosen(expanded(folder), self.chosen, model_folder.weights_digest(expanded(folder)))
         for key, table in self.fitted.items():
             model_folder.write_fitted(expanded(folder), key, table, self.fitted_to)
 
@@ -95,8 +103,8 @@ class Model(GenerativeModel):
         return {key.evaluations: table for key, table in self.fitted.items() if key.sampled == Sampled()}
 
     def with_module(self, module: Denoiser) -> "Model":
-        """The same model with other weights, without the samplers that were fitted to the former ones."""
-        return replace(self, denoiser=module, fitted={}, fitted_to="")
+        """The same model with other weights, without the samplers fitted to the former ones or chosen for them."""
+        return replace(self, denoiser=module, fitted={}, chosen={}, fitted_to="")
 
     @property
     def limits(self) -> Mapping[Ability, str]:
@@ -113,7 +121,7 @@ class Model(GenerativeModel):
         The schedule is ``Cut`` to the noise levels that this model knows; without any of them, InputError is raised.
         """
         denoiser = self.denoiser.denoiser if isinstance(self.denoiser, Reprocessed) else self.denoiser
-        return replace(self, denoiser=Reprocessed(denoiser, _cut(process, denoiser.process)), fitted={})
+        return replace(self, denoiser=Reprocessed(denoiser, _cut(process, denoiser.process)), fitted={}, chosen={})
 
     def bound(
         self,
@@ -166,8 +174,9 @@ class Model(GenerativeModel):
         """The table of a sampler, for unconditional samples.
 
         Arguments:
-            sampler: "auto" is the table fitted to this model at that budget if there is one, else ``methods.auto``;
-                other names are in ``methods.METHODS``. None is the model's own.
+            sampler: "auto" is the table fitted to this model at that budget if there is one, else the method that was
+                chosen, else ``methods.auto``; for a denoiser without parameters, an exact one, it is chosen when it is
+                first needed. Other names are in ``methods.METHODS``. None is the model's own.
             steps: evaluations of the network per sample; as many steps as they pay for. None is the model's own number.
             eta: noise that "ddim" adds, 0 to 1.
 
@@ -196,7 +205,10 @@ class Model(GenerativeModel):
         return SamplerChoice(sampler, optional("steps", steps), eta, tolerance).completed(own.sampler, own.steps)
 
     def _table(self, choice: SamplerChoice, sampled: Sampled) -> Tableau:
-        table = choice.table(self.denoiser.process, self.fitted, sampled)
+        chosen = self.chosen
+        if not chosen and self.made_by is None and choice.sampler == "auto" and sampled == Sampled():
+            chosen = self._exact.methods(self.sampling_denoiser(), self.spec.model_shape, choice.steps or 1)
+        table = choice.table(self.denoiser.process, self.fitted, chosen, sampled)
         if table.stochastic and not self.can("noise"):
             raise InputError(
                 f"sampler: {choice.sampler} adds noise, and this model, trained on pairs of noise and data, knows the "
@@ -223,19 +235,8 @@ class Model(GenerativeModel):
         """Draw ``count`` samples in the data's own units (see ``GenerativeModel.sample``)."""
         table = self.plan(sampler, steps, eta, tolerance, cond).table
         method = Adaptive(TOLERANCE if tolerance is None else tolerance) if table is None else table
-        samples = generate(
-            self.sampling_denoiser(),
-            method,
-            count,
-            self.spec.model_shape,
-            seed,
-            cond=cond,
-            batch=batch,
-            first=first,
-            watch=watch,
-            progress=progress,
-            world=world,
-        )
+        drawn = partial(generate, self.sampling_denoiser(), method, count, self.spec.model_shape, seed, cond=cond)
+        samples = drawn(batch=batch, first=first, watch=watch, progress=progress, world=world)
         return self.spec.decode(samples)
 
 

@@ -1,8 +1,8 @@
 """A model on disk: a folder in the hub's layout.
 
 ``config.json`` holds the recipe and the data contract, ``model.safetensors`` the weights, and ``README.md`` the model
-card. Each ``sampler-*.json`` holds a table that was fitted to these weights (``sfumato tune``). Nothing in the folder
-is ever executed.
+card. ``auto.json`` names the methods that were measured to be best for these weights, and each ``sampler-*.json`` holds
+a table that was fitted to them (``sfumato tune``). Nothing in the folder is ever executed.
 """
 
 import hashlib
@@ -29,9 +29,11 @@ from sfumato.files import digest, no_permission, reach, write_text, write_with
 from sfumato.recipes import Recipe
 from sfumato.recipes.reading import validate
 from sfumato.sampling import Tableau
+from sfumato.sampling.choice import CANDIDATES
 
 T = TypeVar("T")
 
+CHOSEN = "auto.json"  # the methods that "auto" is, by evaluations
 FORMAT = 2  # of the whole folder; raise it when an older Sfumato could misread a newer folder
 
 
@@ -301,6 +303,29 @@ def read_fitted(folder: Path, weights: str) -> tuple[dict[TableKey, Tableau], di
         except (OSError, ValueError, KeyError, TypeError) as error:
             unused[path.name] = f"is damaged ({' '.join(str(error).split())})"
     return fitted, unused
+
+
+def write_chosen(folder: Path, chosen: Mapping[int, str], weights: str) -> Path:
+    """Write the methods that were chosen for the weights of that digest, by evaluations. Returns the file."""
+    path = folder / CHOSEN
+    about = {"format": FORMAT, "sfumato": __version__, "weights": weights}
+    write_text(path, json.dumps({**about, "methods": {str(n): chosen[n] for n in sorted(chosen)}}, indent=2) + "\n")
+    return path
+
+
+def read_chosen(folder: Path, weights: str) -> dict[int, str]:
+    """Read the methods in ``folder`` that were chosen for the weights of that digest, by evaluations.
+
+    Without a file, or with one that is damaged or of other weights, there are none: a model can be sampled without. A
+    method that this version does not know is left out.
+    """
+    try:
+        data = json.loads((folder / CHOSEN).read_text(encoding="utf-8"))
+        if (data["format"], data["weights"]) != (FORMAT, weights):
+            return {}
+        return {int(n): name for n, name in data["methods"].items() if int(n) > 0 and name in CANDIDATES}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return {}
 
 
 def _sampled(data: Any) -> Sampled:

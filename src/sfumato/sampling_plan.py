@@ -1,6 +1,7 @@
 """Which sampler a model uses, and how it will draw."""
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,7 +14,7 @@ from sfumato.errors import InputError
 from sfumato.generate import TOLERANCE, Watch
 from sfumato.model_folder import Sampled, TableKey
 from sfumato.reporting import Progress
-from sfumato.sampling import Tableau, methods
+from sfumato.sampling import Tableau, choice, methods
 from sfumato.sampling.methods import ADAPTIVE
 
 
@@ -95,8 +96,12 @@ class SamplerChoice:
         tolerance = TOLERANCE if self.tolerance is None else self.tolerance
         return SamplerChoice(sampler, steps if self.steps is None else self.steps, self.eta, tolerance)
 
-    def table(self, process: Process, fitted: Mapping[TableKey, Tableau], sampled: Sampled) -> Tableau:
-        """The table of a completed choice; for "auto" a ``fitted`` one, if there is one.
+    def table(
+        self, process: Process, fitted: Mapping[TableKey, Tableau], chosen: Mapping[int, str], sampled: Sampled
+    ) -> Tableau:
+        """The table of a completed choice.
+
+        For "auto" it is a ``fitted`` one, else that of a ``chosen`` method, else that of the fixed rule.
 
         Raises:
             InputError: an unknown sampler, "adaptive", and steps that are too few or too many.
@@ -105,6 +110,10 @@ class SamplerChoice:
         key = TableKey(self.steps, sampled)
         if self.sampler == "auto" and key in fitted:
             return fitted[key]
+        budget = choice.nearest(list(chosen), self.steps) if self.sampler == "auto" else None
+        if budget is not None:
+            with suppress(InputError):  # what was chosen for more evaluations may not run with these
+                return choice.table(process, chosen[budget], self.steps)
         with torch.no_grad():  # a schedule may be learned; a table is numbers
             if self.eta is not None:
                 return sampling.ddim(process, methods.in_time(process, self.steps), self.eta)
@@ -118,7 +127,8 @@ class SamplerChoice:
             label = f"{self.sampler}-{self.tolerance:g}"
             return SamplingPlan(label, f"by {self.sampler}", record, self.sampler, self.sampler, None)
         name = table.name if self.sampler == "auto" else self.sampler
-        text, label = f"by {name}", f"{self.sampler}-{self.steps}"
+        text = f"by auto: {name}" if self.sampler == "auto" else f"by {name}"
+        label = f"{self.sampler}-{self.steps}"
         if self.eta is not None:
             text, label = f"{text} with eta {self.eta:g}", f"{label}-eta{self.eta:g}"
         record = {"sampler": name, "eta": self.eta}

@@ -10,7 +10,8 @@ from sfumato import Model, recipes
 from sfumato.cli.main import main
 from sfumato.data import LAYOUTS, Affine, DataSpec
 from sfumato.model_folder import TableKey, write_fitted
-from sfumato.sampling import certification
+from sfumato.runs import choosing
+from sfumato.sampling import certification, choice
 from sfumato.sampling.methods import METHODS
 
 # Process.sde differentiates forwards, for which torch imports a module of its own that warns of torch.jit.
@@ -19,8 +20,12 @@ pytestmark = pytest.mark.filterwarnings("ignore:`torch.jit.script:DeprecationWar
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """A fine solution that is coarse, and an empty folder to be in."""
+    """A fine solution that is coarse, few methods to choose from, and an empty folder to be in."""
     monkeypatch.setattr(certification, "FINE", 60)
+    monkeypatch.setattr(choice, "CANDIDATES", {name: choice.CANDIDATES[name] for name in ("ddim", "dpm++2m", "adams2")})
+    monkeypatch.setattr(choice, "FINE", 30)
+    monkeypatch.setattr(choice, "STARTS", 32)
+    monkeypatch.setattr(choosing, "BUDGETS", (4, 6))
     monkeypatch.chdir(tmp_path)
 
 
@@ -125,9 +130,12 @@ def test_a_run_gets_the_numbers_and_the_figure(trained: Path, capsys: pytest.Cap
 
 
 def test_fitted_tables_are_measured_at_their_budgets(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    model = Model.from_pretrained(trained)
     argv = ["certify", str(trained), "--samples", "8", "--nfe", "4,6", "--methods", "auto,fitted", "--json"]
     assert "no fitted tables" in fails(capsys, *argv)
+    assert main([*argv[:-2], "auto", "--json"]) == 0  # auto is chosen now
+    chosen = [cell["table"] for cell in json.loads(capsys.readouterr().out)["methods"][0]["entries"]]
+    model = Model.from_pretrained(trained)
+    assert chosen == [model.chosen[4], model.chosen[6]]
     path = write_fitted(trained, TableKey(4), model.tableau("auto", 4), model.fitted_to)
     try:
         assert main(argv) == 0

@@ -9,7 +9,7 @@ import torch
 from sfumato.core import VP, LinearBeta, Logistic, Process, Straight
 from sfumato.denoisers import ExactDenoiser, GaussianMixture
 from sfumato.errors import InputError
-from sfumato.sampling import certification, ddim, run, uniform
+from sfumato.sampling import certification, choice, ddim, run, uniform
 from sfumato.sampling.certification import (
     BUDGETS,
     FINE,
@@ -167,8 +167,24 @@ def test_a_better_table_is_seen_to_be_better(gaussian):
     denoiser, paths, _ = gaussian
     table = auto(denoiser.process, 20)
     worse = dataclasses.replace(table, estimates=table.estimates * 1.01)
-    (bad, good) = certify(denoiser, paths, methods=["auto"], budgets=[20], extra={"worse": {20: worse}})
+    (bad, good) = certify(
+        denoiser, paths, methods=["auto"], budgets=[20], extra={"worse": {20: worse}}, own={20: table}
+    )
     assert bad.errors.rms > 5 * good.errors.rms
+
+
+def test_auto_is_what_measures_best_on_the_denoiser(gaussian, monkeypatch):
+    denoiser, paths, _ = gaussian
+    few = {name: choice.CANDIDATES[name] for name in ("ddim", "unipc3", "adams4")}
+    monkeypatch.setattr(choice, "CANDIDATES", few)
+    monkeypatch.setattr(choice, "STARTS", 64)
+    auto_, best, ddim_ = certify(denoiser, paths, methods=["auto", "adams4", "ddim"], budgets=[12])
+    assert (auto_.table, auto_.errors) == ("adams4", best.errors)
+    assert auto_.errors.rms < ddim_.errors.rms
+    # Tables of its own are used as they are.
+    own = {12: few["ddim"].make(denoiser.process, 12)}
+    (given,) = certify(denoiser, paths, methods=["auto"], budgets=[12], own=own)
+    assert given.errors == ddim_.errors
 
 
 def test_nonsense_is_refused(gaussian):
@@ -237,6 +253,7 @@ def test_auto_is_good_on_every_oracle(name, monkeypatch):
     denoiser = ORACLES[name]()
     width = denoiser.distribution.means.shape[1]
     paths, own = reference(denoiser, (width,), 16)
-    entries = certify(denoiser, paths, methods=["auto", "ddim"], budgets=[50])
+    fixed = {50: auto(denoiser.process, 50)}
+    entries = certify(denoiser, paths, methods=["auto", "ddim"], budgets=[50], own=fixed)
     assert entries[0].errors.rms < 0.2 * entries[1].errors.rms
     assert own.rms < 0.1 * entries[0].errors.rms

@@ -176,7 +176,7 @@ def test_conditions_travel_with_their_samples():
     # Data that is shifted by c starts alpha c further, alpha = 0.006.
     torch.testing.assert_close(paths.x, plain.x)
     assert float((paths.x_0 - plain.x_0 - shift[:, None]).abs().median()) < 0.02
-    fit = fit_tableau(Shifted(), 4, paths, iterations=5)
+    fit = fit_tableau(Shifted(), 4, paths, iterations=8)
     assert fit.errors.median < fit.classical.median
 
 

@@ -76,6 +76,7 @@ TABLE = {
     "dpm++1": Row(partial(dpm_solver_pp, order=1), 1),
     **{f"{a} {q}": Row(partial(adams, order=q, along=a, corrector=False), q) for a in PATHS for q in (1, 2, 3, 4)},
     **{f"{a} {q} corrected": Row(partial(adams, order=q, along=a), q + 1) for a in PATHS for q in (1, 2, 3, 4)},
+    **{f"angle {q} rebased": Row(partial(adams, order=q, rebase=True), q + 1) for q in (2, 3, 4)},
 }
 SAME = {"deis2": "eps 2", "deis3": "eps 3", "deis4": "eps 4", "lms2": "sigma 2", "lms4": "sigma 4"} | {
     "straight2": "straight 2",

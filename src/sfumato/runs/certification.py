@@ -2,13 +2,14 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from sfumato.denoisers import Denoiser
 from sfumato.errors import InputError
 from sfumato.files import digest, strict_json, write_text, write_with
+from sfumato.model import Model
 from sfumato.report.charts.certify import certificate
 from sfumato.reporting import SILENT, Reporter
 from sfumato.sampling import certification
@@ -17,6 +18,7 @@ from sfumato.sampling.methods import METHODS
 from sfumato.sampling.oracles import ORACLES
 from sfumato.sampling.tableau import Tableau
 
+from .choosing import with_choice
 from .device import pick_device
 from .folder import RunFolder
 from .loading import load_with_samplers
@@ -25,6 +27,7 @@ from .settings import CertifySettings
 from .threads import threads
 
 FEWEST = 64  # samples by default, at least
+SECONDS = 30.0  # for the choice of a model's "auto", where it has none
 _FIRST = ("auto", "fitted")  # rows at the top
 _Tables = Mapping[str, Mapping[int, Tableau]]
 
@@ -38,6 +41,7 @@ class Target:
         denoiser: the denoiser.
         shape: the shape of its samples.
         fitted: its own fitted tables, {"fitted": {evaluations: table}}; empty where it has none.
+        model: the trained model; None for an oracle.
         most_samples: the default number of samples, at most.
         most_numbers: the default number of values in all samples, at most.
     """
@@ -46,6 +50,7 @@ class Target:
     denoiser: Denoiser
     shape: tuple[int, ...]
     fitted: _Tables
+    model: Model | None
     most_samples: int
     most_numbers: int
 
@@ -79,6 +84,7 @@ def _certification(settings: CertifySettings, reporter: Reporter) -> dict[str, A
     samples = settings.samples or max(FEWEST, min(target.most_samples, target.most_numbers // math.prod(target.shape)))
     with reporter.task("fine solution") as task:
         paths, own = reference(target.denoiser, target.shape, samples, seed=settings.seed, progress=task.count)
+    tables = _own(target, budgets, reporter) if "auto" in methods else None
     with reporter.task("certifying") as task:
         entries = certify(
             target.denoiser,
@@ -86,6 +92,7 @@ def _certification(settings: CertifySettings, reporter: Reporter) -> dict[str, A
             methods=methods,
             budgets=budgets,
             extra=fitted,
+            own=tables,
             seed=settings.seed,
             progress=task.count,
         )
@@ -125,7 +132,7 @@ def _target(settings: CertifySettings) -> Target:
         if name not in ORACLES:
             raise InputError(f"--oracle {name}: is not known; choose one of {', '.join(ORACLES)}")
         denoiser = ORACLES[name]()
-        return Target(f"oracle {name}", denoiser, (denoiser.distribution.means.shape[1],), {}, 1024, 2**14)
+        return Target(f"oracle {name}", denoiser, (denoiser.distribution.means.shape[1],), {}, None, 1024, 2**14)
     if settings.oracle is not None:
         raise InputError(
             f"--oracle {settings.oracle}: {settings.target} is a model, not an oracle; give one of the two"
@@ -133,7 +140,15 @@ def _target(settings: CertifySettings) -> Target:
     model = load_with_samplers(settings.target, device)
     tables = model.unconditional_tables()
     fitted = {"fitted": tables} if tables else {}
-    return Target(settings.target, model.sampling_denoiser(), model.spec.model_shape, fitted, 256, 2**18)
+    return Target(settings.target, model.sampling_denoiser(), model.spec.model_shape, fitted, model, 256, 2**18)
+
+
+def _own(target: Target, budgets: Sequence[int], reporter: Reporter) -> dict[int, Tableau] | None:
+    """What "auto" is for a model, by evaluations, without fitted tables; None for an oracle."""
+    if target.model is None:
+        return None
+    model = replace(with_choice(Path(target.name), target.model, SECONDS, reporter), fitted={})
+    return {n: model.tableau("auto", n) for n in budgets}
 
 
 def _methods(settings: CertifySettings, target: Target) -> tuple[list[str], _Tables]:
@@ -168,6 +183,7 @@ def rank(entries: Sequence[Entry], orders: Mapping[str, float | None]) -> list[d
             "distance": entry.distance,
             "floor": entry.floor,
             "reason": entry.reason,
+            "table": entry.table if entry.method == "auto" else None,
         }
         row["entries"].append({key: value for key, value in cell.items() if value is not None})
     return sorted(rows.values(), key=_rank_key)

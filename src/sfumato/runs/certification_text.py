@@ -26,6 +26,7 @@ def lines(record: Mapping[str, Any]) -> list[str]:
             "",
             f"The same for the median sample (fine solution within {brief(fine['median'])})",
             *_table(exact, budgets, "median"),
+            *_names(exact),
         ]
     if noisy:
         floor = next((cell["floor"] for row in noisy for cell in row["entries"] if "floor" in cell), math.nan)
@@ -37,6 +38,12 @@ def lines(record: Mapping[str, Any]) -> list[str]:
             *_table(noisy, budgets, "distance"),
         ]
     return found
+
+
+def _names(rows: Sequence[Row]) -> list[str]:
+    """What "auto" was, by evaluations."""
+    found = [f"{cell['budget']:>4} {cell['table']}" for row in rows for cell in row["entries"] if "table" in cell]
+    return ["", "auto was, by evaluations:", *found] if found else []
 
 
 def _table(rows: Sequence[Row], budgets: Sequence[int], key: str) -> list[str]:

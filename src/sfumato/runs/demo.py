@@ -14,6 +14,7 @@ from sfumato.reporting import SILENT, Reporter, duration
 from sfumato.training import Trainer
 
 from . import lifecycle
+from .choosing import SHARE, choose_sampler
 from .command import program
 from .device import pick_device
 from .folder import RunFolder
@@ -90,7 +91,7 @@ def demo(settings: DemoSettings, reporter: Reporter = SILENT) -> Demo:
     reason = lifecycle.train_to(trainer, goal, reporter)
     if reason in lifecycle.ENDS:
         return Demo(Trained(folder, reason, trainer, None))
-    averaged = trainer.averaged
+    averaged = choose_sampler(folder.path, trainer.averaged, SHARE * trainer.seconds, reporter)
     gallery = lifecycle.finish(folder, averaged, dataset, reporter)
     recognition = _recognise(averaged, dataset, reporter)
     rows = _results(trainer, gallery, recognition)

@@ -20,6 +20,7 @@ from sfumato.training import Compute, Keep, Options, Trainer, joined, signals
 from sfumato.world import World
 
 from . import lifecycle
+from .choosing import PART, SHARE, choose_sampler
 from .device import pick_device
 from .folder import Origin, RunFolder
 from .outputs import require_writable_run
@@ -116,7 +117,10 @@ def train(settings: TrainSettings, reporter: Reporter = SILENT, began: float | N
         reason = lifecycle.train_to(trainer, goal, reporter, allowance, then)
     folder, page = trainer.run, None
     if world.is_main and reason not in signals.STOPS.values():
-        lifecycle.finish(folder, trainer.averaged, dataset, reporter, allowance.keeping(then), then)
+        drawing = allowance.keeping(then)
+        seconds = min(SHARE * trainer.seconds, PART * drawing.left())
+        model = choose_sampler(folder.path, trainer.averaged, seconds, reporter)
+        lifecycle.finish(folder, model, dataset, reporter, drawing, then)
         page = _page(folder, reporter, allowance)
     return Trained(folder, reason, trainer, page)
 

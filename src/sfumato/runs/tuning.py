@@ -3,7 +3,7 @@
 import json
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -148,6 +148,7 @@ class Tuning:
                 evaluations,
                 paths,
                 iterations=self.iterations,
+                usual=replace(self.model, fitted={}).tableau("auto", evaluations),
                 rival=rival,
                 state=start,
                 watch=watch,

@@ -23,6 +23,7 @@ from sfumato.numerics import random
 from sfumato.numerics.integers import whole
 from sfumato.reporting import Progress
 
+from . import choice
 from .fitting import Errors, Trajectories, trajectories
 from .loop import run
 from .methods import METHODS, auto, tableau
@@ -51,6 +52,7 @@ class Entry:
         distance: of a stochastic method, the sliced 2-Wasserstein distance to fine samples from other starts.
         floor: the same distance of as many fine samples.
         reason: why there are no numbers.
+        table: name of the table that ran.
     """
 
     method: str
@@ -61,6 +63,7 @@ class Entry:
     distance: float | None = None
     floor: float | None = None
     reason: str | None = None
+    table: str | None = None
 
 
 def reference(
@@ -117,6 +120,7 @@ def certify(
     methods: Sequence[str] = ("auto", *METHODS),
     budgets: Sequence[SupportsIndex] = BUDGETS,
     extra: Mapping[str, Mapping[int, Tableau]] | None = None,
+    own: Mapping[int, Tableau] | None = None,
     seed: SupportsIndex = 0,
     progress: Progress | None = None,
 ) -> list[Entry]:
@@ -132,6 +136,7 @@ def certify(
         methods: names of methods, "auto" among them.
         budgets: numbers of evaluations, 1 to ``MOST``.
         extra: tables by name and budget, such as those fitted to the model.
+        own: the tables of "auto" by budget; by default those of the methods that ``choice.choose`` finds.
         seed: random seed of the stochastic methods.
         progress: called with the evaluations of samples.
 
@@ -140,9 +145,8 @@ def certify(
     """
     numbers, noise_seed = _check(paths, methods, budgets), random.derive(whole("seed", seed), "certify", "noise")
     jobs = [(name, budget, _fitted(tables, budget)) for name, tables in (extra or {}).items() for budget in numbers]
-    jobs += [(name, budget, _classical(denoiser.process, name, budget)) for name in methods for budget in numbers]
-    half = len(paths.x) // 2
-    starts, others = paths.rows(slice(0, half)), paths.rows(slice(half, 2 * half))
+    jobs += _jobs(denoiser, paths, methods, numbers, own)
+    starts, others = (paths.rows(slice(first, first + len(paths.x) // 2)) for first in (0, len(paths.x) // 2))
     floor = sliced_distance(starts.x_0, others.x_0)
     tables = [(name, table) for name, _, table in jobs if isinstance(table, Tableau)]
     total = sum(len((starts if _stochastic(name) else paths).x) * table.evaluations for name, table in tables)
@@ -158,7 +162,7 @@ def certify(
 
         chosen, start = starts if _stochastic(name) else paths, float(denoiser.process.level(table.start).logsnr)
         done += len(chosen.x) * table.evaluations
-        entry = Entry(name, budget, table.evaluations, start)
+        entry = Entry(name, budget, table.evaluations, start, table=table.name)
         try:
             ends = _ends(denoiser, table, chosen, noise_seed, count)
         except FloatingPointError as error:
@@ -238,6 +242,32 @@ def _classical(process: Process, name: str, budget: int) -> Tableau | str:
         return tableau(process, name, budget)
     except InputError as error:
         return str(error)
+
+
+def _jobs(
+    denoiser: Denoiser,
+    paths: Trajectories,
+    methods: Sequence[str],
+    budgets: Sequence[int],
+    own: Mapping[int, Tableau] | None,
+) -> list[tuple[str, int, Tableau | str]]:
+    """Method, budget, and the table or why there is none."""
+    if own is None and "auto" in methods:
+        own = _chosen(denoiser, paths, budgets)
+    tables = {"auto": own or {}}
+    return [
+        (name, n, tables.get(name, {}).get(n) or _classical(denoiser.process, name, n))
+        for name in methods
+        for n in budgets
+    ]
+
+
+def _chosen(denoiser: Denoiser, paths: Trajectories, budgets: Sequence[int]) -> dict[int, Tableau]:
+    """The tables of "auto", chosen on other starts; of conditional samples, none."""
+    if paths.cond is not None:
+        return {}
+    names = choice.choose(denoiser, tuple(paths.x.shape[1:]), budgets)
+    return {budget: choice.table(denoiser.process, name, budget) for budget, name in names.items()}
 
 
 def _stochastic(name: str) -> bool:

@@ -95,12 +95,14 @@ NAMES = ("auto", ADAPTIVE, *METHODS)
 
 
 def auto(process: Process, evaluations: SupportsIndex) -> Tableau:
-    """The best fixed table with ``evaluations`` evaluations: Adams on v in the angle.
+    """The fixed rule for ``evaluations`` evaluations: Adams on v in the angle, where no measurement is at hand.
 
-    It is the best of those measured in docs/samplers.md. The grid is ``grids.angle``. Its last level falls with the
-    number n of evaluations, ``sigma / alpha = 0.5 n^(-3/2)``, but is never finer than the finest of the process. Up to
-    6 evaluations it has order 2 without a corrector, then order 3, and from 41 order 4, both with one: a high order
-    needs levels that are close, and a model that is smooth.
+    docs/samplers.md has the targets that it was chosen on and checked on; ``choice.choose`` measures on a model
+    instead. The grid is ``grids.angle`` with the exponent 2.5, or 1.7 up to 6 evaluations. Its last level falls with
+    the number n of evaluations, ``sigma / alpha = 0.5 n^(-3/2)``, but is never finer than the finest of the process.
+    Up to 6 evaluations it has order 2 without a corrector, then order 3, and from 41 order 4, both with one. Up to 12,
+    past velocities follow the corrections (``rebase``): steps are long there, and beside a narrow mode a velocity that
+    does not follow leaves the correction in the sample.
 
     Raises InputError for less than one evaluation, and for more than one on a chain that has a single level.
     """
@@ -111,10 +113,11 @@ def auto(process: Process, evaluations: SupportsIndex) -> Tableau:
     data = min(-2 * math.log(0.5 * evaluations**-1.5), highest)
     if data <= lowest:  # a process with little noise, or with all of its levels finer than this
         data = min(lowest + 1.0, highest) if evaluations > 1 else lowest + 1.0
-    times = grids.angle(process, evaluations, noise=lowest, data=data)
-    if evaluations <= 6:
+    few = evaluations <= 6
+    times = grids.angle(process, evaluations, 1.7 if few else 2.5, noise=lowest, data=data)
+    if few:
         return adams(process, times, order=2, corrector=False)
-    return adams(process, times, order=3 if evaluations <= 40 else 4)
+    return adams(process, times, order=3 if evaluations <= 40 else 4, rebase=evaluations <= 12)
 
 
 def tableau(process: Process, name: str, evaluations: SupportsIndex) -> Tableau:

@@ -34,6 +34,7 @@ def adams(
     order: SupportsIndex = 2,
     along: Along = "angle",
     corrector: bool = True,
+    rebase: bool = False,
 ) -> Tableau:
     """Adams-Bashforth on the velocity along a path, with an Adams-Moulton corrector.
 
@@ -46,6 +47,9 @@ def adams(
         order: the order of the predictor, 1 to 4.
         along: the path; see ``motion``.
         corrector: correct each step, which raises the order by one.
+        rebase: after a correction, take the velocity of the corrected state, with the estimate of x_0 as it is. A
+            velocity that stays contains the eps-hat of the state before, and where a mode is narrow, eps-hat changes
+            by 1 / sigma times the correction, which is then never contracted. The order is the same.
 
     Raises:
         InputError: another order or path, a bad grid, or a start at pure noise along "x_0", "eps" or "sigma".
@@ -56,6 +60,8 @@ def adams(
     order = whole("order", order)
     if not 1 <= order <= 4:
         raise InputError(f"order: {order} is not available; give 1 to 4")
+    if rebase and corrector:
+        return _rebased(process, times, order, along)
     name = f"adams(order={order}, along={along}, corrector={corrector})"
     return _multistep(process, times, name, along, order, order + 1 if corrector else 0)
 
@@ -194,3 +200,33 @@ def _multistep(
         h = (level.logsnr[1:] - level.logsnr[:-1]) / 2
         std = level.sigma[1:] * torch.sqrt(-torch.expm1(-2 * eta * h))
     return Tableau(times[:-1].double(), states, estimates, constant(std), name)
+
+
+def _rebased(process: Process, times: Float[Tensor, "n"], order: int, along: str) -> Tableau:
+    """Adams with corrections that past velocities follow: each is ``a x + b x_0-hat`` with the corrected state x.
+
+    A row uses all earlier states, so values are kept to the end of a run.
+    """
+    check(times)
+    level = process.grid(times)
+    move = motion(level, along)
+    N, angle = len(times) - 1, torch.atan(level.ratio)
+    # A vector has the coefficients of N states, then of N estimates.
+    unit = torch.eye(2 * N, dtype=torch.float64)
+    rows: list[Tensor] = []
+    velocities: list[Tensor] = []
+    corrected = unit[0]
+    for r in range(N):
+        from_x, from_x_0 = move.velocity(r)
+        if r > 0:
+            nodes = list(range(r, max(r - order - 1, -1), -1))
+            found = [from_x * unit[r] + from_x_0 * unit[N + r], *(velocities[j] for j in nodes[1:])]
+            corrected = move.keep(r - 1, r) * corrected + move.push(r - 1, r, nodes) @ torch.stack(found)
+        velocities.append(from_x * corrected + from_x_0 * unit[N + r])
+        past = _spaced_nodes(angle, r, order) if level.sigma[r + 1] == 0 else list(range(r, max(r - order, -1), -1))
+        push = move.push(r, r + 1, past) @ torch.stack([velocities[j] for j in past])
+        rows.append(move.keep(r, r + 1) * corrected + push)
+    table = torch.stack(rows)
+    states, estimates = table[:, :N], table[:, N:]
+    name = f"adams(order={order}, along={along}, corrector=True, rebase=True)"
+    return Tableau(times[:-1].double(), states, estimates, constant(torch.zeros(N, dtype=torch.float64)), name)

@@ -93,6 +93,7 @@ def fit_tableau(
     paths: Trajectories,
     *,
     iterations: SupportsIndex = ITERATIONS,
+    usual: Tableau | None = None,
     rival: Tableau | None = None,
     state: FitState | None = None,
     watch: Callable[[FitState, Errors], None] | None = None,
@@ -102,13 +103,15 @@ def fit_tableau(
     Minimises ``TAIL log(mean d^2) + (1 - TAIL) mean(log d^2)`` over the distances d of samples to their fine
     solution: the first term counts the few that go astray, the second the typical one. Distances far above the
     classical median saturate in the first, and far below in the second. The last third of ``paths`` is held out. The
-    table is kept where its held-out objective is below that of ``auto`` with as many evaluations, and of ``rival``.
+    best iterate counts whose held-out RMS and worst distance are not above those of ``usual``. It is kept where its
+    held-out objective is below that of ``usual``, and of ``rival``.
 
     Arguments:
         denoiser: the denoiser to fit to.
         evaluations: number of evaluations, 2 to 32.
         paths: at least 12 trajectories.
         iterations: iterations at most.
+        usual: the classical table to beat; by default ``auto`` with as many evaluations.
         rival: a table fitted before; returned where it is better.
         state: the state that ``watch`` got last; the fit goes on from it to the same end.
         watch: called after each iteration with its state and held-out errors.
@@ -123,14 +126,14 @@ def fit_tableau(
     training, held_out = paths.rows(slice(0, cut)), paths.rows(slice(cut, None))
     lowest = 1 / process.schedule.steps if isinstance(process.schedule, Chain) else 0.0  # where a chain was trained
     form = Parametrisation(_start(process, evaluations), lowest)
-    usual = auto(process, evaluations)
+    usual = auto(process, evaluations) if usual is None else usual
     plain = _squares(denoiser, usual, held_out)
     classical = Errors.of(plain)
     if classical.median == 0:  # nothing is left to gain
         return Fit(usual, classical, classical, 0, kept=False)
     problem = _Problem(denoiser, form, training, held_out, _Objective.of(plain))
     state = _descend(problem, state or problem.initial(), iterations, watch)
-    value = problem.objective.value
+    value = problem.objective.judge
     if rival is not None:
         former = _squares(denoiser, rival, held_out)
         if value(former) <= min(state.best_objective, value(plain)):
@@ -147,11 +150,19 @@ class _Objective:
 
     floor: float
     ceiling: float
+    mean: float  # squared distance of the classical table
+    worst: float
 
     @classmethod
     def of(cls, classical: Tensor) -> "_Objective":
         """From the squared distances (N,) of the classical table."""
-        return cls(NEAR**2 * float(classical.median()), FAR**2 * float(classical.median()))
+        median = float(classical.median())
+        return cls(NEAR**2 * median, FAR**2 * median, float(classical.mean()), float(classical.max()))
+
+    def judge(self, squares: Tensor) -> float:
+        """The value on held-out trajectories; infinite where the mean or the worst is above the classical one's."""
+        farther = bool(squares.mean() > self.mean or squares.max() > self.worst)
+        return math.inf if farther else self.value(squares)
 
     def value(self, squares: Tensor) -> float:
         bounded = squares / (1 + squares / self.ceiling)
@@ -183,7 +194,7 @@ class _Problem:
 
     def initial(self) -> FitState:
         numbers = self.form.initial.tolist()
-        value = self.objective.value(self.squares(self.form.initial, self.held_out))
+        value = self.objective.judge(self.squares(self.form.initial, self.held_out))
         return FitState(0, numbers, 1e-3, numbers, 0, value)
 
 
@@ -193,15 +204,13 @@ def _descend(
     """Steps until none lowers the objective, the held-out one no longer falls, or the iterations are used up."""
     vector = torch.tensor(state.numbers, dtype=torch.float64)
     squares = problem.squares(vector, problem.training)
-    while (
-        squares.isfinite().all() and state.iteration < iterations and state.iteration - state.best_iteration <= PATIENCE
-    ):
+    while squares.isfinite().all() and state.iteration < iterations and not _stalled(state):
         moved = _step(problem, vector, squares, state)
         if moved is None:
             break
         vector, squares, damping = moved
         held_out = problem.squares(vector, problem.held_out)
-        value, now, numbers = problem.objective.value(held_out), state.iteration + 1, vector.tolist()
+        value, now, numbers = problem.objective.judge(held_out), state.iteration + 1, vector.tolist()
         if value < state.best_objective - 1e-3:
             state = FitState(now, numbers, damping, numbers, now, value)
         else:
@@ -209,6 +218,11 @@ def _descend(
         if watch is not None:
             watch(state, Errors.of(held_out))
     return state
+
+
+def _stalled(state: FitState) -> bool:
+    """Whether the held-out objective no longer falls; not before an iterate has passed its judgement."""
+    return math.isfinite(state.best_objective) and state.iteration - state.best_iteration > PATIENCE
 
 
 def _start(process: Process, evaluations: int) -> Tableau:
