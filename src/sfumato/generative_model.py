@@ -39,7 +39,8 @@ def _shown(model: "GenerativeModel") -> str:
     spec = model.spec
     shape = " x ".join(map(str, spec.shape))
     trained = "" if model.made_by is None else f", trained on {spec.source} ({spec.count:,} samples)"
-    drawn = f"\n  draws {model.plan().text}" if model.can("sampler") else ""
+    # Without a recipe the sampler may have yet to be chosen by measurement, which printing must not start.
+    drawn = f"\n  draws {model.plan().text}" if model.made_by is not None and model.can("sampler") else ""
     return (
         f"{type(model).__name__}: {model.name}, a {model.kind}{trained}\n"
         f"  {spec.layout.name} data, {shape}, {spec.transform.range_in_words()}\n"

@@ -206,7 +206,8 @@ class Model(GenerativeModel):
 
     def _table(self, choice: SamplerChoice, sampled: Sampled) -> Tableau:
         chosen = self.chosen
-        if not chosen and self.made_by is None and choice.sampler == "auto" and sampled == Sampled():
+        exact = self.made_by is None and sampled == Sampled() and TableKey(choice.steps or 1) not in self.fitted
+        if not chosen and exact and choice.sampler == "auto":
             chosen = self._exact.methods(self.sampling_denoiser(), self.spec.model_shape, choice.steps or 1)
         table = choice.table(self.denoiser.process, self.fitted, chosen, sampled)
         if table.stochastic and not self.can("noise"):
