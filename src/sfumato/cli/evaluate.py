@@ -7,6 +7,7 @@ written to evaluation.json in RUN, and the pairs that look most like copies to e
 """
 
 import argparse
+from pathlib import Path
 
 from sfumato.runs.settings import EvaluateSettings
 
@@ -37,8 +38,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--features",
         type=words("feature space", "pixels"),
         metavar="A,B",
-        help="feature spaces: pixels (values, unless images), efficientnet-lite0 (default: those that suit the data)",
+        help="feature spaces: pixels (values, unless images), efficientnet-lite0, own-encoder (learnt from the data in "
+        "minutes) (default: those that suit the data)",
     )
+    flag("--inception", type=Path, metavar="FILE", help="weights of Inception-v3, to measure FID too")
     flag("--seed", type=int, default=default.seed, help="random seed (default: 0)")
     add_threads(parser)
     add_device(parser)

@@ -3,7 +3,7 @@
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from typing import Any
 
 from jaxtyping import Shaped
 from torch import Tensor
@@ -12,10 +12,12 @@ from sfumato.data import DataSpec
 from sfumato.errors import InputError
 from sfumato.reporting import SILENT, Progress, Reporter, Task, duration
 
+from .extraction import features_of
 from .memorisation import Copying, Gap, copying, likelihood_gap, verdict
 from .quality import Interval, Measure, Sets, classifier, jackknives, measures_of
 from .quality.intervals import GROUPS
 from .quality.measures import CLASSIFIER, CLASSIFIER_TITLE
+from .rows import Row, table
 from .spaces import Space
 
 FEWEST = 20  # samples, and real ones of each kind
@@ -41,45 +43,6 @@ class RealData:
     beside: Shaped[Tensor, "b *s"]
     train: Shaped[Tensor, "t *s"] | None = None
     held_out: Shaped[Tensor, "h *s"] | None = None
-
-
-@dataclass(frozen=True)
-class Row:
-    """One measure in one space, for samples and for real data in their place.
-
-    Arguments:
-        name: name of the measure.
-        title: its name for people.
-        space: name of the feature space.
-        samples: the measure of the samples.
-        real: the same of as many real points.
-        better: which values are better.
-        ideal: expectation for perfect samples, if it does not depend on their number.
-    """
-
-    name: str
-    title: str
-    space: str
-    samples: Interval
-    real: Interval
-    better: Literal["lower", "higher"]
-    ideal: float | None
-
-    def to_dict(self) -> dict[str, Any]:
-        """The row as evaluation.json holds it."""
-        return {
-            "name": self.name,
-            "title": self.title,
-            "space": self.space,
-            "value": self.samples.value,
-            "low": self.samples.low,
-            "high": self.samples.high,
-            "real_value": self.real.value,
-            "real_low": self.real.low,
-            "real_high": self.real.high,
-            "better": self.better,
-            "ideal": self.ideal,
-        }
 
 
 @dataclass(frozen=True, eq=False)
@@ -142,22 +105,6 @@ class Evaluation:
         }
 
 
-def table(rows: Sequence[Row]) -> list[str]:
-    """The measures as lines of text, by space."""
-    lines = []
-    for space in dict.fromkeys(row.space for row in rows):
-        lines.append(f"  in {space + ':':<34}{'samples':<29}real data")
-        for row in rows:
-            if row.space == space:
-                lines.append(f"    {row.title:<35}{_figure(row.samples):<29}{_figure(row.real)}")
-    return lines
-
-
-def _figure(found: Interval) -> str:
-    low, high = (f"{end:.3g}" for end in (found.low, found.high))
-    return f"{found.value:.4g} ({low} to {high})"
-
-
 def evaluate(
     samples: Shaped[Tensor, "n *s"],
     real: RealData,
@@ -184,10 +131,11 @@ def evaluate(
     copies: list[Copying] = []
     gaps: dict[str, tuple[Gap, Gap]] = {}
     for space in spaces:
-        reference, ours, theirs = (space.features(x) for x in (real.reference, samples, real.beside))
+        ours = features_of(space, samples, reporter, keep=False)
+        reference, theirs = (features_of(space, points, reporter) for points in (real.reference, real.beside))
         rows += _compared(space, spec, Sets(ours, reference), Sets(theirs, reference), reporter)
         if real.train is not None and real.held_out is not None and len(real.held_out):
-            train, held_out = space.features(real.train), space.features(real.held_out)
+            train, held_out = (features_of(space, points, reporter) for points in (real.train, real.held_out))
             copies.append(copying(ours, held_out, train, space=space.name, confidence=1 - 0.05 / len(spaces)))
             if (pair := _gaps(ours, train, held_out)) is not None:
                 gaps[space.name] = pair
@@ -208,7 +156,7 @@ def evaluate(
 
 def _compared(space: Space, spec: DataSpec, ours: Sets, theirs: Sets, reporter: Reporter) -> list[Row]:
     """Every measure in one space, of samples and of real data in their place."""
-    measures = measures_of(spec, space.raw)
+    measures = measures_of(spec, space.raw, space.fid)
     reporter.info(f"comparing in {space.name}: about {duration(_forecast(measures, ours))}")
     with reporter.task(f"comparing in {space.name}") as task:
         functions = [measure.function for measure in measures]

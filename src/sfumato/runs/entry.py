@@ -194,7 +194,6 @@ def evaluate(
     reporter, folder = reporter or Console(), RunFolder(expanded(model)) if isinstance(model, str | Path) else None
     most, number = whole("count", count, 1), whole("seed", seed)
     loaded = model if isinstance(model, GenerativeModel) else kinds.load(model, pick_device(device))
-    spaces = spaces_named(features, loaded.spec)
     given = settings_by_source(_overrides(settings), [_path(data)], loaded)
 
     def values(source: Source) -> tuple[torch.Tensor, str]:
@@ -212,6 +211,7 @@ def evaluate(
         raise InputError("data: is missing; give real data, or the folder of a run in place of the model")
     if train is not None:
         real = replace(real, train=values(train)[0], held_out=real.beside)
+    spaces = spaces_named(features, loaded.spec, train=real.train, reporter=reporter)
     samples = evaluating.drawn(loaded, min(most, len(real.reference)), number, reporter)
     return evaluation.evaluate(evaluating.rounded(samples, loaded), real, loaded.spec, spaces, reporter)
 

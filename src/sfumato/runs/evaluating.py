@@ -44,7 +44,6 @@ def evaluate_run(
     folder = RunFolder(settings.run)
     model = load(settings.run, pick_device(settings.device))
     target = RunFolder(writable_or_here(folder.path, reporter))
-    spaces = spaces_named(settings.features, model.spec)
     given = settings_by_source(settings.overrides, (settings.against,), model)
     if settings.against is None:
         real = own_real_data(own_data(folder, reporter), model, settings.count, settings.seed)
@@ -52,6 +51,9 @@ def evaluate_run(
         real = _other_real_data(settings.against, folder, model, settings, given.get(settings.against, {}), reporter)
     started = time.monotonic()
     with threads(settings.threads, folder.path):
+        spaces = spaces_named(
+            settings.features, model.spec, train=real.train, inception_weights=settings.inception, reporter=reporter
+        )
         samples = rounded(drawn(model, min(settings.count, len(real.reference)), settings.seed, reporter), model)
         sampling = time.monotonic() - started
         found = evaluate(samples, real, model.spec, spaces, reporter)

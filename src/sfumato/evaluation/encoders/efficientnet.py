@@ -114,5 +114,6 @@ def load() -> EfficientNetLite0:
     network = EfficientNetLite0()
     # The file has the same layers in the same order, under other names.
     own = [name for name in network.state_dict() if not name.endswith("num_batches_tracked")]
-    network.load_state_dict(dict(zip(own, tensors.values(), strict=True)), strict=False)
+    theirs = [value for name, value in tensors.items() if not name.endswith("num_batches_tracked")]
+    network.load_state_dict(dict(zip(own, theirs, strict=True)), strict=False)
     return network.eval().requires_grad_(False)

@@ -1,7 +1,7 @@
 """The measures that `sfumato evaluate` reports, by the kind of data."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Literal
 
@@ -70,8 +70,19 @@ CLASSIFIER = "classifier"
 CLASSIFIER_TITLE = "classifier, area under ROC curve"
 
 
-def measures_of(spec: DataSpec, raw: bool) -> tuple[Measure, ...]:
-    """The measures for data of this kind: in its own numbers (``raw``), or in features of a network."""
+_FID = {"frechet": "FID", "frechet_infinite": "FID, infinite samples", "kernel": "KID"}
+
+
+def measures_of(spec: DataSpec, raw: bool, fid: bool = False) -> tuple[Measure, ...]:
+    """The measures for data of this kind: in its own numbers (``raw``), or in features of a network.
+
+    Arguments:
+        spec: the data contract.
+        raw: whether the features are the numbers themselves.
+        fid: whether they are those that define FID and KID, which then have these names.
+    """
+    if fid:
+        return tuple(replace(measure, title=_FID.get(measure.name, measure.title)) for measure in _IN_FEATURES)
     if not raw or spec.layout.name == "image":
         return _IN_FEATURES
     if spec.layout.name == "signal":

@@ -1,0 +1,62 @@
+"""The rows of an evaluation: a measure of samples in one space, beside that of real data in their place."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from .quality import Interval
+
+
+@dataclass(frozen=True)
+class Row:
+    """One measure in one space, for samples and for real data in their place.
+
+    Arguments:
+        name: name of the measure.
+        title: its name for people.
+        space: name of the feature space.
+        samples: the measure of the samples.
+        real: the same of as many real points.
+        better: which values are better.
+        ideal: expectation for perfect samples, if it does not depend on their number.
+    """
+
+    name: str
+    title: str
+    space: str
+    samples: Interval
+    real: Interval
+    better: Literal["lower", "higher"]
+    ideal: float | None
+
+    def to_dict(self) -> dict[str, Any]:
+        """The row as evaluation.json holds it."""
+        return {
+            "name": self.name,
+            "title": self.title,
+            "space": self.space,
+            "value": self.samples.value,
+            "low": self.samples.low,
+            "high": self.samples.high,
+            "real_value": self.real.value,
+            "real_low": self.real.low,
+            "real_high": self.real.high,
+            "better": self.better,
+            "ideal": self.ideal,
+        }
+
+
+def table(rows: Sequence[Row]) -> list[str]:
+    """The measures as lines of text, by space."""
+    lines = []
+    for space in dict.fromkeys(row.space for row in rows):
+        lines.append(f"  in {space + ':':<34}{'samples':<29}real data")
+        for row in rows:
+            if row.space == space:
+                lines.append(f"    {row.title:<35}{_figure(row.samples):<29}{_figure(row.real)}")
+    return lines
+
+
+def _figure(found: Interval) -> str:
+    low, high = (f"{end:.3g}" for end in (found.low, found.high))
+    return f"{found.value:.4g} ({low} to {high})"
