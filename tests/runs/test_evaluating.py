@@ -11,9 +11,11 @@ from torch import Tensor
 import sfumato
 from sfumato import InputError
 from sfumato.cli.main import main
+from sfumato.evaluation.wasserstein import sliced_wasserstein
 from sfumato.model import Model
 from sfumato.reporting import SILENT
 from sfumato.runs import training
+from sfumato.runs.evaluating import own_parts
 from sfumato.runs.folder import RunFolder
 
 SETTINGS = {"network.kind": "mlp", "network.width": 8, "network.depth": 1, "training.batch": 8, "sampling.steps": 2}
@@ -66,9 +68,26 @@ def test_the_command_writes_what_it_prints(run: Path, capsys: pytest.CaptureFixt
         assert pairs["held_out_distances"].shape == (90,)
 
 
+def test_more_evaluations_and_what_the_report_shows_of_them(run: Path) -> None:
+    """Samples by a number of evaluations are those that ``sample`` draws by it; the report has a figure of them."""
+    from sfumato.report import write_report
+
+    assert main(["evaluate", str(run), "-n", "60", "--nfe", "1,3"]) == 0
+    record = RunFolder(run).measurement("evaluation") or {}
+    assert [each["evaluations"] for each in record["budgets"]] == [1, 3]
+    expected = sfumato.load(run).sample(60, steps=1)
+    train, _ = own_parts(RunFolder(run), sfumato.load(run), 0) or ((), ())
+    missing = 0  # 90 held-out samples stand beside the 60
+    own = sliced_wasserstein(*(sfumato.load(run).spec.encode(x) for x in (expected, train[missing : missing + 60])))
+    (first,) = [row for row in record["budgets"][0]["rows"] if row["name"] == "sliced"]
+    assert first["value"] == pytest.approx(own, rel=1e-6)
+    page = write_report(RunFolder(run)).read_text()
+    assert 'id="quality"' in page
+    assert (RunFolder(run).figures / "quality.csv").is_file()
+
+
 def test_a_run_that_returns_its_training_data_is_found(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from sfumato.kinds import load
-    from sfumato.runs.evaluating import own_parts
 
     train, _ = own_parts(RunFolder(run), load(run, "cpu"), 0) or ((), ())
     returns(torch.cat((torch.as_tensor(train[:30]), torch.from_numpy(data(30, 7)))), monkeypatch)

@@ -11,13 +11,14 @@ from pathlib import Path
 
 from sfumato.runs.settings import EvaluateSettings
 
-from .arguments import add_device, add_run, add_threads, positive, settings_of, words
+from .arguments import add_device, add_run, add_threads, counts, positive, settings_of, words
 from .output import Output
 
 EXAMPLES = """\
 examples:
   sfumato evaluate runs/demo
   sfumato evaluate runs/photos-ddpm -n 5000 --features efficientnet-lite0
+  sfumato evaluate runs/photos-ddpm --nfe 5,10,20
   sfumato evaluate runs/photos-ddpm --against other_photos/ data.size=64x64
 """
 
@@ -40,6 +41,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="A,B",
         help="feature spaces: pixels (values, unless images), efficientnet-lite0, own-encoder (learnt from the data in "
         "minutes) (default: those that suit the data)",
+    )
+    flag(
+        "--nfe",
+        type=counts,
+        default=default.nfe,
+        metavar="N,N",
+        help="also judge samples by so many evaluations of the network",
     )
     flag("--inception", type=Path, metavar="FILE", help="weights of Inception-v3, to measure FID too")
     flag("--seed", type=int, default=default.seed, help="random seed (default: 0)")

@@ -28,7 +28,7 @@ def folder() -> Path:
 def fingerprint(about: str, values: Tensor) -> str:
     """The digest of a text and of values with their shape and type."""
     hasher = hashlib.sha256(f"{about}\n{values.dtype} {tuple(values.shape)}\n".encode())
-    hasher.update(memoryview(values.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy()))
+    hasher.update(values.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
     return hasher.hexdigest()
 
 

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from jaxtyping import Shaped
@@ -12,6 +12,7 @@ from sfumato.data import DataSpec
 from sfumato.errors import InputError
 from sfumato.reporting import SILENT, Progress, Reporter, Task, duration
 
+from .by_class import ByClass, Labels, by_class
 from .extraction import features_of
 from .memorisation import Copying, Gap, copying, likelihood_gap, verdict
 from .quality import Interval, Measure, Sets, classifier, jackknives, measures_of
@@ -21,6 +22,9 @@ from .rows import Row, table
 from .spaces import Space
 
 FEWEST = 20  # samples, and real ones of each kind
+_FRECHET = "frechet_infinite"
+TELLING = (_FRECHET, "sliced", "clipped_density", "clipped_coverage")
+"""Measures of samples by fewer evaluations and, without the first, of single classes."""
 SHOWN = 16  # pairs that look most like copies
 MIXTURE = 1000  # samples under the mixture of Gaussians, at most
 MIXTURE_TRAIN = 5000  # training points that it is fitted to, at most
@@ -36,6 +40,7 @@ class RealData:
         beside: real data of the same kind, none of it in the reference, which is compared as the samples are.
         train: the training data; None where it is not known, and then nothing is said of copies.
         held_out: data of the kind of the training data that the model was not trained on.
+        labels: classes of ``reference`` and ``beside``, and those that the samples were asked to be of; None without.
     """
 
     name: str
@@ -43,6 +48,7 @@ class RealData:
     beside: Shaped[Tensor, "b *s"]
     train: Shaped[Tensor, "t *s"] | None = None
     held_out: Shaped[Tensor, "h *s"] | None = None
+    labels: Labels | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,6 +64,8 @@ class Evaluation:
         neighbours: for the samples ``closest``, their nearest training samples, in data units.
         closest: numbers of the samples that look most like copies, in the first space.
         verdict: whether the model copies, in one sentence.
+        classes: the samples by class, in the last space; None for data without classes.
+        budgets: for numbers of evaluations per sample, the most telling measures in every space.
     """
 
     name: str
@@ -68,6 +76,8 @@ class Evaluation:
     neighbours: Shaped[Tensor, "k *s"] | None
     closest: Tensor | None
     verdict: str
+    classes: ByClass | None = None
+    budgets: Mapping[int, tuple[Row, ...]] = field(default_factory=dict)
 
     def value(self, name: str, space: str | None = None) -> Interval:
         """A measure of the samples by its name and that of the space; by default the first space that has it.
@@ -81,7 +91,11 @@ class Evaluation:
         raise KeyError(name if space is None else f"{name} in {space}")
 
     def __str__(self) -> str:
-        return "\n".join([f"{len(self.samples)} samples against {self.name}", *table(self.rows), self.verdict])
+        parts = [f"{len(self.samples)} samples against {self.name}", *table(self.rows)]
+        for evaluations, rows in self.budgets.items():
+            parts += [f"  by {evaluations} evaluations:", *table(rows)]
+        parts += [] if self.classes is None else self.classes.lines()
+        return "\n".join([*parts, self.verdict])
 
     def to_dict(self) -> dict[str, Any]:
         """Everything but the samples, as evaluation.json holds it."""
@@ -90,6 +104,11 @@ class Evaluation:
             "count": len(self.samples),
             "verdict": self.verdict,
             "rows": [row.to_dict() for row in self.rows],
+            "classes": None if self.classes is None else self.classes.to_dict(),
+            "budgets": [
+                {"evaluations": evaluations, "rows": [row.to_dict() for row in rows]}
+                for evaluations, rows in self.budgets.items()
+            ],
             "memorisation": [
                 {
                     "space": each.space,
@@ -111,6 +130,7 @@ def evaluate(
     spec: DataSpec,
     spaces: Sequence[Space],
     reporter: Reporter = SILENT,
+    budgets: Mapping[int, Shaped[Tensor, "n *s"]] | None = None,
 ) -> Evaluation:
     """Judge samples by real data.
 
@@ -120,6 +140,7 @@ def evaluate(
         spec: the data contract.
         spaces: the feature spaces; the first shows the closest pairs.
         reporter: receives a forecast of the time, and progress.
+        budgets: more samples, by the number of evaluations that each took.
 
     Raises:
         InputError: too few samples or real points.
@@ -127,31 +148,92 @@ def evaluate(
     for name, points in (("samples", samples), ("reference", real.reference), ("real data beside", real.beside)):
         if len(points) < FEWEST:
             raise InputError(f"{name}: {len(points)} points say too little; give at least {FEWEST}")
-    rows: list[Row] = []
-    copies: list[Copying] = []
-    gaps: dict[str, tuple[Gap, Gap]] = {}
-    for space in spaces:
-        ours = features_of(space, samples, reporter, keep=False)
-        reference, theirs = (features_of(space, points, reporter) for points in (real.reference, real.beside))
-        rows += _compared(space, spec, Sets(ours, reference), Sets(theirs, reference), reporter)
-        if real.train is not None and real.held_out is not None and len(real.held_out):
-            train, held_out = (features_of(space, points, reporter) for points in (real.train, real.held_out))
-            copies.append(copying(ours, held_out, train, space=space.name, confidence=1 - 0.05 / len(spaces)))
-            if (pair := _gaps(ours, train, held_out)) is not None:
-                gaps[space.name] = pair
+    budgets = budgets or {}
+    found = [_in_space(space, samples, real, spec, budgets, reporter) for space in spaces]
+    copies = [each.copying(1 - 0.05 / len(spaces)) for each in found if each.train is not None]
     closest = copies[0].closest(SHOWN) if copies else None
     return Evaluation(
         name=real.name,
         samples=samples,
-        rows=tuple(rows),
+        rows=tuple(row for each in found for row in each.rows),
         copies=tuple(copies),
-        gaps=gaps,
+        gaps={each.space.name: gaps for each in found if (gaps := each.gaps()) is not None},
         neighbours=None if closest is None or real.train is None else real.train[copies[0].nearest[closest]],
         closest=closest,
         verdict=verdict(copies)
         if copies
         else "Whether the model copies is not known: its training data was not given.",
+        classes=found[-1].classes(real.labels),
+        budgets={number: tuple(row for each in found for row in each.budgets[number]) for number in budgets},
     )
+
+
+@dataclass(frozen=True, eq=False)
+class _InSpace:
+    """Features of everything in one space, and what was measured in it."""
+
+    space: Space
+    samples: Tensor
+    reference: Tensor
+    beside: Tensor
+    train: Tensor | None
+    held_out: Tensor | None
+    rows: Sequence[Row]
+    budgets: Mapping[int, Sequence[Row]]
+    telling: Mapping[str, Measure]
+
+    def copying(self, confidence: float) -> Copying:
+        """How near the samples are to training data."""
+        assert self.train is not None
+        assert self.held_out is not None
+        return copying(self.samples, self.held_out, self.train, space=self.space.name, confidence=confidence)
+
+    def gaps(self) -> tuple[Gap, Gap] | None:
+        """The gap of a mixture on samples, and on as many held-out points; the other held-out points are the test."""
+        if self.train is None or self.held_out is None:
+            return None
+        count = min(len(self.samples), len(self.held_out) // 2, MIXTURE)
+        if count < 2:
+            return None
+        test = self.held_out[count:]
+        first, second = (
+            likelihood_gap(c[:count], self.train[:MIXTURE_TRAIN], test[:MIXTURE_TRAIN])
+            for c in (self.samples, self.held_out)
+        )
+        return first, second
+
+    def classes(self, labels: Labels | None) -> ByClass | None:
+        """The samples by class."""
+        if labels is None:
+            return None
+        measures = {name: m for name, m in self.telling.items() if name != _FRECHET}
+        return by_class(self.space.name, self.samples, self.reference, self.beside, labels, measures)
+
+
+def _in_space(
+    space: Space,
+    samples: Tensor,
+    real: RealData,
+    spec: DataSpec,
+    budgets: Mapping[int, Tensor],
+    reporter: Reporter,
+) -> _InSpace:
+    ours = features_of(space, samples, reporter, keep=False)
+    reference, theirs = (features_of(space, points, reporter) for points in (real.reference, real.beside))
+    rows = _compared(space, spec, Sets(ours, reference), Sets(theirs, reference), reporter)
+    telling = {m.name: m for m in measures_of(spec, space.raw, space.fid) if m.name in TELLING}
+    beside = {row.name: row.real for row in rows}
+    cheaper = {}
+    for number, others in budgets.items():
+        sets = Sets(features_of(space, others, reporter, keep=False), reference)
+        intervals = jackknives([m.function for m in telling.values()], sets)
+        cheaper[number] = [
+            Row.of(m, space.name, each, beside[m.name]) for m, each in zip(telling.values(), intervals, strict=True)
+        ]
+    train = held_out = None
+    if real.train is not None and real.held_out is not None and len(real.held_out):
+        train, held_out = (features_of(space, points, reporter) for points in (real.train, real.held_out))
+    return _InSpace(space, ours, reference, theirs, train, held_out, rows, cheaper, telling)
 
 
 def _compared(space: Space, spec: DataSpec, ours: Sets, theirs: Sets, reporter: Reporter) -> list[Row]:
@@ -161,7 +243,7 @@ def _compared(space: Space, spec: DataSpec, ours: Sets, theirs: Sets, reporter: 
     with reporter.task(f"comparing in {space.name}") as task:
         functions = [measure.function for measure in measures]
         found = [jackknives(functions, sets, progress=_half(task, i)) for i, sets in enumerate((ours, theirs))]
-    rows = [Row(m.name, m.title, space.name, a, b, m.better, m.ideal) for m, a, b in zip(measures, *found, strict=True)]
+    rows = [Row.of(m, space.name, a, b) for m, a, b in zip(measures, *found, strict=True)]
     if space.raw and spec.layout.name != "image":
         rows.append(Row(CLASSIFIER, CLASSIFIER_TITLE, space.name, classifier(ours), classifier(theirs), "lower", 0.5))
     return rows
@@ -178,15 +260,3 @@ def _forecast(measures: Sequence[Measure], sets: Sets) -> float:
 
 def _half(task: Task, half: int) -> Progress:
     return lambda done, total: task.count(half * total + done, 2 * total)
-
-
-def _gaps(samples: Tensor, train: Tensor, held_out: Tensor) -> tuple[Gap, Gap] | None:
-    """The gap of a mixture on samples, and on as many held-out points; the other held-out points are the test."""
-    count = min(len(samples), len(held_out) // 2, MIXTURE)
-    if count < 2:
-        return None
-    test = held_out[count:]
-    first, second = (
-        likelihood_gap(c[:count], train[:MIXTURE_TRAIN], test[:MIXTURE_TRAIN]) for c in (samples, held_out)
-    )
-    return first, second

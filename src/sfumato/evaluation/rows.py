@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from .quality import Interval
+from .quality import Interval, Measure
 
 
 @dataclass(frozen=True)
@@ -28,6 +28,11 @@ class Row:
     real: Interval
     better: Literal["lower", "higher"]
     ideal: float | None
+
+    @classmethod
+    def of(cls, measure: Measure, space: str, samples: Interval, real: Interval) -> "Row":
+        """The row of a measure in a space."""
+        return cls(measure.name, measure.title, space, samples, real, measure.better, measure.ideal)
 
     def to_dict(self) -> dict[str, Any]:
         """The row as evaluation.json holds it."""

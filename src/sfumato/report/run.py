@@ -7,8 +7,6 @@ leaves them out: a page about an interrupted run is worth more than none.
 import json
 import math
 import shlex
-import zipfile
-import zlib
 from dataclasses import dataclass
 from html import escape
 from typing import Any
@@ -26,6 +24,7 @@ from sfumato.files import digest
 from sfumato.recipes import Recipe
 from sfumato.runs.folder import RunFolder
 
+from .arrays import read_arrays
 from .image_grid import Values
 
 _LEARNED = "schedule."  # prefix of the tensors of a learned schedule
@@ -58,6 +57,7 @@ class Run:
         sampler: how the samples of the gallery were drawn.
         results: pairs of a label and a value.
         measured: what was measured of the present weights, by name ("evaluation", "likelihood", "certify").
+        pairs: the arrays of ``evaluation.npz``: pairs that look most like copies.
         problems: sentences about files that could not be read.
     """
 
@@ -75,6 +75,7 @@ class Run:
     sampler: dict[str, Any]
     results: list[tuple[str, str]]
     measured: dict[str, dict[str, Any]]
+    pairs: dict[str, Values]
     problems: list[str]
 
     @property
@@ -87,11 +88,13 @@ class Run:
         """The loss, for an axis."""
         return "negative ELBO, nats per dimension" if self.recipe.loss_is_bound else "loss"
 
-    def command(self, verb: str) -> str:
+    def command(self, verb: str, flags: str = "") -> str:
         """HTML of the command line that applies ``verb``, such as "report" or "train --resume", to this run."""
         path = self.folder.path
         # An absolute path would show readers of the page how the author's machine is laid out.
-        return f"<code>sfumato {verb} {escape(shlex.quote(path.name if path.is_absolute() else str(path)))}</code>"
+        return (
+            f"<code>sfumato {verb} {escape(shlex.quote(path.name if path.is_absolute() else str(path)))}{flags}</code>"
+        )
 
     def best_held_out(self) -> Row | None:
         """The held-out row with the lowest finite loss."""
@@ -109,6 +112,7 @@ def read_run(folder: RunFolder) -> Run:
     recipe, spec = config.recipe, config.spec
     problems: list[str] = []
     rows = _rows(folder, problems)
+    measured = _measured(folder, problems)
     return Run(
         folder=folder,
         recipe=recipe,
@@ -123,7 +127,8 @@ def read_run(folder: RunFolder) -> Run:
         gallery=_gallery(folder, spec, problems),
         sampler=_measurement(folder, "gallery", problems),
         results=_results(_measurement(folder, "results", problems), problems),
-        measured=_measured(folder, problems),
+        measured=measured,
+        pairs=_pairs(folder, spec, measured, problems),
         problems=problems,
     )
 
@@ -203,35 +208,18 @@ def _results(content: dict[str, Any], problems: list[str]) -> list[tuple[str, st
 
 
 def _gallery(folder: RunFolder, spec: DataSpec, problems: list[str]) -> dict[str, Values]:
-    path = folder.gallery
-    if not path.is_file():
+    again = "Delete it, and 'sfumato report' draws a new one."
+    return read_arrays(folder.gallery, _SAMPLES, _NUMBERS, spec, again, problems)
+
+
+def _pairs(
+    folder: RunFolder, spec: DataSpec, measured: dict[str, dict[str, Any]], problems: list[str]
+) -> dict[str, Values]:
+    """The pairs that belong to the numbers; none where these are of former weights."""
+    if "evaluation" not in measured:
         return {}
-    found: dict[str, Values] = {}
-    try:
-        if not zipfile.is_zipfile(path):
-            raise ValueError("not a zip archive")
-        # Opened here, because np.load leaves a file open that it cannot read.
-        with open(path, "rb") as file, np.load(file, allow_pickle=False) as arrays:
-            for name in [name for name in arrays.files if name in {*_SAMPLES, *_NUMBERS}]:
-                found[name] = arrays[name]
-    except PermissionError:
-        problems.append("gallery.npz: may not be read, so it is left out.")
-        return {}
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-        problems.append(f"gallery.npz could not be read ({error}). Delete it, and 'sfumato report' draws a new one.")
-        return {}
-    for name, array in list(found.items()):
-        leading = _SAMPLES.get(name, 1)
-        shape = tuple(spec.shape) if name in _SAMPLES else ()
-        if array.dtype.kind not in "biuf" or array.shape[leading:] != shape or array.ndim != leading + len(shape):
-            problems.append(f"gallery.npz: {name} of shape {array.shape} does not fit this data, so it is left out.")
-            del found[name]
-        elif array.size == 0:
-            del found[name]
-        elif name.endswith("distances") and not np.isfinite(array).all():
-            problems.append(f"gallery.npz: {name} are not all finite, so they are left out.")
-            del found[name]
-    return found
+    again = "'sfumato evaluate' writes it again."
+    return read_arrays(folder.evaluation, {"samples": 1, "neighbours": 1}, ("ratios",), spec, again, problems)
 
 
 def _process(folder: RunFolder, recipe: Recipe) -> Process:

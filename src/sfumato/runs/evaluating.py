@@ -1,6 +1,7 @@
 """Draw samples of a model, judge them by real data, and write the numbers into the run."""
 
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from torch import Tensor
 from sfumato.data import Dataset, split
 from sfumato.data.order import permutation
 from sfumato.errors import InputError
+from sfumato.evaluation.by_class import Labels
 from sfumato.evaluation.evaluate import FEWEST, Evaluation, RealData, evaluate
 from sfumato.evaluation.spaces import spaces_named
 from sfumato.files import write_with
@@ -56,7 +58,8 @@ def evaluate_run(
         )
         samples = rounded(drawn(model, min(settings.count, len(real.reference)), settings.seed, reporter), model)
         sampling = time.monotonic() - started
-        found = evaluate(samples, real, model.spec, spaces, reporter)
+        budgets = by_evaluations(model, settings.nfe, len(samples), settings.seed, reporter)
+        found = evaluate(samples, real, model.spec, spaces, reporter, budgets)
     record = {
         "run": str(settings.run),
         "weights": weights_digest(folder.path),
@@ -107,7 +110,13 @@ def own_real_data(dataset: Dataset, model: GenerativeModel, count: int, seed: in
     used = _size(len(dataset), count, dataset.spec.source)
     missing = max(used - len(held_out), 0)
     beside = torch.cat((held_out[:used], train[:missing]))
-    return RealData(dataset.spec.source, train[missing : missing + used], beside, train, held_out)
+    reference = train[missing : missing + used]
+    labels = None
+    if dataset.labels is not None:
+        of_train, of_held_out = (dataset.labels[part] for part in _order(dataset, model, seed))
+        there = torch.cat((of_held_out[:used], of_train[:missing]))
+        labels = Labels(dataset.spec.class_names, of_train[missing : missing + used], there)
+    return RealData(dataset.spec.source, reference, beside, train, held_out, labels)
 
 
 def halves(
@@ -131,17 +140,35 @@ def halves(
     return RealData(name, values[:used], values[used : 2 * used], train, held_out)
 
 
-def drawn(model: GenerativeModel, count: int, seed: int, reporter: Reporter = SILENT) -> Tensor:
+def drawn(
+    model: GenerativeModel, count: int, seed: int, reporter: Reporter = SILENT, steps: int | None = None
+) -> Tensor:
     """Samples in data units. The first few are timed, and the time of the others is reported before they are drawn."""
     started = time.monotonic()
-    first = model.sample(min(count, _FIRST), seed=seed)
+    first = model.sample(min(count, _FIRST), seed=seed, steps=steps)
     if count <= _FIRST:
         return first
     left = count - _FIRST
-    reporter.info(f"drawing {count} samples: at most {duration((time.monotonic() - started) * left / _FIRST)}")
+    by = "" if steps is None else f" by {steps} evaluations"
+    reporter.info(f"drawing {count} samples{by}: at most {duration((time.monotonic() - started) * left / _FIRST)}")
     with reporter.task("sampling") as task:
-        others = model.sample(left, seed=seed, first=_FIRST, progress=task.count)
+        others = model.sample(left, seed=seed, steps=steps, first=_FIRST, progress=task.count)
     return torch.cat((first, others))
+
+
+def by_evaluations(
+    model: GenerativeModel, numbers: Sequence[int], count: int, seed: int, reporter: Reporter = SILENT
+) -> dict[int, Tensor]:
+    """Samples in data units by each number of evaluations, all from the same noise.
+
+    Raises:
+        InputError: a model without a choice of samplers.
+    """
+    if numbers:
+        model.require("sampler")
+    return {
+        number: rounded(drawn(model, count, seed, reporter, steps=number), model) for number in sorted(set(numbers))
+    }
 
 
 def rounded(samples: Tensor, model: GenerativeModel) -> Tensor:
@@ -150,9 +177,15 @@ def rounded(samples: Tensor, model: GenerativeModel) -> Tensor:
 
 
 def _parts(dataset: Dataset, model: GenerativeModel, seed: int) -> tuple[Tensor, Tensor]:
+    first, second = (dataset.values[part] for part in _order(dataset, model, seed))
+    return first, second
+
+
+def _order(dataset: Dataset, model: GenerativeModel, seed: int) -> tuple[Tensor, Tensor]:
+    """The numbers of the training samples and of the held-out ones, each in random order."""
     training = model.recipe.training
     parts = split(len(dataset), training.held_out, training.seed)
-    first, second = (dataset.values[part[permutation(len(part), seed, "evaluated")]] for part in parts)
+    first, second = (part[permutation(len(part), seed, "evaluated")] for part in parts)
     return first, second
 
 

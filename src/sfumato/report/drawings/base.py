@@ -38,11 +38,21 @@ class Film:
 
 @dataclass(frozen=True)
 class Pairs:
-    """Samples (n, *shape), the nearest training sample of each, and their distances (n,)."""
+    """Samples and the nearest training sample of each.
+
+    Arguments:
+        samples: (n, *shape).
+        nearest: (n, *shape).
+        distances: a number for each pair (n,).
+        name: of the figure, different for each of a page.
+        number: what the numbers are.
+    """
 
     samples: Values
     nearest: Values
     distances: Values
+    name: str = "neighbours"
+    number: str = "distance"
 
 
 @dataclass(frozen=True)

@@ -49,9 +49,9 @@ class ImageDrawing(Drawing):
         for sample, nearest, distance in zip(pairs.samples, pairs.nearest, pairs.distances, strict=True):
             far = text.figure(float(distance))
             above = _cell(sample, window_of, spec, "sample")
-            below = _cell(nearest, window_of, spec, f"its nearest training sample, at distance {far}")
+            below = _cell(nearest, window_of, spec, f"its nearest training sample, {pairs.number} {far}")
             cells.append(f"<figure>{above}{below}<figcaption>{far}</figcaption></figure>")
-        caption = "Top: samples. Bottom: the nearest training sample of each, with its distance."
+        caption = f"Top: samples. Bottom: the nearest training sample of each, with the {pairs.number}."
         return f'<div class="pairs">{"".join(cells)}</div><p class="caption">{caption}</p>{curve}'
 
     def strip(self, path: Path, real: Values | None, spec: DataSpec) -> str:

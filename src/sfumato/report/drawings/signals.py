@@ -58,9 +58,9 @@ class SignalDrawing(PlotDrawing):
             for axes, sample, nearest, distance in shown:
                 lines(axes, _position(spec), nearest, ORANGE, 0.9)
                 lines(axes, _position(spec), sample, BLUE, 0.9)
-                axes.set_title(f"distance {distance:.3g}")
+                axes.set_title(f"{pairs.number} {distance:.3g}")
             figure.supxlabel(_label(spec), fontsize=12)
-            plot = to_svg(figure, "neighbours", "Samples with the nearest training sample of each.")
+            plot = to_svg(figure, pairs.name, "Samples with the nearest training sample of each.")
         return html.figure(plot, "Blue: samples. Orange: the nearest training sample of each.", wide=True) + curve
 
     def row_width(self, spec: DataSpec) -> int:

@@ -87,8 +87,9 @@ class VectorDrawing(PlotDrawing):
             scatter(axes, pairs.samples[:, 0], pairs.samples[:, 1], BLUE)
             axes.set_aspect("equal", adjustable="datalim")
             axes.set(xlabel="first feature", ylabel="second feature")
-            plot = to_svg(figure, "neighbours", "Samples with the nearest training sample of each.")
-        return html.beside([html.figure(plot, "Blue: samples. Orange: the nearest training sample of each."), curve])
+            plot = to_svg(figure, pairs.name, "Samples with the nearest training sample of each.")
+        shown = html.figure(plot, "Blue: samples. Orange: the nearest training sample of each.")
+        return html.beside([shown, curve] if curve else [shown])
 
     def row_width(self, spec: DataSpec) -> int:
         return 3 * (self.row_height + 8) if spec.shape[0] > 2 else 180

@@ -8,6 +8,7 @@ from typing import Any
 from .. import html, text
 from ..charts.certify import certificate_chart
 from ..charts.likelihood import likelihood_charts
+from ..charts.quality import Point, quality_chart
 from ..run import Run
 
 _TERMS = {
@@ -19,25 +20,56 @@ _TERMS = {
 
 def likelihood(run: Run) -> str:
     """The bound by term, and where it is spent. Without a measurement, how to make one."""
-    return _measured(run, "How likely data is", "likelihood", _likelihood)
+    return html.section("How likely data is", _measured(run, "likelihood", _likelihood))
 
 
 def evaluations(run: Run) -> str:
     """The error of samplers against evaluations. Without a measurement, how to make one."""
     if run.process is None:
         return ""
-    return _measured(run, "What more evaluations buy", "certify", _evaluations)
+    error = _measured(run, "certify", _evaluations, "the error of the samplers")
+    quality = _measured(run, "evaluate", _by_budget, "the quality of the samples", "evaluation", " --nfe 4,8,16,32")
+    return html.section("What more evaluations buy", error + quality)
 
 
-def _measured(run: Run, title: str, verb: str, body: Callable[[dict[str, Any]], str]) -> str:
-    record = run.measured.get(verb)
-    if record is None:
-        return html.section(title, f'<p class="missing">Not measured yet. {run.command(verb)} measures it.</p>')
+def _measured(
+    run: Run,
+    verb: str,
+    body: Callable[[dict[str, Any]], str],
+    what: str = "it",
+    name: str | None = None,
+    flags: str = "",
+) -> str:
+    """A measurement as ``body`` shows it. Without one, or where ``body`` has nothing to show, how to make it."""
+    record = run.measured.get(name or verb)
     try:
-        return html.section(title, body(record))
+        shown = "" if record is None else body(record)
     except (KeyError, TypeError, ValueError, AttributeError, IndexError):
-        words = f"{verb}.json: not as <code>sfumato {verb}</code> writes it. {run.command(verb)} measures again."
-        return html.section(title, f'<p class="note">{words}</p>')
+        words = (
+            f"{name or verb}.json: not as <code>sfumato {verb}</code> writes it. {run.command(verb)} measures again."
+        )
+        return f'<p class="note">{words}</p>'
+    return shown or f'<p class="missing">Not measured yet. {run.command(verb, flags)} measures {what}.</p>'
+
+
+def _by_budget(record: dict[str, Any]) -> str:
+    """The quality of samples by several numbers of evaluations, in the last space."""
+    space = record["rows"][-1]["space"]
+    points: list[Point] = [
+        (float(n), {row["name"]: row for row in rows if row["space"] == space})
+        for n, rows in [(each["evaluations"], each["rows"]) for each in record["budgets"]]
+    ]
+    if not points:
+        return ""
+    own = record["sampler"].get("evaluations")
+    if isinstance(own, int) and own not in {n for n, _ in points}:
+        points.append((float(own), {row["name"]: row for row in record["rows"] if row["space"] == space}))
+    points.sort(key=lambda point: point[0])
+    caption = (
+        f"{record['count']:,} samples in {escape(str(space))} by the default sampler, with intervals of 95 %. Dashed: "
+        "as much real data. Where intervals overlap, more evaluations buy nothing that these samples could show."
+    )
+    return html.figure(quality_chart(points), caption, wide=True)
 
 
 def _likelihood(record: dict[str, Any]) -> str:

@@ -5,6 +5,8 @@ from html import escape
 from typing import Any
 
 from .. import html, text
+from ..drawings import drawing_of
+from ..drawings.base import Pairs
 from ..run import Run, number
 
 _HEAD = ("samples", "real held-out data", "perfect")
@@ -29,10 +31,59 @@ def quality(run: Run) -> str:
     for space in spaces:
         shown = [(_label(row), _cells(row)) for row in rows if str(row.get("space", "")) == space]
         blocks.append(html.titled(f"in {escape(space)}", html.columns(_HEAD, shown)))
+    blocks.append(_classes(record.get("classes")))
     verdict = record.get("verdict")
     if isinstance(verdict, str) and verdict:
-        blocks.append(html.titled("Does it copy?", f"<p>{escape(verdict)}</p>"))
+        blocks.append(html.titled("Does it copy?", f"<p>{escape(verdict)}</p>{_closest(run)}"))
     return html.section(title, "".join(blocks))
+
+
+def _closest(run: Run) -> str:
+    """The pairs of samples and training data that look most like copies."""
+    samples, nearest, ratios = (run.pairs.get(name) for name in ("samples", "neighbours", "ratios"))
+    if samples is None or nearest is None or ratios is None:
+        return ""
+    drawing = drawing_of(run.spec)
+    count = min(drawing.num_pairs, len(samples), len(nearest), len(ratios))
+    pairs = Pairs(samples[:count], nearest[:count], ratios[:count], "closest", "ratio")
+    shown = drawing.neighbours(pairs, run.gallery.get("real"), run.spec, "")
+    words = (
+        "The pairs that look most like copies. The ratio is that of the distance to the nearest training sample to "
+        "that of the fifth: near 0 for a copy, near 1 for a sample that belongs to none."
+    )
+    return f'<p class="caption">{words}</p>{shown}' if shown else ""
+
+
+def _classes(record: Any) -> str:
+    """The table of the samples by class. Empty for data without classes."""
+    if not isinstance(record, dict) or not isinstance(record.get("classes"), list):
+        return ""
+    classes = [each for each in record["classes"] if isinstance(each, dict)]
+    measures: list[dict[str, Any]] = next(
+        (each["rows"] for each in classes if isinstance(each.get("rows"), list) and each["rows"]), []
+    )
+    head = ["samples", "real data", *(str(row.get("title") or row.get("name")) for row in measures)]
+    accuracy, agreement = number(record, "accuracy"), number(record, "agreement")
+    how = (
+        f"Classes are those that were asked for; a classifier of real data agrees with {agreement:.0%} of them"
+        if record.get("asked")
+        else "Classes are those that a classifier of real data sees"
+    )
+    words = (
+        f"<p>{how}. It is right for {accuracy:.0%} of other real data. In brackets: as much real data of the class.</p>"
+    )
+    rows = []
+    for each in classes:
+        shares = [f"{number(each, key):.1%}" for key in ("share", "real_share")]
+        found = each.get("rows") or [{}] * len(measures)
+        cells = [f"{_plain(row, 'value')} ({_plain(row, 'real_value')})" if row else "–" for row in found]
+        rows.append((str(each.get("name")), [*shares, *cells]))
+    return html.titled(f"by class, in {escape(str(record.get('space')))}", words + html.columns(head, rows))
+
+
+def _plain(row: dict[str, Any], key: str) -> str:
+    value = number(row, key)
+    return text.figure(value) if math.isfinite(value) else "–"
 
 
 def _label(row: dict[str, Any]) -> str:
