@@ -54,6 +54,7 @@ _FLOORS = (
     "numerics",
     "objectives",
     "recipes",
+    "restoration",
     "sampling",
 )
 

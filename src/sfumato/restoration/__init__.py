@@ -1,0 +1,11 @@
+"""Reconstruction from measurements: operators, noise, and posteriors under the prior of a denoiser."""
+
+from .measurement import Measurement as Measurement
+from .operators import Blur as Blur
+from .operators import Downsampling as Downsampling
+from .operators import Function as Function
+from .operators import Mask as Mask
+from .operators import Matrix as Matrix
+from .operators import Operator as Operator
+from .operators import decompose as decompose
+from .operators import operator_for as operator_for
