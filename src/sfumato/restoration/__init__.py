@@ -1,5 +1,7 @@
 """Reconstruction from measurements: operators, noise, and posteriors under the prior of a denoiser."""
 
+from .annealing import Posterior as Posterior
+from .annealing import anneal as anneal
 from .measurement import Measurement as Measurement
 from .operators import Blur as Blur
 from .operators import Downsampling as Downsampling
@@ -9,3 +11,6 @@ from .operators import Matrix as Matrix
 from .operators import Operator as Operator
 from .operators import decompose as decompose
 from .operators import operator_for as operator_for
+from .posteriors import DPS as DPS
+from .posteriors import MMPS as MMPS
+from .posteriors import PiGDM as PiGDM

@@ -249,12 +249,14 @@ class Decomposition(NamedTuple):
     v: Tensor
 
 
-def decompose(operator: Operator) -> Decomposition:
-    """The singular value decomposition of a linear operator, float64.
+def decompose(operator: Operator, noise: Tensor | None = None) -> Decomposition:
+    """The singular value decomposition of a linear operator, float64; of its readings divided by ``noise`` if given.
 
     Raises InputError for an operator that is not linear, or too large (``MOST_ENTRIES``, ``MOST_SIDE``).
     """
     matrix = dense(operator)
+    if noise is not None:
+        matrix = matrix / noise[:, None]
     u, s, vt = torch.linalg.svd(matrix, full_matrices=False)
     return Decomposition(u, s, vt.T)
 
