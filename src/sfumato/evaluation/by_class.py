@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
-from .quality import Measure, Sets, jackknives
+from .quality import Measure, Sets, intervals
 from .rows import Row
 
 FEWEST = 20  # samples and real points of a class for measures of it
@@ -141,7 +141,7 @@ def _measured(space: str, points: Sequence[Tensor], measures: Mapping[str, Measu
     """Measures of the first points and of the second ones, both against the third."""
     samples, beside, reference = points
     functions = [each.function for each in measures.values()]
-    ours, theirs = (jackknives(functions, Sets(each, reference)) for each in (samples, beside))
+    ours, theirs = (intervals(functions, Sets(each, reference)) for each in (samples, beside))
     return tuple(Row.of(m, space, a, b) for m, a, b in zip(measures.values(), ours, theirs, strict=True))
 
 

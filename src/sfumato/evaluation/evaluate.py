@@ -15,10 +15,10 @@ from sfumato.reporting import SILENT, Progress, Reporter, Task, duration
 from .by_class import ByClass, Labels, by_class
 from .extraction import features_of
 from .memorisation import Copying, Gap, copying, likelihood_gap, verdict
-from .quality import Interval, Measure, Sets, classifier, jackknives, measures_of
-from .quality.intervals import GROUPS
+from .quality import Interval, Measure, Sets, classifier, intervals, measures_of
+from .quality.intervals import EVALUATIONS
 from .quality.measures import CLASSIFIER, CLASSIFIER_TITLE
-from .rows import Row, table
+from .rows import Row, table, table_of_budgets
 from .spaces import Space
 
 FEWEST = 20  # samples, and real ones of each kind
@@ -92,8 +92,7 @@ class Evaluation:
 
     def __str__(self) -> str:
         parts = [f"{len(self.samples)} samples against {self.name}", *table(self.rows)]
-        for evaluations, rows in self.budgets.items():
-            parts += [f"  by {evaluations} evaluations:", *table(rows)]
+        parts += table_of_budgets(self.budgets)
         parts += [] if self.classes is None else self.classes.lines()
         return "\n".join([*parts, self.verdict])
 
@@ -226,9 +225,9 @@ def _in_space(
     cheaper = {}
     for number, others in budgets.items():
         sets = Sets(features_of(space, others, reporter, keep=False), reference)
-        intervals = jackknives([m.function for m in telling.values()], sets)
+        measured = intervals([m.function for m in telling.values()], sets)
         cheaper[number] = [
-            Row.of(m, space.name, each, beside[m.name]) for m, each in zip(telling.values(), intervals, strict=True)
+            Row.of(m, space.name, each, beside[m.name]) for m, each in zip(telling.values(), measured, strict=True)
         ]
     train = held_out = None
     if real.train is not None and real.held_out is not None and len(real.held_out):
@@ -242,7 +241,7 @@ def _compared(space: Space, spec: DataSpec, ours: Sets, theirs: Sets, reporter: 
     reporter.info(f"comparing in {space.name}: about {duration(_forecast(measures, ours))}")
     with reporter.task(f"comparing in {space.name}") as task:
         functions = [measure.function for measure in measures]
-        found = [jackknives(functions, sets, progress=_half(task, i)) for i, sets in enumerate((ours, theirs))]
+        found = [intervals(functions, sets, progress=_half(task, i)) for i, sets in enumerate((ours, theirs))]
     rows = [Row.of(m, space.name, a, b) for m, a, b in zip(measures, *found, strict=True)]
     if space.raw and spec.layout.name != "image":
         rows.append(Row(CLASSIFIER, CLASSIFIER_TITLE, space.name, classifier(ours), classifier(theirs), "lower", 0.5))
@@ -255,7 +254,8 @@ def _forecast(measures: Sequence[Measure], sets: Sets) -> float:
     fresh = Sets(sets.samples, sets.real)
     for measure in measures:
         measure.function(fresh)
-    return (time.monotonic() - started) * 2 * (1 + 2 * GROUPS)
+    # Parts are a half or a quarter of the sets, and most measures take the square of the time.
+    return (time.monotonic() - started) * 2 * (1 + EVALUATIONS / 5)
 
 
 def _half(task: Task, half: int) -> Progress:

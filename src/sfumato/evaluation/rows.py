@@ -1,6 +1,6 @@
 """The rows of an evaluation: a measure of samples in one space, beside that of real data in their place."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -55,10 +55,24 @@ def table(rows: Sequence[Row]) -> list[str]:
     """The measures as lines of text, by space."""
     lines = []
     for space in dict.fromkeys(row.space for row in rows):
-        lines.append(f"  in {space + ':':<34}{'samples':<29}real data")
+        lines.append(f"  in {space + ':':<34}{'samples':<33}real data")
         for row in rows:
             if row.space == space:
-                lines.append(f"    {row.title:<35}{_figure(row.samples):<29}{_figure(row.real)}")
+                lines.append(f"    {row.title:<35}{_figure(row.samples):<33}{_figure(row.real)}")
+    return lines
+
+
+def table_of_budgets(budgets: Mapping[int, Sequence[Row]]) -> list[str]:
+    """The measures of samples by several numbers of evaluations as lines of text, by space."""
+    rows = [row for each in budgets.values() for row in each]
+    lines = []
+    for space in dict.fromkeys(row.space for row in rows):
+        head = "".join(f"{number:<12}" for number in budgets)
+        lines.append(f"  by evaluations, in {space + ':':<20}{head}real data")
+        for title in dict.fromkeys(row.title for row in rows if row.space == space):
+            found = [row for row in rows if (row.space, row.title) == (space, title)]
+            cells = "".join(f"{row.samples.value:<12.4g}" for row in found)
+            lines.append(f"    {title:<35}{cells}{found[0].real.value:.4g}")
     return lines
 
 

@@ -42,6 +42,9 @@ table { border-collapse: collapse; font-size: .94rem; }
 .plain th, .plain td { text-align: left; vertical-align: top; padding: 6px 24px 6px 0;
   border-bottom: 1px solid var(--line); overflow-wrap: anywhere; }
 .plain th { font-weight: 400; color: var(--soft); }
+.scroll > .plain td, .scroll > .plain th[scope=col] { white-space: nowrap; }
+.scroll > .plain th, .scroll > .plain td { overflow-wrap: normal; }
+section > div + div { margin-top: 26px; }
 .cells td, .cells th { padding: 2px; font-weight: 400; color: var(--soft); font-size: .8rem; text-align: center; }
 .cells th[scope=row] { text-align: right; padding-right: 10px; white-space: nowrap; }
 .cells tr.gap > * { padding-top: 14px; }
@@ -68,13 +71,16 @@ p code, li code { background: var(--wash); padding: 1px 5px; border-radius: 4px;
 footer { color: var(--soft); font-size: .85rem; margin-top: 48px; }
 .ends { margin-top: 40px; }
 @media (max-width: 600px) { main { padding: 24px 16px 40px; } h1 { font-size: 1.5rem; } h2 { margin-top: 44px; }
-  .facts { gap: 12px 24px; } }
+  .facts { gap: 12px 24px; } .scroll > .plain td, .scroll > .plain th { padding-right: 14px; }
+  .scroll > .plain th[scope=col] { white-space: normal; }
+  .scroll > .plain td { white-space: pre; } .scroll > .plain { font-size: .84rem; } }
 @media print { :root { --paper: #fff; --ink: #000; --soft: #444; --line: #ccc; --wash: #f5f5f5; --gap: #ccc;
   --warn: #8a4b00; --warn-wash: #fff; } body { font-size: 11pt; } main { max-width: none; padding: 0; }
   h2 { margin-top: 28px; } h2, h3 { break-after: avoid; }
   .two { grid-template-columns: 1fr 1fr; gap: 20px; } .three { grid-template-columns: repeat(3, 1fr); gap: 16px; }
   .pairs { grid-template-columns: repeat(12, 1fr); gap: 8px; } .scroll { overflow: visible; }
   figure, tr, .facts, .pairs, .two > div { break-inside: avoid; }
+  .scroll > .plain td { white-space: pre; }
   .cells, .scroll > svg.figure { min-width: 0; } .crisp, svg { print-color-adjust: exact; } }
 """
 

@@ -93,7 +93,7 @@ def _cells(each: Listed) -> tuple[str, ...]:
         "-" if each.data is None else Path(each.data).name,
         each.recipe or "-",
         each.goal or "-",
-        trained if each.stopped else f"{trained} (not ended)",
+        trained if each.stopped or each.seconds is None else f"{trained} (not ended)",
         "-" if each.bound is None else f"{each.bound:.3f}",
         "-" if each.quality is None else f"{each.quality:.2f}",
         each.date[:16].replace("T", " "),

@@ -7,8 +7,8 @@ from .features import spectra as spectra
 from .frechet import frechet as frechet
 from .frechet import frechet_infinite as frechet_infinite
 from .intervals import Interval as Interval
-from .intervals import jackknife as jackknife
-from .intervals import jackknives as jackknives
+from .intervals import interval as interval
+from .intervals import intervals as intervals
 from .kernels import energy_distance as energy_distance
 from .kernels import kernel_distance as kernel_distance
 from .kernels import mmd as mmd

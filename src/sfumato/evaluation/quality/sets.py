@@ -63,9 +63,8 @@ class Sets:
             self._known[name] = compute()
         return self._known[name]
 
-    def without(self, samples: Int64[Tensor, "a"] | None = None, real: Int64[Tensor, "b"] | None = None) -> "Sets":
-        """The sets without the points with these numbers. Distances that are known are taken over."""
-        rows, columns = _others(len(self.samples), samples), _others(len(self.real), real)
+    def only(self, rows: Int64[Tensor, "a"], columns: Int64[Tensor, "b"]) -> "Sets":
+        """The sets of the samples and real points with these numbers. Distances that are known are taken over."""
         fewer = Sets(self.samples[rows], self.real[columns])
         kept = {"among_samples": (rows, rows), "among_real": (columns, columns), "across": (rows, columns)}
         for name, (first, second) in kept.items():
@@ -76,10 +75,3 @@ class Sets:
 
 def _distances(a: Tensor, b: Tensor) -> Tensor:
     return torch.cdist(a, b, compute_mode="use_mm_for_euclid_dist")
-
-
-def _others(count: int, left_out: Tensor | None) -> Tensor:
-    kept = torch.ones(count, dtype=torch.bool)
-    if left_out is not None:
-        kept[left_out] = False
-    return kept.nonzero().squeeze(1)

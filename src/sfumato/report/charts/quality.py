@@ -28,7 +28,7 @@ def quality_chart(points: Sequence[Point]) -> str:
             for name, label, colour in measures:
                 _curve(axes, [(x, rows[name]) for x, rows in points if name in rows], label, colour)
             axes.set(title=title, xlabel="evaluations of the denoiser", xscale="log")
-            axes.set_ylim(bottom=0)
+            axes.set_ylim(0, 1.12 * axes.get_ylim()[1])
             _ticks(axes, [x for x, _ in points])
             axes.legend()
         return to_svg(figure, "quality", "Quality of samples against evaluations of the denoiser.")

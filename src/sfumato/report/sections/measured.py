@@ -57,7 +57,7 @@ def _by_budget(record: dict[str, Any]) -> str:
     space = record["rows"][-1]["space"]
     points: list[Point] = [
         (float(n), {row["name"]: row for row in rows if row["space"] == space})
-        for n, rows in [(each["evaluations"], each["rows"]) for each in record["budgets"]]
+        for n, rows in [(each["evaluations"], each["rows"]) for each in record.get("budgets", [])]
     ]
     if not points:
         return ""

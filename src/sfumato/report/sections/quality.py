@@ -9,7 +9,7 @@ from ..drawings import drawing_of
 from ..drawings.base import Pairs
 from ..run import Run, number
 
-_HEAD = ("samples", "real held-out data", "perfect")
+_HEAD = ("samples", "real data", "perfect")
 
 
 def quality(run: Run) -> str:
@@ -23,8 +23,9 @@ def quality(run: Run) -> str:
         words = f"evaluation.json is damaged; {run.command('evaluate')} measures again"
         return html.section(title, f'<p class="note">{words}.</p>')
     lead = (
-        f"<p>{text.count(number(record, 'count'))} samples against real data, in brackets 95 % intervals. The middle "
-        "column is what as many real samples that training did not see get: a perfect model would get that.</p>"
+        f"<p>{text.count(number(record, 'count'))} samples against real data, in brackets 95 % intervals; ↓ less is "
+        "better, ↑ more is better. The middle column is what as many real samples get in their place: a perfect model "
+        "would get that.</p>"
     )
     spaces = dict.fromkeys(str(row.get("space", "")) for row in rows)
     blocks = [lead]
@@ -76,7 +77,7 @@ def _classes(record: Any) -> str:
     for each in classes:
         shares = [f"{number(each, key):.1%}" for key in ("share", "real_share")]
         found = each.get("rows") or [{}] * len(measures)
-        cells = [f"{_plain(row, 'value')} ({_plain(row, 'real_value')})" if row else "–" for row in found]
+        cells = [f"{_plain(row, 'value')}\n({_plain(row, 'real_value')})" if row else "–" for row in found]
         rows.append((str(each.get("name")), [*shares, *cells]))
     return html.titled(f"by class, in {escape(str(record.get('space')))}", words + html.columns(head, rows))
 
@@ -87,9 +88,8 @@ def _plain(row: dict[str, Any], key: str) -> str:
 
 
 def _label(row: dict[str, Any]) -> str:
-    direction = {"lower": "less is better", "higher": "more is better"}.get(str(row.get("better")), "")
-    name = str(row.get("title") or row.get("name") or "?")
-    return f"{name} ({direction})" if direction else name
+    direction = {"lower": " ↓", "higher": " ↑"}.get(str(row.get("better")), "")
+    return str(row.get("title") or row.get("name") or "?") + direction
 
 
 def _cells(row: dict[str, Any]) -> list[str]:
@@ -107,4 +107,4 @@ def _interval(row: dict[str, Any], value: str, low: str, high: str) -> str:
         return "–"
     if not (math.isfinite(bottom) and math.isfinite(top)):
         return text.figure(middle)
-    return f"{text.figure(middle)} [{text.figure(bottom)}, {text.figure(top)}]"
+    return f"{text.figure(middle)}\n[{text.figure(bottom)}, {text.figure(top)}]"  # two lines on a phone, one elsewhere
