@@ -29,7 +29,6 @@ MODELS = {
     "sampling_plan",
     "shared_denoiser",
     "best_methods",
-    "reconstruction",
     "generative_model",
     "model",
     "hierarchical_model",
@@ -87,7 +86,7 @@ MAY_USE |= {
 
 LIGHT = {"torch", "jaxtyping"}
 LIBRARY = {"numpy", "safetensors", "pydantic", "yaml", "tqdm"}
-HEAVY = {"PIL", "png", "tifffile", "sklearn"}
+HEAVY = {"PIL", "png", "tifffile", "sklearn", "pyarrow"}
 INTERCHANGE = {"diffusers", "onnx", "onnxscript", "onnxruntime"}
 
 

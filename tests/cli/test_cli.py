@@ -372,7 +372,9 @@ def test_the_surface_of_the_command_line_is_frozen() -> None:
                 "--variance",
             ]
         ),
-        "evaluate": sorted([*common, "--against", "--count", "--features", "--seed", "--threads"]),
+        "evaluate": sorted(
+            [*common, "--against", "--count", "--features", "--inception", "--nfe", "--seed", "--threads"]
+        ),
         "tune": sorted([*common, "--count", "--iterations", "--nfe", "--seed", "--show", "--threads"]),
         "certify": sorted([*common, "--methods", "--nfe", "--oracle", "--out", "--samples", "--seed", "--threads"]),
         "compare": sorted([*common, "--budget", "--count", "--out", "--recipes", "--steps"]),

@@ -9,6 +9,7 @@ import pytest
 from sfumato import data
 from sfumato.cli.main import main
 from sfumato.errors import InputError
+from sfumato.runs.drawing import columns
 
 
 def table(folder, text, name="t.csv"):
@@ -55,6 +56,35 @@ def test_a_column_of_numbers_is_the_class_if_it_is_named(tmp_path):
 def test_dialects_agree(tmp_path, name, text):
     found = data.load(table(tmp_path, text, name))
     assert found.values.tolist() == [[1, 2.5], [3, 4.5]]
+
+
+@pytest.mark.parametrize("spelling", ["{} nm", "{}nm", "{} [nm]", "{} (nm)"])
+def test_positions_with_a_unit_are_an_axis(tmp_path, spelling):
+    names = [spelling.format(400 + 10 * i) for i in range(8)]
+    path = table(tmp_path, rows(",".join(names), ",".join("12345678"), ",".join("23456789")))
+    spec = data.load(path).spec
+    assert (spec.layout.name, spec.axis.unit, spec.axis.values[:2]) == ("signal", "nm", (400.0, 410.0))
+    assert columns(spec)[:2] == ["400 nm", "410 nm"]
+    vectors = data.load(path, data.DataOptions(layout="vector")).spec
+    assert (vectors.layout.name, vectors.channels) == ("vector", tuple(names))
+
+
+def test_positions_with_a_unit_must_be_in_order(tmp_path):
+    names = [f"{x} nm" for x in (400, 410, 420, 430, 425, 440, 450, 460)]
+    path = table(tmp_path, rows(",".join(names), ",".join("12345678"), ",".join("23456789")))
+    with pytest.raises(InputError, match="first row are not strictly increasing or strictly decreasing"):
+        data.load(path)
+    assert data.load(path, data.DataOptions(layout="vector")).spec.shape == (8,)
+
+
+@pytest.mark.parametrize(
+    "names", [[f"{i} cm" for i in range(4)], ["1 nm", "2 nm", "3 m", *(f"{i} nm" for i in range(4, 9))]]
+)
+def test_other_names_are_names(tmp_path, names):
+    path = table(
+        tmp_path, rows(",".join(names), ",".join("123456789"[: len(names)]), ",".join("234567891"[: len(names)]))
+    )
+    assert data.load(path).spec.channels == tuple(names)
 
 
 def test_a_first_row_of_positions_is_an_axis(tmp_path):

@@ -58,8 +58,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--out",
         type=Path,
         metavar="FILE",
-        help="output file: .png, .npz, .csv, .tsv, .gif or .webp (default: a .png and an .npz in RUN/samples, "
-        "and a table if the data is one)",
+        help="output file: .png, .npz, .csv, .tsv, .parquet, .gif or .webp (default: a .png and an .npz in "
+        "RUN/samples, and a table if the data is one)",
     )
     add_threads(parser)
     add_device(parser)

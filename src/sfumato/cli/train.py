@@ -1,8 +1,8 @@
 """Train a model on your own data: a folder of images, a file of arrays, a table, or a built-in data set.
 
-SOURCE is a folder of images (PNG, JPEG, WebP, TIFF), an .npy or .npz file, a .csv or .tsv table, an idx file, or one
-of digits, moons, swiss-roll, checkerboard, gaussians. Each key=value changes one setting of the recipe. The run folder
-holds the model, its checkpoints, samples and a report. Ctrl-C stops training and keeps a checkpoint.
+SOURCE is a folder of images (PNG, JPEG, WebP, TIFF), an .npy or .npz file, a .csv, .tsv or .parquet table, an idx file,
+or one of digits, moons, swiss-roll, checkerboard, gaussians. Each key=value changes one setting of the recipe. The run
+folder holds the model, its checkpoints, samples and a report. Ctrl-C stops training and keeps a checkpoint.
 """
 
 import argparse

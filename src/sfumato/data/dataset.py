@@ -25,7 +25,8 @@ class DataOptions:
     Arguments:
         layout: "auto", or "vector", "signal" or "image" to choose how an array is read.
         key: name of the array of samples in an .npz file.
-        labels: name of the array of labels in an .npz file.
+        labels: name of the array of labels in an .npz file, of the column of classes in a table, or of the table with
+            the classes of a folder of images.
         noise: name of an array in an .npz file with the standard normal noise that each sample is paired with, of the
             samples' shape.
         axis: name of an array in an .npz file with the positions of a signal's values. "wavelength [nm]" also gives

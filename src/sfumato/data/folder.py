@@ -12,6 +12,7 @@ from ..reporting import Progress
 from .assemble import pick
 from .convert import convert, converted_header
 from .dataset import Content, DataOptions, full_range, reason, shown
+from .image_labels import read_classes, table_of
 from .images import Header, fit, probe, quiet, read
 from .listing import list_images
 
@@ -34,7 +35,9 @@ class SizesError(InputError):
 def read_folder(folder: Path, options: DataOptions, progress: Progress | None = None) -> Content:
     """Read every PNG, JPEG, WebP and TIFF file in and below ``folder``, sorted by path.
 
-    The sub-folders of the first level are the classes, if there are at least two and every image is in one.
+    The classes are those in a table of two columns, the file and its class: ``labels.csv`` in the folder, or the one
+    that ``data.labels`` names. Without one, the sub-folders of the first level are the classes, if there are at least
+    two and every image is in one.
 
     Arguments:
         folder: the folder.
@@ -43,9 +46,10 @@ def read_folder(folder: Path, options: DataOptions, progress: Progress | None = 
 
     Raises:
         InputError: no images; none that can be read; one that cannot be read where ``unreadable`` is "stop"; images
-            that differ in channels, depth or (without ``size``) size.
+            that differ in channels, depth or (without ``size``) size; a table of classes that does not fit the images.
     """
-    found, notes = list_images(folder)
+    table = table_of(folder, options.labels)
+    found, notes = list_images(folder, beside=table)
     names = [found[i] for i in pick(len(found), options.limit)]
     if len(names) < len(found):
         notes.append(f"{len(names)} of {len(found)} files are used (data.limit)")
@@ -65,7 +69,12 @@ def read_folder(folder: Path, options: DataOptions, progress: Progress | None = 
     enlarged = sum(header.height < height or header.width < width for _, header in kept)
     if enlarged:
         notes.append(f"{enlarged} images are smaller than data.size in some direction and are enlarged")
-    labels, class_names = _classes([name for name, _ in kept], notes)
+    files = [name for name, _ in kept]
+    if table is None:
+        labels, class_names = _classes(files, notes)
+    else:
+        labels, class_names = read_classes(table, files)
+        notes.append(f"labels come from {shown(table.name)}")
     bounds, levels = full_range(values.dtype)
     return Content(
         values=values[: len(kept)],

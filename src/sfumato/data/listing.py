@@ -18,11 +18,15 @@ _OURS = {
 }
 
 
-def list_images(folder: Path) -> tuple[list[str], list[str]]:
+def list_images(folder: Path, beside: Path | None = None) -> tuple[list[str], list[str]]:
     """The sorted relative paths of the images in and below ``folder``, and notes on what is ignored.
 
     Hidden files and folders are ignored, and so are the folders that Sfumato itself wrote: the pictures in them are
     drawn, so they are not data.
+
+    Arguments:
+        folder: the folder.
+        beside: a file in it that is read otherwise, and not called ignored.
 
     Raises:
         InputError: there are no images, a folder cannot be opened, or ``folder`` itself is one that Sfumato wrote.
@@ -48,7 +52,7 @@ def list_images(folder: Path) -> tuple[list[str], list[str]]:
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         for name in files:
             extension = os.path.splitext(name)[1].lower()
-            if not name.startswith("."):
+            if not name.startswith(".") and Path(directory, name) != beside:
                 if extension in EXTENSIONS:
                     images.append(Path(directory, name).relative_to(folder).as_posix())
                 else:

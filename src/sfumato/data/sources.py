@@ -18,13 +18,14 @@ from .toys import TOYS
 
 BUILT_IN = ("digits", *TOYS)
 _ACCEPTED = (
-    "a folder of PNG, JPEG, WebP or TIFF images, an .npy or .npz file of arrays, a .csv or .tsv table, or an idx file"
+    "a folder of PNG, JPEG, WebP or TIFF images, an .npy or .npz file of arrays, a .csv, .tsv or .parquet table, "
+    "or an idx file"
 )
 _ARRAYS_ONLY = ("key", "labels", "noise", "axis", "channels")
 _IMAGES_ONLY = ("size", "convert")
 _REFUSED = {
     "built-in data": (*_ARRAYS_ONLY, *_IMAGES_ONLY),
-    "a folder of images": _ARRAYS_ONLY,
+    "a folder of images": tuple(name for name in _ARRAYS_ONLY if name != "labels"),
     "a file of arrays": _IMAGES_ONLY,
     "a table": ("key", "noise", "channels", *_IMAGES_ONLY),
     "an idx file": (*_ARRAYS_ONLY, *_IMAGES_ONLY),

@@ -1,4 +1,4 @@
-"""Tables of numbers in .csv and .tsv files: a row per sample, or spectra with their axis in a row or a column."""
+"""Tables of numbers in .csv, .tsv and .parquet files: a row per sample, or spectra with their axis in one line."""
 
 import csv
 import io
@@ -15,10 +15,12 @@ from ..errors import InputError
 from ..files import no_permission
 from .axis import Axis, is_ordered
 from .dataset import Content, DataOptions, shown
+from .parquet import PARQUET, read_columns, write_columns
 
-TABLES = (".csv", ".tsv")
+TABLES = (".csv", ".tsv", PARQUET)
 _AXIS_FROM = 8  # columns: so many ordered numbers in a first row are positions, not a sample
 _MISSING = {"", "na", "n/a", "nan", "null", "none", "-", "?"}
+_POSITION = re.compile(r"(?P<number>[+-]?\d+(?:[.,]\d+)?(?:[eE][+-]?\d+)?)\s*[\[(]?(?P<unit>[^\W\d][^\s\[\]()]*)[\])]?")
 _DECIMAL_COMMA = re.compile(r"[+-]?\d+,\d+(?:[eE][+-]?\d+)?")
 
 Numbers = npt.NDArray[np.float64]
@@ -29,7 +31,7 @@ class _Column:
     """A column: its name, its cells as text, and its numbers, None if some cell is not a number."""
 
     name: str
-    cells: list[str]
+    cells: Sequence[str]
     numbers: Numbers | None
 
 
@@ -39,7 +41,7 @@ class _Table:
 
     where: str
     columns: list[_Column]
-    lines: list[int]
+    lines: Sequence[int]
 
 
 def read_table(path: Path, options: DataOptions) -> Content:
@@ -53,22 +55,31 @@ def read_table(path: Path, options: DataOptions) -> Content:
     Raises:
         InputError: a file that is not such a table, naming line and column.
     """
-    table = _parsed(path)
+    table = _from_parquet(path) if path.suffix.lower() == PARQUET else _parsed(path)
     if options.axis is not None:
         return _by_column(table, options.axis, options)
     columns, labels, classes, notes = _without_labels(table, options)
     columns, more = _without_numbering(columns)
     values, names = _numbers(table, columns), [column.name for column in columns]
     found = Content(values=values, layout="vector", labels=labels, class_names=classes)
-    if options.layout == "signal" or (options.layout == "auto" and _is_axis(names)):
-        axis = Axis.named(tuple(map(_number, names)), "") if _is_axis(names) else None
+    axis = None if options.layout == "vector" else _axis(names, table.where)
+    if options.layout == "signal" or (options.layout == "auto" and axis is not None):
         if axis is not None:
+            unit = f" {shown(axis.unit)}" if axis.unit else ""
             more.append(
-                f"the first row is read as the axis of signals, {axis.values[0]:g} to {axis.values[-1]:g}; "
+                f"the first row is read as the axis of signals, {axis.values[0]:g} to {axis.values[-1]:g}{unit}; "
                 "data.layout=vector reads it as names of columns"
             )
         return replace(found, values=values[:, None], layout="signal", axis=axis, notes=(*notes, *more))
     return replace(found, channels=tuple(names) if all(names) else (), notes=(*notes, *more))
+
+
+def _from_parquet(path: Path) -> _Table:
+    columns = [_Column(*column) for column in read_columns(path)]
+    where, rows = f"'{shown(path)}'", len(columns[0].cells) if columns else 0
+    if not rows:
+        raise InputError(f"{where} has no rows; give a row per sample")
+    return _Table(where, columns, range(1, rows + 1))
 
 
 def _parsed(path: Path) -> _Table:
@@ -114,6 +125,27 @@ def _is_axis(names: Sequence[str]) -> bool:
     if len(names) < _AXIS_FROM or not all(_is_number(name, ";") for name in names):
         return False
     return is_ordered([_number(name) for name in names])
+
+
+def _axis(names: Sequence[str], where: str) -> Axis | None:
+    """The axis of signals that the names of columns are: several ordered numbers, all with one unit or with none.
+
+    Raises:
+        InputError: numbers with a unit that are not in order.
+    """
+    if _is_axis(names):
+        return Axis(tuple(map(_number, names)))
+    found = [_POSITION.fullmatch(name) for name in names]
+    units = {each["unit"] for each in found if each is not None}
+    if len(names) < _AXIS_FROM or None in found or len(units) != 1:
+        return None
+    positions = tuple(_number(each["number"]) for each in found if each is not None)
+    if not is_ordered(positions):
+        raise InputError(
+            f"{where}: the positions in the first row are not strictly increasing or strictly decreasing; sort the "
+            "columns, or set data.layout=vector"
+        )
+    return Axis(positions, unit=units.pop())
 
 
 def _number(cell: str) -> float:
@@ -229,7 +261,14 @@ def _by_column(table: _Table, name: str, options: DataOptions) -> Content:
 
 
 def write_table(path: Path, values: npt.NDArray[np.generic], names: Sequence[str], labels: Sequence[str] = ()) -> None:
-    """Write samples (n, D) as a table with a header of ``names``, and a last column "label" where there are labels."""
+    """Write samples (n, D) as a table with a header of ``names``, and a last column "label" where there are labels.
+
+    Raises:
+        InputError: a .parquet file without pyarrow.
+    """
+    if path.suffix.lower() == PARQUET:
+        write_columns(path, values, names, labels)
+        return
     with open(path, "w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, delimiter="\t" if path.suffix.lower() == ".tsv" else ",", lineterminator="\n")
         writer.writerow([*names, "label"] if labels else names)

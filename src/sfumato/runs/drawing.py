@@ -171,7 +171,8 @@ def columns(spec: DataSpec) -> list[str]:
             f"--out: {spec.layout.describe(spec.shape)} do not fit into a table; end the name in .npz or .png"
         )
     if spec.axis is not None:
-        return [f"{position:.9g}" for position in spec.axis.values]
+        unit = f" {spec.axis.unit}" if spec.axis.unit and not spec.axis.name else ""  # as the first row had it
+        return [f"{position:.9g}{unit}" for position in spec.axis.values]
     return (
         list(spec.channels) if spec.layout.rank == 1 and spec.channels else [f"x{i + 1}" for i in range(spec.shape[-1])]
     )

@@ -225,7 +225,7 @@ class SampleSettings(Settings):
 
 
 _MOVIES = (".gif", ".webp")
-_TABLES = (".csv", ".tsv")  # as data.TABLES, which takes long to import
+_TABLES = (".csv", ".tsv", ".parquet")  # as data.TABLES, which takes long to import
 
 
 def _require_ending(flag: str, path: Path, endings: tuple[str, ...]) -> None:
