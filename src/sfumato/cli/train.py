@@ -1,8 +1,9 @@
 """Train a model on your own data: a folder of images, a file of arrays, a table, or a built-in data set.
 
 SOURCE is a folder of images (PNG, JPEG, WebP, TIFF), an .npy or .npz file, a .csv, .tsv or .parquet table, an idx file,
-or one of digits, moons, swiss-roll, checkerboard, gaussians. Each key=value changes one setting of the recipe. The run
-folder holds the model, its checkpoints, samples and a report. Ctrl-C stops training and keeps a checkpoint.
+a data set saved by Hugging Face's datasets, or one of digits, moons, swiss-roll, checkerboard, gaussians. Each
+key=value changes one setting of the recipe. The run folder holds the model, its checkpoints, samples and a report.
+Ctrl-C stops training and keeps a checkpoint.
 """
 
 import argparse

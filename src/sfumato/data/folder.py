@@ -3,6 +3,7 @@
 import os
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ from .assemble import pick
 from .convert import convert, converted_header
 from .dataset import Content, DataOptions, full_range, reason, shown
 from .image_labels import read_classes, table_of
-from .images import Header, fit, probe, quiet, read
+from .images import File, Header, fit, probe, quiet, read
 from .listing import list_images
 
 _ONE_KIND = "set data.convert=rgb or data.convert=gray, or move each kind to its own folder"
@@ -50,12 +51,58 @@ def read_folder(folder: Path, options: DataOptions, progress: Progress | None = 
     """
     table = table_of(folder, options.labels)
     found, notes = list_images(folder, beside=table)
+
+    def classes(files: list[str], notes: list[str]) -> Classes:
+        if table is None:
+            return _classes(files, notes)
+        notes.append(f"labels come from {shown(table.name)}")
+        return read_classes(table, files)
+
+    return read_images(
+        Images(shown(folder), found, lambda name: os.path.join(folder, name), classes), options, notes, progress
+    )
+
+
+Classes = tuple[np.ndarray | None, tuple[str, ...]]
+"""The class of each image, and the names of the classes."""
+
+
+@dataclass(frozen=True)
+class Images:
+    """Encoded images under names.
+
+    Arguments:
+        where: what holds them, for messages.
+        names: their names, in order.
+        opened: from a name to the path of a file, or to its content.
+        classes: from the names of the images that were read, and the notes, to their classes.
+    """
+
+    where: str
+    names: list[str]
+    opened: Callable[[str], File]
+    classes: Callable[[list[str], list[str]], Classes]
+
+
+def read_images(images: Images, options: DataOptions, notes: list[str], progress: Progress | None = None) -> Content:
+    """Decode images into one array, as ``read_folder`` does.
+
+    Arguments:
+        images: the images.
+        options: how to read them.
+        notes: what is known already, which gets more.
+        progress: called with (images done, images in total).
+
+    Raises:
+        InputError: as ``read_folder``.
+    """
+    found = images.names
     names = [found[i] for i in pick(len(found), options.limit)]
     if len(names) < len(found):
         notes.append(f"{len(names)} of {len(found)} files are used (data.limit)")
-    values, kept, skipped = _decoded(folder, names, options, progress)
+    values, kept, skipped = _decoded(images, names, options, progress)
     if skipped:
-        left_out = f"{len(skipped)} of {len(names)} images in '{shown(folder)}' cannot be read"
+        left_out = f"{len(skipped)} of {len(names)} images in '{images.where}' cannot be read"
         first = f"the first: '{shown(skipped[0][0])}', {skipped[0][1]}"
         if values is None or options.unreadable == "stop":
             fix = "replace the files" if values is None else "replace or remove them, or set data.unreadable=skip"
@@ -69,12 +116,7 @@ def read_folder(folder: Path, options: DataOptions, progress: Progress | None = 
     enlarged = sum(header.height < height or header.width < width for _, header in kept)
     if enlarged:
         notes.append(f"{enlarged} images are smaller than data.size in some direction and are enlarged")
-    files = [name for name, _ in kept]
-    if table is None:
-        labels, class_names = _classes(files, notes)
-    else:
-        labels, class_names = read_classes(table, files)
-        notes.append(f"labels come from {shown(table.name)}")
+    labels, class_names = images.classes([name for name, _ in kept], notes)
     bounds, levels = full_range(values.dtype)
     return Content(
         values=values[: len(kept)],
@@ -90,7 +132,7 @@ def read_folder(folder: Path, options: DataOptions, progress: Progress | None = 
 
 
 def _decoded(
-    folder: Path, names: list[str], options: DataOptions, progress: Progress | None
+    images: Images, names: list[str], options: DataOptions, progress: Progress | None
 ) -> tuple[np.ndarray | None, list[tuple[str, Header]], list[tuple[str, str]]]:
     """The images in one array, their files with headers, and the skipped files with the reason."""
     values: np.ndarray | None = None
@@ -99,14 +141,14 @@ def _decoded(
     with quiet():
         for done, name in enumerate(names, start=1):
             try:
-                header, image = _read(os.path.join(folder, name), options)
+                header, image = _read(images.opened(name), options)
             except Exception as error:  # decoders raise nearly everything on damaged files
                 skipped.append((name, reason(error)))
             else:
                 if values is None:
                     values = np.empty((len(names), *image.shape), image.dtype)
                 elif _kind(header) != _kind(kept[0][1]) or image.shape != values.shape[1:]:
-                    raise _mixed(folder, names, options)
+                    raise _mixed(images, names, options)
                 values[len(kept)] = image
                 kept.append((name, header))
             if progress is not None:
@@ -114,7 +156,7 @@ def _decoded(
     return values, kept, skipped
 
 
-def _read(path: str, options: DataOptions) -> tuple[Header, np.ndarray]:
+def _read(path: File, options: DataOptions) -> tuple[Header, np.ndarray]:
     """One image as the options ask for it."""
     header, image = read(path, resized=options.size is not None)
     if options.convert is not None and image.dtype.kind == "b":
@@ -151,12 +193,12 @@ def _kind(header: Header) -> tuple[int, tuple[str, ...], str]:
     return header.num_channels, header.channels, header.dtype
 
 
-def _mixed(folder: Path, names: list[str], options: DataOptions) -> InputError:
+def _mixed(images: Images, names: list[str], options: DataOptions) -> InputError:
     """The error for images of several kinds, which reads the headers of all of them."""
     headers: list[tuple[str, Header]] = []
     for name in names:
         try:
-            header = probe(os.path.join(folder, name), resized=options.size is not None)
+            header = probe(images.opened(name), resized=options.size is not None)
             headers.append((name, header if options.convert is None else converted_header(header, options.convert)))
         except Exception:  # a damaged file does not matter here
             continue
@@ -168,7 +210,7 @@ def _mixed(folder: Path, names: list[str], options: DataOptions) -> InputError:
         largest = [f"{what} ({n} files, such as '{shown(example[what])}')" for what, n in counts.most_common(2)]
         return len(counts), " and ".join(largest)
 
-    where = f"images in '{shown(folder)}'"
+    where = f"images in '{images.where}'"
     number, listed = groups(lambda h: "+".join(h.channels) or f"{h.num_channels} channels")
     if number > 1:
         return InputError(f"{where} differ in channels: {listed}; {_ONE_KIND}")

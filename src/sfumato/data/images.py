@@ -1,12 +1,13 @@
 """Read one image file without loss: gray stays gray, 16 bits stay 16 bits, floats stay floats."""
 
 import functools
+import io
 import logging
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import IO, TYPE_CHECKING
+from typing import TYPE_CHECKING
 
 import numpy as np
 from jaxtyping import Shaped
@@ -50,10 +51,12 @@ class Header:
     frames: int
 
 
+File = str | io.BytesIO
+"""The path of a file, or its content."""
 Opened = tuple[Header, Callable[[], np.ndarray]]  # the function decodes to (h, w) or (h, w, c), upright
 
 
-def probe(path: str, resized: bool = False) -> Header:
+def probe(path: File, resized: bool = False) -> Header:
     """Read only the header; ``resized`` as for ``read``.
 
     Raises:
@@ -63,13 +66,13 @@ def probe(path: str, resized: bool = False) -> Header:
         return header
 
 
-def read(path: str, resized: bool = False) -> tuple[Header, Shaped[np.ndarray, "c h w"]]:
+def read(path: File, resized: bool = False) -> tuple[Header, Shaped[np.ndarray, "c h w"]]:
     """Read the header and the values of the first frame, channels first.
 
     Palettes become colours, CMYK becomes RGB, the orientation tag is applied, float64 and float16 become float32.
 
     Arguments:
-        path: the file.
+        path: the file, or its content as an open file.
         resized: whether the image will be made smaller; then it may have more pixels than Pillow allows.
 
     Raises:
@@ -137,8 +140,8 @@ def _area_means(length: int, new: int, factor: float) -> np.ndarray:
 
 
 @contextmanager
-def _opened(path: str, resized: bool) -> Iterator[Opened]:
-    with open(path, "rb") as file:
+def _opened(path: File, resized: bool) -> Iterator[Opened]:
+    with open(path, "rb") if isinstance(path, str) else path as file:
         start = file.read(26)
         file.seek(0)
         if not start:
@@ -170,7 +173,7 @@ def _pillow(image: "Image") -> Opened:
     return _header(image.height, image.width, turn, channels, dtype, getattr(image, "n_frames", 1)), decode
 
 
-def _png_16(file: IO[bytes], image: "Image", colour: int) -> Opened:
+def _png_16(file: io.BufferedReader | io.BytesIO, image: "Image", colour: int) -> Opened:
     """A PNG with 16-bit colours, which Pillow would reduce to 8 bits."""
     import png
 
@@ -186,7 +189,7 @@ def _png_16(file: IO[bytes], image: "Image", colour: int) -> Opened:
     return _header(image.height, image.width, turn, channels, "uint16", 1), decode
 
 
-def _tiff(file: IO[bytes], tiff: "TiffFile", resized: bool) -> Opened:
+def _tiff(file: io.BufferedReader | io.BytesIO, tiff: "TiffFile", resized: bool) -> Opened:
     """A TIFF read by tifffile, which knows every type and number of channels; Pillow reads the common ones."""
     page = tiff.pages.first
     samples, photometric = page.samplesperpixel, page.photometric
@@ -229,7 +232,7 @@ def _tiff(file: IO[bytes], tiff: "TiffFile", resized: bool) -> Opened:
     return _header(page.imagelength, page.imagewidth, turn, channels, kept, len(tiff.pages)), decode_page
 
 
-def _identified(file: IO[bytes], resized: bool) -> "Image":
+def _identified(file: io.BufferedReader | io.BytesIO, resized: bool) -> "Image":
     import PIL.Image
 
     own = PIL.Image.MAX_IMAGE_PIXELS

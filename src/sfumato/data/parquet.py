@@ -32,15 +32,19 @@ class Cells(Sequence[str]):
         return (self[i] for i in range(len(self)))
 
 
-def read_columns(path: Path) -> list[tuple[str, Sequence[str], npt.NDArray[np.float64] | None]]:
-    """The columns of a file: name, cells as text, and numbers, which are None for a column of text.
+TextColumns = list[tuple[str, Sequence[str], npt.NDArray[np.float64] | None]]
+"""Columns: name, cells as text, and numbers, which are None for a column of text."""
+
+
+def read_columns(path: Path) -> TextColumns:
+    """The columns of a file.
 
     Numbers, truth values and decimals are numbers, with NaN for what is missing. Everything else is text.
 
     Raises:
         InputError: pyarrow is not installed, or the file is no Parquet file.
     """
-    arrow, parquet = _pyarrow(path)
+    arrow, parquet = pyarrow_for(path)
     try:
         table = parquet.read_table(path)
     except PermissionError:
@@ -49,14 +53,21 @@ def read_columns(path: Path) -> list[tuple[str, Sequence[str], npt.NDArray[np.fl
         raise InputError(
             f"'{shown(path)}' cannot be read as a Parquet file ({reason(error)}); write it again"
         ) from None
-    found: list[tuple[str, Sequence[str], npt.NDArray[np.float64] | None]] = []
+    return text_columns(table, f"'{shown(path)}'", arrow)
+
+
+def text_columns(table: Any, where: str, arrow: Any) -> TextColumns:
+    """The columns of a table of pyarrow.
+
+    Raises:
+        InputError: cells that hold more than one value.
+    """
+    found: TextColumns = []
     kinds = arrow.types
     for name, column in zip(table.column_names, table.columns, strict=True):
         kind = column.type
         if kinds.is_nested(kind):
-            raise InputError(
-                f"'{shown(path)}', column '{shown(name)}' holds {kind} in each cell; give one number per cell"
-            )
+            raise InputError(f"{where}, column '{shown(name)}' holds {kind} in each cell; give one number per cell")
         if any(test(kind) for test in (kinds.is_integer, kinds.is_floating, kinds.is_decimal, kinds.is_boolean)):
             numbers = column.cast(arrow.float64()).to_numpy()
             found.append((name, Cells(numbers), None if np.isnan(numbers).all() else numbers))
@@ -71,17 +82,16 @@ def write_columns(path: Path, values: npt.NDArray[np.generic], names: Sequence[s
     Raises:
         InputError: pyarrow is not installed.
     """
-    arrow, parquet = _pyarrow(path)
+    arrow, parquet = pyarrow_for(path)
     columns = {name: arrow.array(column) for name, column in zip(names, values.T, strict=True)}
     parquet.write_table(arrow.table({**columns, **({"label": list(labels)} if labels else {})}), path)
 
 
-def _pyarrow(path: Path) -> tuple[Any, Any]:
+def pyarrow_for(path: Path) -> tuple[Any, Any]:
+    """The modules pyarrow and pyarrow.parquet. Raises InputError where they are not installed."""
     try:
         import pyarrow
         import pyarrow.parquet
     except ImportError:
-        raise InputError(
-            f"'{shown(path)}': Parquet needs pyarrow; run 'pip install sfumato[parquet]', or save the table as CSV"
-        ) from None
+        raise InputError(f"'{shown(path)}': needs pyarrow to be read; run 'pip install sfumato[parquet]'") from None
     return pyarrow, pyarrow.parquet

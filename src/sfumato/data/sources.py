@@ -13,18 +13,20 @@ from .dataset import Content, DataOptions, Dataset, shown
 from .folder import read_folder
 from .idx import is_idx, read_idx
 from .images import EXTENSIONS
+from .saved_dataset import is_saved, read_saved
 from .tables import TABLES, read_table
 from .toys import TOYS
 
 BUILT_IN = ("digits", *TOYS)
 _ACCEPTED = (
     "a folder of PNG, JPEG, WebP or TIFF images, an .npy or .npz file of arrays, a .csv, .tsv or .parquet table, "
-    "or an idx file"
+    "an idx file, or a data set saved by Hugging Face's datasets"
 )
 _ARRAYS_ONLY = ("key", "labels", "noise", "axis", "channels")
 _IMAGES_ONLY = ("size", "convert")
 _REFUSED = {
     "built-in data": (*_ARRAYS_ONLY, *_IMAGES_ONLY),
+    "a saved data set": ("key", "noise", "channels"),
     "a folder of images": tuple(name for name in _ARRAYS_ONLY if name != "labels"),
     "a file of arrays": _IMAGES_ONLY,
     "a table": ("key", "noise", "channels", *_IMAGES_ONLY),
@@ -63,7 +65,7 @@ def _read(path: Path, source: str, options: DataOptions, progress: Progress | No
         raise InputError(f"source '{shown(source)}' is a pipe or a device; give {_ACCEPTED}")
     if path.is_dir():
         _refuse_options(source, options)
-        return read_folder(path, options, progress)
+        return (read_saved if is_saved(path) else read_folder)(path, options, progress)
     if not there:
         near = difflib.get_close_matches(source, BUILT_IN, n=1)
         meant = f" (did you mean {near[0]}?)" if near else ""
@@ -102,7 +104,7 @@ def _kind(source: str) -> str:
         return "built-in data"
     path = Path(source).expanduser()
     if path.is_dir():
-        return "a folder of images"
+        return "a saved data set" if is_saved(path) else "a folder of images"
     if path.suffix.lower() in TABLES:
         return "a table"
     return "an idx file" if is_idx(path) else "a file of arrays"

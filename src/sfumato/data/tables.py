@@ -15,7 +15,7 @@ from ..errors import InputError
 from ..files import no_permission
 from .axis import Axis, is_ordered
 from .dataset import Content, DataOptions, shown
-from .parquet import PARQUET, read_columns, write_columns
+from .parquet import PARQUET, TextColumns, read_columns, write_columns
 
 TABLES = (".csv", ".tsv", PARQUET)
 _AXIS_FROM = 8  # columns: so many ordered numbers in a first row are positions, not a sample
@@ -55,7 +55,20 @@ def read_table(path: Path, options: DataOptions) -> Content:
     Raises:
         InputError: a file that is not such a table, naming line and column.
     """
-    table = _from_parquet(path) if path.suffix.lower() == PARQUET else _parsed(path)
+    if path.suffix.lower() == PARQUET:
+        return from_columns(f"'{shown(path)}'", read_columns(path), options)
+    return _content(_parsed(path), options)
+
+
+def from_columns(where: str, columns: TextColumns, options: DataOptions) -> Content:
+    """Read columns that are known already as ``read_table`` does; ``where`` is for messages."""
+    rows = len(columns[0][1]) if columns else 0
+    if not rows:
+        raise InputError(f"{where} has no rows; give a row per sample")
+    return _content(_Table(where, [_Column(*column) for column in columns], range(1, rows + 1)), options)
+
+
+def _content(table: _Table, options: DataOptions) -> Content:
     if options.axis is not None:
         return _by_column(table, options.axis, options)
     columns, labels, classes, notes = _without_labels(table, options)
@@ -72,14 +85,6 @@ def read_table(path: Path, options: DataOptions) -> Content:
             )
         return replace(found, values=values[:, None], layout="signal", axis=axis, notes=(*notes, *more))
     return replace(found, channels=tuple(names) if all(names) else (), notes=(*notes, *more))
-
-
-def _from_parquet(path: Path) -> _Table:
-    columns = [_Column(*column) for column in read_columns(path)]
-    where, rows = f"'{shown(path)}'", len(columns[0].cells) if columns else 0
-    if not rows:
-        raise InputError(f"{where} has no rows; give a row per sample")
-    return _Table(where, columns, range(1, rows + 1))
 
 
 def _parsed(path: Path) -> _Table:
