@@ -46,13 +46,13 @@ def samples(run: Path, early: Path, count: int) -> dict[str, Tensor]:
     return {name: rounded(values, model) for name, values in drawn.items()}
 
 
-def ladder(run: Path, early: Path, count: int) -> dict[str, Any]:
+def ladder(run: Path, early: Path, count: int, spaces: list[str]) -> dict[str, Any]:
     """By space and measure: the value on each rung, and whether they are in order."""
     model, dataset = kinds.load(run, "cpu"), own_data(RunFolder(run))
     real = own_real_data(dataset, model, count, 0)
     stands = {"held-out": real.beside, **samples(run, early, len(real.beside))}
     found: dict[str, Any] = {}
-    for space in spaces_named(SPACES, model.spec, train=real.train):
+    for space in spaces_named(spaces, model.spec, train=real.train):
         reference = features_of(space, real.reference)
         sets = {name: Sets(features_of(space, stands[name], keep=False), reference) for name in RUNGS}
         rows = {}
@@ -70,15 +70,17 @@ def main() -> None:
     parser.add_argument("run", type=Path)
     parser.add_argument("early", type=Path)
     parser.add_argument("-n", "--count", type=int, default=1000)
+    parser.add_argument("--spaces", type=lambda text: text.split(","), default=list(SPACES))
     parser.add_argument("--save", metavar="NAME", help=f"write into {RESULTS.name} under this name")
     args = parser.parse_args()
-    found = ladder(args.run, args.early, args.count)
+    found = ladder(args.run, args.early, args.count, args.spaces)
     for space, rows in found["spaces"].items():
         print(f"{space:<22}" + "".join(f"{name:>12}" for name in RUNGS))
         for name, row in rows.items():
             print(f"  {name:<20}" + "".join(f"{row[rung]:>12.4g}" for rung in RUNGS) + "  " + ", ".join(row["broken"]))
     if args.save:
         known = json.loads(RESULTS.read_text())["ladders"] if RESULTS.is_file() else {}
+        found["spaces"] = {**known.get(args.save, found)["spaces"], **found["spaces"]}  # other spaces stay
         record = {"machine": f"{platform.machine()}, torch {torch.__version__}", "ladders": {**known, args.save: found}}
         RESULTS.write_text(json.dumps(record, indent=1) + "\n")
 

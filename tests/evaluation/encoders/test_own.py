@@ -50,12 +50,25 @@ def test_it_learns_what_digits_are_without_labels(
 
 def test_the_loss_by_hand() -> None:
     a, b = torch.tensor([[1.0, 0.0], [0.0, 1.0]]), torch.tensor([[0.6, 0.8], [0.0, 1.0]])
-    both, temperature = torch.cat((a, b)), 0.2
+    others = torch.tensor([[-0.6, 0.8]])
+    both, temperature = torch.cat((a, b, others)), 0.2
     losses = []
     for i, j in ((0, 2), (1, 3), (2, 0), (3, 1)):
-        alike = {k: float(both[i] @ both[k]) / temperature for k in range(4) if k != i}
+        alike = {k: float(both[i] @ both[k]) / temperature for k in range(5) if k != i}
         losses.append(-alike[j] + float(torch.tensor(list(alike.values())).logsumexp(0)))
-    assert float(own.contrast(a, b)) == pytest.approx(sum(losses) / 4, rel=1e-5)
+    assert float(own.contrast(a, b, others)) == pytest.approx(sum(losses) / 4, rel=1e-5)
+
+
+def test_noise_and_blur_are_far_away(digits: tuple[Tensor, Tensor], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Spoiled images are farther from real ones than other real ones are, by the mean over images never seen."""
+    images = digits[0]
+    monkeypatch.setattr(own, "_STEPS", 80)
+    encoder, _ = own.trained(images[:800])
+    spoiled = own.spoiled(images[1000:1200], torch.Generator().manual_seed(5))
+    with torch.no_grad():
+        features, others, bad = (encoder.features(x) for x in (images[:800], images[1200:1400], spoiled))
+    near, far = (torch.cdist(x, features).amin(1) for x in (others, bad))
+    assert float(far.mean()) > 1.3 * float(near.mean())
 
 
 def test_views_are_moved_and_neither_noisy_nor_mirrored(digits: tuple[Tensor, Tensor]) -> None:

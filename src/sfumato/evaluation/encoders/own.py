@@ -5,8 +5,9 @@ to those of the other images in a batch:
 
     loss = -log( exp(z_i . z_j / T) / sum_(k != i) exp(z_i . z_k / T) ),    |z| = 1, T = 0.2     Chen et al. 2020, eq. 1
 
-Views are neither noisy nor blurred: features that ignore noise could not tell noisy samples from real ones. They are
-not mirrored either, which would make of many digits and letters something else.
+Views are neither noisy nor blurred: features that ignore noise could not tell noisy samples from real ones. Noisy and
+blurred versions of the images stand among the others k instead, so that their features are far away. Views are not
+mirrored either, which would make of many digits and letters something else.
 """
 
 import math
@@ -23,10 +24,11 @@ from sfumato.reporting import Progress
 from ..cache import kept
 
 FEATURES = 128
-_VERSION = 1
+_VERSION = 2
 _STEPS, _BATCH = 600, 128
 _LARGEST = 64  # pixels of a side; larger images are resized
 _TEMPERATURE = 0.2
+_NOISE = 0.7  # most, in the units of the images
 _TURN, _SHIFT, _SCALE, _LIGHT = 0.26, 0.12, 0.15, 0.2  # radians, of half a side, of the size, of the values
 
 
@@ -89,7 +91,9 @@ def _trained(encoder: Encoder, images: Tensor, seed: int, progress: Progress) ->
         if len(order) < batch:
             order, epoch = torch.cat((order, permutation(len(images), seed, "encoder", epoch))), epoch + 1
         rows, order = order[:batch], order[batch:]
-        loss = contrast(encoder(view(images[rows], random)), encoder(view(images[rows], random)))
+        clean = images[rows]
+        views = [view(each, random) for each in (clean, clean, spoiled(clean, random))]
+        loss = contrast(*encoder(torch.cat(views)).chunk(3))
         optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
@@ -97,12 +101,22 @@ def _trained(encoder: Encoder, images: Tensor, seed: int, progress: Progress) ->
     return {name: value.detach().clone() for name, value in encoder.state_dict().items()}
 
 
-def contrast(a: Float[Tensor, "b d"], b: Float[Tensor, "b d"]) -> Float[Tensor, ""]:
-    """The loss of the module's head; row i of ``a`` and row i of ``b`` belong together."""
+def contrast(a: Float[Tensor, "b d"], b: Float[Tensor, "b d"], others: Float[Tensor, "c d"]) -> Float[Tensor, ""]:
+    """The loss of the module's head; row i of ``a`` and row i of ``b`` belong together, and ``others`` to none."""
     both = torch.cat((a, b))
     alike = (both @ both.mT / _TEMPERATURE).fill_diagonal_(-math.inf)
+    logits = torch.cat((alike, both @ others.mT / _TEMPERATURE), 1)
     partner = torch.arange(len(both)).roll(len(a))
-    return functional.cross_entropy(alike, partner)
+    return functional.cross_entropy(logits, partner)
+
+
+def spoiled(images: Float[Tensor, "b c h w"], random: torch.Generator) -> Float[Tensor, "b c h w"]:
+    """The images with noise, the first half of them, or blurred over 3 x 3 pixels."""
+    half = len(images) // 2
+    strength = torch.rand(half, 1, 1, 1, generator=random) * _NOISE
+    noisy = images[:half] + strength * torch.randn(images[:half].shape, generator=random)
+    padded = functional.pad(images[half:], (1, 1, 1, 1), mode="replicate")
+    return torch.cat((noisy, functional.avg_pool2d(padded, 3, stride=1)))
 
 
 def view(images: Float[Tensor, "b c h w"], random: torch.Generator) -> Float[Tensor, "b c h w"]:
