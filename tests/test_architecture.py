@@ -29,6 +29,7 @@ MODELS = {
     "sampling_plan",
     "shared_denoiser",
     "best_methods",
+    "reconstruction",
     "generative_model",
     "model",
     "hierarchical_model",

@@ -24,6 +24,7 @@ from sfumato.model_folder import Config, Sampled, TableKey
 from sfumato.numerics.integers import optional
 from sfumato.recipes import DiffusionRecipe, Recipe
 from sfumato.recipes.diffusion import SamplingSection
+from sfumato.reconstruction import reconstruct
 from sfumato.reporting import Progress
 from sfumato.sampling import Tableau
 from sfumato.sampling.grids import finest_logsnr
@@ -53,6 +54,7 @@ class Model(GenerativeModel):
     """
 
     kind = DiffusionRecipe.kind
+    reconstruct = reconstruct
 
     denoiser: Denoiser
     spec: DataSpec
@@ -149,9 +151,8 @@ class Model(GenerativeModel):
     ) -> Exact:
         """The likelihood along the probability flow (see ``GenerativeModel.flow``)."""
         options = options or LikelihoodOptions.suited_to(self.spec)
-        denoiser = shared(self.denoiser, world)
-        found = likelihood.measure_flow(denoiser, x_0, self.spec.grid, options, cond=cond, progress=progress)
-        return found.shifted(self.spec.log_det(x_0))
+        measured = partial(likelihood.measure_flow, shared(self.denoiser, world), x_0, self.spec.grid, options)
+        return measured(cond=cond, progress=progress).shifted(self.spec.log_det(x_0))
 
     def forecast(
         self, x_0: Tensor, options: LikelihoodOptions, flow: bool, cond: Condition | None = None, world: World = ALONE

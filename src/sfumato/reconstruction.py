@@ -1,0 +1,216 @@
+"""Reconstruct samples from measurements, with a model as the prior: ``model.reconstruct(y, operator, noise=0.01)``."""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Protocol, SupportsIndex, runtime_checkable
+
+import torch
+from torch import Tensor
+
+from sfumato.data import DataSpec
+from sfumato.denoisers import Condition, Denoiser, condition_rows
+from sfumato.errors import InputError
+from sfumato.generate import device_of, drawing, generate
+from sfumato.numerics import random
+from sfumato.numerics.integers import whole
+from sfumato.reporting import Progress
+from sfumato.restoration import DPS, MMPS, Measurement, Operator, PiGDM, anneal, operator_for
+from sfumato.sampling.methods import tableau
+
+APPROXIMATE = {"mmps": MMPS, "pigdm": PiGDM, "dps": DPS}
+METHODS = ("auto", "annealed", *APPROXIMATE)
+"""The methods: the one that is exact in the limit (``restoration.anneal``), and the approximate ones."""
+
+_STEPS = {"annealed": 20, "mmps": 50, "pigdm": 100, "dps": 250}  # evaluations of the denoiser, per move or per draw
+_SAMPLER = "dpm++2m-sde"
+_FEWEST = 256  # particles
+
+
+@runtime_checkable  # so that the test run can check annotations
+class Prior(Protocol):
+    """What a reconstruction asks of a model."""
+
+    @property
+    def denoiser(self) -> Denoiser:
+        """The denoiser."""
+
+    @property
+    def spec(self) -> DataSpec:
+        """The contract of the data."""
+
+    def with_module(self, module: Any) -> "Prior":
+        """The same model with another denoiser."""
+
+    def sampling_denoiser(self) -> Denoiser:
+        """The denoiser with x_0 kept within the bounds of the data."""
+
+
+@dataclass(frozen=True, eq=False)
+class Reconstruction:
+    """The posterior of M measurements, in data units.
+
+    Arguments:
+        draws: equally likely samples (M, n, *shape).
+        mean: posterior means (M, *shape), over all particles.
+        std: posterior standard deviations (M, *shape).
+        method: the method that drew them.
+        log_evidence: log p(y) in nats, a density in the units of the readings (M,); nan for approximate methods.
+        residual: root mean square of (y - A x) / noise over readings and draws (M,); about 1 where the model explains
+            the measurement.
+        p_value: the probability of noise at least as large as that left by the draws (M,): small where the model cannot
+            explain the measurement.
+        last_size: of the annealed method, the effective size of the last weights (M,); nan for others.
+        evaluations: evaluations of the denoiser per draw and measurement.
+    """
+
+    draws: Tensor
+    mean: Tensor
+    std: Tensor
+    method: str
+    log_evidence: Tensor
+    residual: Tensor
+    p_value: Tensor
+    last_size: Tensor
+    evaluations: int
+
+    def band(self, coverage: float = 0.9) -> tuple[Tensor, Tensor]:
+        """The central interval of the draws that holds the true value with probability ``coverage``: two (M, *shape).
+
+        Between order statistics i / (n + 1), so that a new draw falls into it that often, for n of at least 19 at 0.9.
+        Raises InputError for a coverage outside (0, 1).
+        """
+        if not 0 < coverage < 1:
+            raise InputError(f"coverage: {coverage} is no probability; give one between 0 and 1")
+        n = self.draws.shape[1]
+        low = min(max((1 - coverage) / 2 * (n + 1) - 1, 0.0) / max(n - 1, 1), 0.5)
+        ends = torch.quantile(self.draws.double(), torch.tensor([low, 1 - low], dtype=torch.float64), dim=1)
+        return ends[0], ends[1]
+
+
+def reconstruct(
+    self: Prior,
+    y: Any,
+    operator: Any,
+    *,
+    noise: float | Tensor,
+    draws: SupportsIndex = 64,
+    method: str = "auto",
+    steps: SupportsIndex | None = None,
+    particles: SupportsIndex | None = None,
+    seed: SupportsIndex = 0,
+    cond: Condition | None = None,
+    batch: SupportsIndex = 256,
+    progress: Progress | None = None,
+) -> Reconstruction:
+    """Draw samples that fit the measurement ``y = operator(x) + noise z``, with this model as the prior of x.
+
+    Measurement i depends on (seed, i) alone, up to float rounding.
+
+    Arguments:
+        self: the model.
+        y: readings (M, *readings), or of a single measurement; any array.
+        operator: what ``restoration.operator_for`` takes: a matrix, a boolean mask, a function of samples in data
+            units, an ``Operator``, or one of another library.
+        noise: the standard deviation of the readings' noise, in their units: one number, or one per reading.
+        draws: samples per measurement.
+        method: "annealed" (``restoration.anneal``), exact in the limit; "mmps", "pigdm" or "dps", approximate; "auto"
+            for annealed if the operator is linear, else dps.
+        steps: evaluations of the denoiser per move of the annealed method, or per draw.
+        particles: of the annealed method; at least ``draws``, 256 by default.
+        seed: random seed.
+        cond: the condition, one row per measurement, or None.
+        batch: samples evaluated at once.
+        progress: called with the number of measurements that are done.
+
+    Raises:
+        InputError: readings, an operator or noise that do not fit each other or the model; an unknown method.
+    """
+    count, size = whole("draws", draws, 1), whole("batch", batch, 1)
+    given = operator_for(operator, self.spec.shape)
+    measured = _measured(self.spec, given, y, noise, cond)
+    if method == "auto":
+        method = "annealed" if given.linear else "dps"
+    if method not in _STEPS:
+        raise InputError(f"method: '{method}' is not known; choose one of {', '.join(METHODS)}")
+    number = _STEPS[method] if steps is None else whole("steps", steps, 2)
+    population = max(count, _FEWEST) if particles is None else whole("particles", particles, 2)
+    if method == "annealed" and population < count:
+        raise InputError(f"particles: {population} are fewer than {count} draws; give at least as many")
+    parts = []
+    for i in range(len(measured)):
+        row, key = measured.row(i), random.derive(whole("seed", seed), "reconstruct", i)
+        of_row = condition_rows(cond, slice(i, i + 1))
+        if method == "annealed":
+            parts.append(_annealed(self, row, population, number, key, of_row, size))
+        else:
+            parts.append(_approximate(self, row, method, count, number, key, of_row, size))
+        if progress is not None:
+            progress(i + 1, len(measured))
+    return _joined(self.spec, measured, parts, method, count)
+
+
+def _measured(spec: DataSpec, operator: Operator, y: Any, noise: float | Tensor, cond: Condition | None) -> Measurement:
+    """The measurement in model units."""
+    values = torch.as_tensor(y).double()
+    values = values[None] if tuple(values.shape) == operator.output_shape else values
+    measured = Measurement(operator, values, noise).in_model_units(spec.decode_unclipped)
+    if cond is not None and len(cond) != len(measured):
+        raise InputError(f"cond: has {len(cond)} rows for {len(measured)} measurements; give one row per measurement")
+    return measured
+
+
+@dataclass(frozen=True, eq=False)
+class _Part:
+    """The draws of one measurement in model units, and what is known of them."""
+
+    x: Tensor
+    log_evidence: float
+    last_size: float
+    evaluations: int
+
+
+def _annealed(
+    model: Prior, row: Measurement, particles: int, steps: int, seed: int, cond: Condition | None, batch: int
+) -> _Part:
+    denoiser = model.sampling_denoiser()
+    # An exact denoiser computes in float64 whatever the states are, and its noise may be far below float32's.
+    dtype = torch.float32 if any(True for _ in denoiser.parameters()) else torch.float64
+    with drawing(denoiser):
+        found = anneal(denoiser, row, particles, steps, seed=seed, cond=cond, batch=batch, dtype=dtype)
+    return _Part(found.particles.cpu(), found.log_evidence, found.last_size, found.evaluations)
+
+
+def _approximate(
+    model: Prior, row: Measurement, method: str, draws: int, steps: int, seed: int, cond: Condition | None, batch: int
+) -> _Part:
+    posterior = APPROXIMATE[method](model.denoiser, row).to(device_of(model.denoiser))
+    denoiser = model.with_module(posterior).sampling_denoiser()
+    table = tableau(denoiser.process, _SAMPLER, steps)
+    repeated = None if cond is None else cond.rows(torch.zeros(draws, dtype=torch.long))
+    x = generate(denoiser, table, draws, model.spec.model_shape, seed, cond=repeated, batch=batch)
+    return _Part(x, math.nan, math.nan, table.evaluations)
+
+
+def _joined(spec: DataSpec, measured: Measurement, parts: list[_Part], method: str, count: int) -> Reconstruction:
+    particles = torch.stack([part.x for part in parts])  # (M, N, *)
+    residuals = torch.stack([measured.row(i).residual(part.x.double()) for i, part in enumerate(parts)])
+    power, readings = residuals.pow(2).sum(2), residuals.shape[2]
+    x = spec.decode(particles)
+    chosen = torch.arange(count) * x.shape[1] // count
+    numbers = _columns(parts, lambda part: part.log_evidence), _columns(parts, lambda part: part.last_size)
+    return Reconstruction(
+        draws=x[:, chosen],
+        mean=x.double().mean(1).to(x.dtype),
+        std=x.double().std(1).to(x.dtype) if x.shape[1] > 1 else torch.zeros_like(x[:, 0]),
+        method=method,
+        log_evidence=numbers[0],
+        residual=(power.mean(1) / readings).sqrt(),
+        p_value=torch.special.gammaincc(torch.tensor(readings / 2.0).double(), power / 2).mean(1),
+        last_size=numbers[1],
+        evaluations=max(part.evaluations for part in parts),
+    )
+
+
+def _columns(parts: list[_Part], value: Callable[[_Part], float]) -> Tensor:
+    return torch.tensor([value(part) for part in parts], dtype=torch.float64)
