@@ -26,6 +26,8 @@ VERBS = {
     "sample": "draw samples from a trained model",
     "likelihood": "compute the likelihood of data, in bits per dimension with error bars",
     "evaluate": "measure how samples differ from real data, and whether they copy it, with error bars",
+    "reconstruct": "reconstruct samples from measurements, with bands and evidence",
+    "inpaint": "fill in a part of an image, or of any other sample, in several ways",
     "tune": "fit fast samplers to a trained model",
     "certify": "measure the error of every sampler at every number of evaluations",
     "compare": "train several recipes on the same terms and rank them on your data",

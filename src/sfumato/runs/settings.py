@@ -498,3 +498,97 @@ class ReportSettings(Settings):
     device: Annotated[str, "--device"] = "auto"
     compare: Annotated[tuple[Path, ...], "--compare"] = ()
     threads: Annotated[int | None, "--threads"] = None
+
+
+def _check_reconstruction(noise: float, draws: int) -> None:
+    if not (0 < noise < float("inf")):
+        raise InputError(f"--noise {noise:g}: is no standard deviation; give more than 0, in the units of the readings")
+    if draws < 2:
+        raise InputError(f"--draws {draws}: a standard deviation needs at least 2 draws")
+
+
+@dataclass(frozen=True)
+class ReconstructSettings(Settings):
+    """The settings of ``reconstruct``.
+
+    Arguments:
+        run: a run or model folder.
+        operator: what was measured: a file with a matrix, or "downsample:4", "blur:1.5", "mask:FILE", "response:FILE".
+        measurements: a file of readings, one row per measurement.
+        noise: the standard deviation of their noise, in their units.
+        draws: samples per measurement.
+        method: "auto", "annealed", "mmps", "pigdm" or "dps".
+        steps: evaluations of the network per move, or per draw.
+        particles: of the annealed method.
+        seed: the random seed.
+        batch: samples evaluated at once.
+        out: the folder to write; by default in the run folder, named by the measurements.
+        device: "auto", "cpu" or "cuda".
+        threads: CPU threads.
+
+    Raises:
+        InputError: noise that is not above 0, less than 2 draws.
+    """
+
+    verb: ClassVar[str] = "reconstruct"
+    run: Path
+    operator: Annotated[str, "--operator"]
+    measurements: Annotated[Path, "--measurements"]
+    noise: Annotated[float, "--noise"]
+    draws: Annotated[int, "--draws"] = 64
+    method: Annotated[str, "--method"] = "auto"
+    steps: Annotated[int | None, "--steps"] = None
+    particles: Annotated[int | None, "--particles"] = None
+    seed: Annotated[int, "--seed"] = 0
+    batch: Annotated[int, "--batch"] = 256
+    out: Annotated[Path | None, "--out"] = None
+    device: Annotated[str, "--device"] = "auto"
+    threads: Annotated[int | None, "--threads"] = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _check_reconstruction(self.noise, self.draws)
+
+
+@dataclass(frozen=True)
+class InpaintSettings(Settings):
+    """The settings of ``inpaint``.
+
+    Arguments:
+        run: a run or model folder.
+        image: the file with the sample.
+        mask: the file with the mask: white, or not 0, where the sample is to be filled in.
+        noise: the standard deviation of the noise in the known values, in the data's units; by default 2.5 % of two
+            model units, which are the range of bounded data.
+        draws: samples.
+        method: "auto", "annealed", "mmps", "pigdm" or "dps".
+        steps: evaluations of the network per move, or per draw.
+        particles: of the annealed method.
+        seed: the random seed.
+        batch: samples evaluated at once.
+        out: the folder to write; by default in the run folder, named by the image.
+        device: "auto", "cpu" or "cuda".
+        threads: CPU threads.
+
+    Raises:
+        InputError: noise that is not above 0, less than 2 draws.
+    """
+
+    verb: ClassVar[str] = "inpaint"
+    run: Path
+    image: Path
+    mask: Annotated[Path, "--mask"]
+    noise: Annotated[float | None, "--noise"] = None
+    draws: Annotated[int, "--draws"] = 8
+    method: Annotated[str, "--method"] = "auto"
+    steps: Annotated[int | None, "--steps"] = None
+    particles: Annotated[int | None, "--particles"] = None
+    seed: Annotated[int, "--seed"] = 0
+    batch: Annotated[int, "--batch"] = 256
+    out: Annotated[Path | None, "--out"] = None
+    device: Annotated[str, "--device"] = "auto"
+    threads: Annotated[int | None, "--threads"] = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _check_reconstruction(1.0 if self.noise is None else self.noise, self.draws)

@@ -1,0 +1,189 @@
+"""Reconstruct and inpaint: from files to one folder with everything."""
+
+import os
+import shutil
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from sfumato.errors import InputError
+from sfumato.files import reach, strict_json, sweep, temporary
+from sfumato.model import Model
+from sfumato.reconstruction import Reconstruction
+from sfumato.report.charts.reconstruction import Shown, reconstruction_figure
+from sfumato.reporting import SILENT, Reporter
+from sfumato.restoration import Operator
+
+from .device import pick_device
+from .loading import load_with_samplers
+from .measurement_files import read_mask, read_numbers, read_operator, read_sample
+from .outputs import require_writable_run
+from .settings import InpaintSettings, ReconstructSettings
+from .threads import threads
+
+COVERAGE = 0.9
+_FINE = 0.025  # noise of known values, of the two model units around 0: a few times the finest level of usual models
+_UNLIKELY = 0.01  # a p-value below this is pointed out
+_FEW = 0.2  # an effective size below this is pointed out
+
+
+@dataclass(frozen=True, eq=False)
+class Problem:
+    """What is to be reconstructed.
+
+    Arguments:
+        model: the prior.
+        y: readings (M, *readings).
+        operator: what they are of a sample.
+        noise: their standard deviation.
+        given: samples (M, *shape) to show beside the result, nan where nothing is known; or None.
+    """
+
+    model: Model
+    y: Tensor
+    operator: Operator | Tensor
+    noise: float
+    given: np.ndarray | None
+
+
+def run_reconstruction(
+    settings: ReconstructSettings | InpaintSettings, reporter: Reporter = SILENT
+) -> tuple[dict[str, Any], list[Path]]:
+    """Reconstruct as ``settings`` say, and write the folder.
+
+    Returns:
+        The record, as result.json holds it, and the files that were written.
+
+    Raises:
+        InputError: a file that cannot be read or does not fit the model, or a folder that exists.
+    """
+    folder = _folder(settings)
+    with threads(settings.threads, settings.run):
+        problem = _inpainting(settings) if isinstance(settings, InpaintSettings) else _measured(settings)
+        with reporter.task("reconstructing") as task:
+            found = problem.model.reconstruct(
+                problem.y, problem.operator, noise=problem.noise, draws=settings.draws, method=settings.method,
+                steps=settings.steps, particles=settings.particles, seed=settings.seed, batch=settings.batch,
+                progress=task.count,
+            )  # fmt: skip
+    record = _record(settings, problem, found)
+    _warn(record, reporter)
+    return record, _write(folder, record, problem, found)
+
+
+def lines(record: Mapping[str, Any]) -> list[str]:
+    """The result in words."""
+    text = [f"{record['method']}: {record['evaluations']:,} evaluations per draw"]
+    for i, each in enumerate(record["measurements"][:10]):
+        evidence = "" if each["log_evidence"] is None else f", log p(y) {each['log_evidence']:.2f} nats"
+        text.append(
+            f"measurement {i + 1}: residual {each['residual']:.2f} of the noise, p = {each['p_value']:.2g}{evidence}, "
+            f"mean deviation {each['std']:.3g}"
+        )
+    more = len(record["measurements"]) - 10
+    return text + ([f"and {more} more"] if more > 0 else [])
+
+
+def _folder(settings: ReconstructSettings | InpaintSettings) -> Path:
+    source = settings.image if isinstance(settings, InpaintSettings) else settings.measurements
+    folder = settings.out or settings.run / f"{settings.verb}-{source.stem}"
+    if reach(folder) and folder.exists():
+        raise InputError(f"--out {folder}: exists; give another folder, or remove it")
+    require_writable_run(folder.parent, "give --out")
+    return folder
+
+
+def _measured(settings: ReconstructSettings) -> Problem:
+    model = load_with_samplers(settings.run, pick_device(settings.device))
+    operator = read_operator(settings.operator, model.spec)
+    y = read_numbers("--measurements", settings.measurements)
+    shape = operator.output_shape
+    count = y.numel() // int(np.prod(shape))
+    if count * int(np.prod(shape)) != y.numel() or y.shape[-1] not in (shape[-1], int(np.prod(shape))):
+        raise InputError(
+            f"--measurements {settings.measurements}: shape {tuple(y.shape)} does not fit the operator; give one row "
+            f"of shape {shape} per measurement"
+        )
+    return Problem(model, y.reshape(count, *shape), operator, settings.noise, None)
+
+
+def _inpainting(settings: InpaintSettings) -> Problem:
+    model = load_with_samplers(settings.run, pick_device(settings.device))
+    spec = model.spec
+    sample, hole = read_sample("IMAGE", settings.image, spec), read_mask("--mask", settings.mask, spec)
+    noise = settings.noise
+    if noise is None:
+        ends = torch.stack([spec.decode_unclipped(torch.full(spec.model_shape, end)) for end in (-1.0, 1.0)])
+        noise = _FINE * float((ends[1] - ends[0]).mean())
+    given = torch.where(hole, float("nan"), sample)[None].numpy()
+    return Problem(model, sample[~hole][None], ~hole, float(noise), given)
+
+
+def _record(settings: ReconstructSettings | InpaintSettings, problem: Problem, found: Reconstruction) -> dict[str, Any]:
+    rows = [
+        {
+            "log_evidence": None if np.isnan(evidence) else evidence,
+            "residual": residual,
+            "p_value": p_value,
+            "last_size": None if np.isnan(size) else size,
+            "std": std,
+        }
+        for evidence, residual, p_value, size, std in zip(
+            found.log_evidence.tolist(),
+            found.residual.tolist(),
+            found.p_value.tolist(),
+            found.last_size.tolist(),
+            found.std.flatten(1).mean(1).tolist(),
+            strict=True,
+        )
+    ]
+    given = {k: str(v) if isinstance(v, Path) else v for k, v in asdict(settings).items()}
+    return {
+        "command": replace(settings).command(),
+        "settings": {**given, "noise": problem.noise},
+        "method": found.method,
+        "evaluations": found.evaluations,
+        "coverage": COVERAGE,
+        "measurements": rows,
+    }
+
+
+def _warn(record: Mapping[str, Any], reporter: Reporter) -> None:
+    rows = record["measurements"]
+    strange = [str(i + 1) for i, row in enumerate(rows) if row["p_value"] < _UNLIKELY]
+    if strange:
+        reporter.warn(
+            f"the model does not explain measurement {', '.join(strange[:8])} within the noise: the sample is unlike "
+            "the training data, or the operator or the noise is not as given"
+        )
+    poor = [row for row in rows if row["last_size"] is not None and row["last_size"] < _FEW]
+    if poor:
+        reporter.warn(
+            f"{len(poor)} of {len(rows)} results rest on few particles: the noise is finer than the model's finest "
+            "level; give more --particles, or a larger --noise"
+        )
+
+
+def _write(folder: Path, record: Mapping[str, Any], problem: Problem, found: Reconstruction) -> list[Path]:
+    """Write everything into a folder of another name, and rename it."""
+    low, high = found.band(COVERAGE)
+    draws, mean, std = (values.numpy() for values in (found.draws, found.mean, found.std))
+    shown = Shown(draws, mean, std, low.numpy(), high.numpy(), problem.given)
+    title = f"{problem.model.name}: {len(found.mean)} measurement{'s' * (len(found.mean) > 1)}, {found.method}"
+    sweep(folder.parent, folder.name)
+    beside = temporary(folder)
+    beside.mkdir(parents=True)
+    try:
+        arrays = {"draws": shown.draws, "mean": shown.mean, "std": shown.std, "low": shown.low, "high": shown.high}
+        np.savez_compressed(beside / "reconstruction.npz", allow_pickle=False, **arrays)
+        (beside / "result.json").write_text(strict_json(record, indent=2) + "\n", encoding="utf-8")
+        reconstruction_figure(shown, problem.model.spec, title).save(beside / "reconstruction.png")
+        os.replace(beside, folder)
+    finally:
+        shutil.rmtree(beside, ignore_errors=True)
+    return sorted(folder.iterdir())

@@ -1,0 +1,92 @@
+"""``sfumato reconstruct`` and ``inpaint``: one folder with everything, or one line and nothing."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from sfumato.cli.main import main
+
+QUICK = ["--steps", "4", "--particles", "16", "--draws", "8"]
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished run on a toy with a tiny network."""
+    folder = tmp_path_factory.mktemp("reconstruct") / "r"
+    settings = ["network.kind=mlp", "network.width=24", "network.depth=1", "data.count=300"]
+    assert main(["train", "moons", *settings, "--steps", "60", "--out", str(folder)]) == 0
+    return folder
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> Path:
+    """A matrix, readings in two formats, a point, a mask, and readings that are none."""
+    np.save(tmp_path / "matrix.npy", np.array([[1.0, 0.5]]))
+    (tmp_path / "y.csv").write_text("reading\n0.3\n0.7\n")
+    np.savez(tmp_path / "nan.npz", x=np.array([[np.nan]]))
+    np.save(tmp_path / "point.npy", np.array([0.4, 0.3]))
+    np.save(tmp_path / "mask.npy", np.array([0, 1]))
+    np.save(tmp_path / "wide.npy", np.ones((1, 5)))
+    return tmp_path
+
+
+def test_readings_become_one_folder_with_everything(run: Path, files: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["--operator", files / "matrix.npy", "--measurements", files / "y.csv", "--noise", 0.1, *QUICK, "--json"]
+    assert main(["reconstruct", str(run), *map(str, words), "--out", str(files / "out")]) == 0
+    record = json.loads(capsys.readouterr().out)
+    assert sorted(p.name for p in (files / "out").iterdir()) == [
+        "reconstruction.npz",
+        "reconstruction.png",
+        "result.json",
+    ]
+    assert len(record["measurements"]) == 2
+    assert json.loads((files / "out" / "result.json").read_text())["settings"]["noise"] == 0.1
+    with np.load(files / "out" / "reconstruction.npz") as found:
+        assert found["draws"].shape == (2, 8, 2)
+        readings = found["draws"] @ [1.0, 0.5]
+        assert np.abs(readings.mean(1) - [0.3, 0.7]).max() < 0.3
+        assert (found["low"] <= found["high"]).all()
+
+
+def test_a_point_is_filled_in_and_what_is_known_stays(run: Path, files: Path) -> None:
+    words = [str(files / "point.npy"), "--mask", str(files / "mask.npy"), *QUICK, "--out", str(files / "out")]
+    assert main(["inpaint", str(run), *words]) == 0
+    with np.load(files / "out" / "reconstruction.npz") as found:
+        assert np.abs(found["draws"][0, :, 0] - 0.4).max() < 0.3
+        assert found["std"][0, 1] > 2 * found["std"][0, 0]
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"--operator": "wide.npy"}, "does not act on samples"),
+        ({"--operator": "none.npy"}, "no such file"),
+        ({"--operator": "downsample:x"}, "is not a number"),
+        ({"--operator": "blur:1"}, "neither signals"),
+        ({"--operator": "response:y.csv"}, "no axis"),
+        ({"--measurements": "nan.npz"}, "NaN"),
+        ({"--measurements": "point.npy"}, "does not fit the operator"),
+        ({"--noise": "30000"}, "data's units"),
+        ({"--noise": "0"}, "--noise 0"),
+        ({"--method": "best"}, "is not known"),
+        ({"--draws": "1"}, "at least 2 draws"),
+        ({"--out": "."}, "exists"),
+    ],
+)
+def test_bad_input_is_one_line_and_nothing_is_written(
+    run: Path,
+    files: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    changed: dict[str, str],
+    message: str,
+) -> None:
+    monkeypatch.chdir(files)
+    before = sorted(p.name for p in files.iterdir())
+    given = {"--operator": "matrix.npy", "--measurements": "y.csv", "--noise": "0.1", "--out": "out", **changed}
+    assert main(["reconstruct", str(run), *(word for pair in given.items() for word in pair)]) == 2
+    error = capsys.readouterr().err.strip().splitlines()[-1]
+    assert message in error
+    assert sorted(p.name for p in files.iterdir()) == before
