@@ -30,6 +30,7 @@ MODELS = {
     "shared_denoiser",
     "best_methods",
     "reconstruction",
+    "class_condition",
     "generative_model",
     "model",
     "hierarchical_model",

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from sfumato.denoisers import Denoiser
+from sfumato.denoisers import Condition, Denoiser
 from sfumato.generate import drawing
 from sfumato.sampling.choice import BUDGETS, choose
 
@@ -11,7 +11,11 @@ PATIENCE = 60.0  # seconds that the choice for an exact denoiser may take; most 
 
 
 def best_methods(
-    denoiser: Denoiser, shape: tuple[int, ...], budgets: Sequence[int] = BUDGETS, seconds: float | None = None
+    denoiser: Denoiser,
+    shape: tuple[int, ...],
+    budgets: Sequence[int] = BUDGETS,
+    seconds: float | None = None,
+    cond: Condition | None = None,
 ) -> dict[int, str]:
     """The ``chosen`` of a ``Model``: by number of evaluations, the method that measures best (``sampling.choice``).
 
@@ -20,13 +24,14 @@ def best_methods(
     Other numbers of evaluations take the method of the nearest budget below.
 
     Arguments:
-        denoiser: the denoiser, as it is sampled, in unconditional use.
+        denoiser: the denoiser, as it is sampled.
         shape: shape of one sample.
         budgets: numbers of evaluations, the most important first.
         seconds: time that may be used, about; None for as long as it takes.
+        cond: the condition of ``sampling.choice.STARTS`` samples, or None (``model.condition``).
     """
     with drawing(denoiser):
-        return choose(denoiser, shape, budgets, seconds=seconds)
+        return choose(denoiser, shape, budgets, cond=cond, seconds=seconds)
 
 
 @dataclass(frozen=True, eq=False)

@@ -21,10 +21,12 @@ from sfumato.files import expanded, write_text
 from sfumato.generate import Watch, device_of
 from sfumato.likelihood import Bound, Exact, LikelihoodOptions
 from sfumato.model_folder import Config
+from sfumato.numerics.integers import whole
 from sfumato.recipes import Recipe
 from sfumato.reporting import Progress
 from sfumato.world import ALONE, World
 
+from .class_condition import Classes, class_condition
 from .sampling_plan import SamplingPlan
 
 Ability = Literal["sampler", "bound", "flow", "noise"]
@@ -63,18 +65,14 @@ class GenerativeModel(ABC):
     @classmethod
     @abstractmethod
     def fresh(cls: type[M], recipe: Recipe, spec: DataSpec) -> M:
-        """An untrained model for data of this contract.
-
-        Raises InputError for a recipe that cannot be built, or that makes another kind of model.
-        """
+        """An untrained model for such data. Raises InputError for a recipe of another kind, or that cannot be built."""
 
     @classmethod
     def from_pretrained(cls: type[M], folder: str | Path, device: str | torch.device = "cpu") -> M:
         """The model in ``folder``, on ``device``, with frozen weights. ``kinds.load`` takes any kind of model.
 
         Raises:
-            InputError: a file is missing, damaged, not Sfumato's, of another format, or does not fit the recipe; or the
-                folder holds another kind of model.
+            InputError: a file is missing, damaged or does not fit, or the folder holds another kind of model.
         """
         folder = expanded(folder)
         config = model_folder.read_config(folder)
@@ -86,8 +84,7 @@ class GenerativeModel(ABC):
     def save_pretrained(self, folder: str | Path, card: str | None = None) -> None:
         """Write config.json, model.safetensors and README.md (``card``, or a short one) into ``folder``.
 
-        Each file is written under another name and renamed. Raises InputError for a model without a recipe, and for
-        one under a process that is not its own.
+        Raises InputError for a model without a recipe, or under a process that is not its own.
         """
         config, folder = self.config(), expanded(folder)
         folder.mkdir(parents=True, exist_ok=True)
@@ -114,10 +111,7 @@ class GenerativeModel(ABC):
         return ability not in self.limits
 
     def require(self, ability: Ability, **settings: Any) -> None:
-        """Raise InputError unless the model has this ability.
-
-        With ``settings``, raise it only if one of them is not None; the message names these.
-        """
+        """Raise InputError unless the model has this ability; with ``settings``, only if one of them is not None."""
         given = [name for name, value in settings.items() if value is not None]
         if not self.can(ability) and (given or not settings):
             raise self.refusal(ability, f"leave out {', '.join(given)}" if given else "give another model")
@@ -165,7 +159,7 @@ class GenerativeModel(ABC):
     def forecast(
         self, x_0: Tensor, options: LikelihoodOptions, flow: bool, cond: Condition | None = None, world: World = ALONE
     ) -> float:
-        """Seconds that ``bound`` will take, and with ``flow`` the flow too. A few passes are timed."""
+        """Seconds that ``bound`` will take, and with ``flow`` the flow too."""
 
     @property
     def name(self) -> str:
@@ -197,6 +191,13 @@ class GenerativeModel(ABC):
         """The model card. Raises InputError for a model without a recipe."""
         return model_folder.model_card(self.config())
 
+    def condition(
+        self, count: SupportsIndex, classes: Classes | None = None, first: SupportsIndex = 0
+    ) -> Condition | None:
+        """The condition of ``count`` samples by their ``classes`` (``class_condition``)."""
+        spec = self.spec if self.made_by is not None and self.made_by.takes_classes else None
+        return class_condition(spec, self.name, whole("count", count), classes, first)
+
     @abstractmethod
     def plan(
         self,
@@ -206,7 +207,7 @@ class GenerativeModel(ABC):
         tolerance: float | None = None,
         cond: Condition | None = None,
     ) -> SamplingPlan:
-        """The way that ``sample`` draws with these settings. Raises InputError as ``sample`` does."""
+        """How ``sample`` draws with these settings. Raises InputError as ``sample`` does."""
 
     @abstractmethod
     def sample(
@@ -218,6 +219,7 @@ class GenerativeModel(ABC):
         steps: SupportsIndex | None = None,
         eta: float | None = None,
         tolerance: float | None = None,
+        classes: Classes | None = None,
         cond: Condition | None = None,
         batch: SupportsIndex = 256,
         first: SupportsIndex = 0,
@@ -228,7 +230,7 @@ class GenerativeModel(ABC):
         """Draw ``count`` samples in the data's own units, floating, shape (count, *shape), on the CPU.
 
         Clipped where the data is bounded; ``spec.to_array(spec.encode(samples))`` rounds to its levels and type.
-        Sample i depends on (seed, first + i) and on row i of ``cond`` alone, up to the network's float rounding.
+        Sample i depends on (seed, first + i) and on row i of ``cond`` alone, up to rounding.
 
         Arguments:
             count: number of samples, at least 1.
@@ -237,11 +239,11 @@ class GenerativeModel(ABC):
             steps: evaluations of the network per sample; None is the model's own number.
             eta: noise that the "ddim" sampler adds, 0 to 1.
             tolerance: of the "adaptive" sampler, 1e-4 unless given.
-            cond: the condition, one row per sample.
+            classes: the class of all samples or of each, by name; by default all, in the shares of the data.
+            cond: instead of classes the condition, one row per sample.
             batch: samples per batch.
             first: number of the first sample.
-            watch: called after each evaluation as ``watch(first, row, t, x, prediction)``; ``first`` is the number of
-                the batch's first sample.
+            watch: called after each evaluation as ``watch(first of the batch, row, t, x, prediction)``.
             progress: called after each batch as ``progress(done, count)``.
             world: the processes that share the work. Each returns all samples, and watches its own ones.
 

@@ -22,6 +22,7 @@ from sfumato.recipes import HierarchyRecipe, Recipe
 from sfumato.reporting import Progress
 from sfumato.world import ALONE, World
 
+from .class_condition import Classes
 from .generative_model import Ability, GenerativeModel
 from .sampling_plan import SamplingPlan
 
@@ -165,6 +166,7 @@ class HierarchicalModel(GenerativeModel):
         steps: SupportsIndex | None = None,
         eta: float | None = None,
         tolerance: float | None = None,
+        classes: Classes | None = None,
         cond: Condition | None = None,
         batch: SupportsIndex = 256,
         first: SupportsIndex = 0,
@@ -175,9 +177,9 @@ class HierarchicalModel(GenerativeModel):
         """Draw ``count`` samples in the data's own units (see ``GenerativeModel.sample``).
 
         Raises:
-            InputError: a count below 1, any setting of a sampler, ``watch``, or a condition.
+            InputError: a count below 1, any setting of a sampler, ``watch``, classes, or a condition.
         """
-        self.plan(sampler, steps, eta, tolerance, cond)
+        self.plan(sampler, steps, eta, tolerance, cond or self.condition(count, classes))
         self.require("sampler", watch=watch)
 
         def draw(first: int, noise: SeededNoise, cond: Condition | None) -> Tensor:

@@ -32,6 +32,7 @@ from sfumato.sampling.methods import ADAPTIVE
 from sfumato.shared_denoiser import shared
 from sfumato.world import ALONE, World
 
+from .class_condition import Classes
 from .generative_model import Ability, GenerativeModel
 from .sampling_plan import SamplerChoice, SamplingPlan
 
@@ -100,9 +101,9 @@ class Model(GenerativeModel):
         """The denoiser: all that is trained."""
         return self.denoiser
 
-    def unconditional_tables(self) -> dict[int, Tableau]:
-        """The fitted tables of unconditional samples, by evaluations."""
-        return {key.evaluations: table for key, table in self.fitted.items() if key.sampled == Sampled()}
+    def sampled(self, cond: Condition | None = None) -> Sampled:
+        """What tables are fitted for: samples with the parts of ``cond``, or those drawn by default."""
+        return Sampled.of(self.condition(1) if cond is None else cond)
 
     def with_module(self, module: Denoiser) -> "Model":
         """The same model with other weights, without the samplers fitted to the former ones or chosen for them."""
@@ -172,20 +173,18 @@ class Model(GenerativeModel):
         return Clamped(self.denoiser, *bounds)
 
     def tableau(self, sampler: str | None = None, steps: Steps = None, eta: float | None = None) -> Tableau:
-        """The table of a sampler, for unconditional samples.
+        """The table of a sampler, for the samples that the model draws by default.
 
         Arguments:
-            sampler: "auto" is the table fitted to this model at that budget if there is one, else the method that was
-                chosen, else ``methods.auto``; for a denoiser without parameters, an exact one, it is chosen when it is
-                first needed. Other names are in ``methods.METHODS``. None is the model's own.
-            steps: evaluations of the network per sample; as many steps as they pay for. None is the model's own number.
+            sampler: "auto" is the table fitted at that budget if there is one, else the method that was chosen, else
+                ``methods.auto``. Other names are in ``methods.METHODS``. None is the model's own.
+            steps: evaluations of the network per sample. None is the model's own number.
             eta: noise that "ddim" adds, 0 to 1.
 
         Raises:
-            InputError: an unknown sampler, "adaptive", which is not a table, an ``eta`` for another sampler than
-                "ddim", and a sampler that adds noise for a model that cannot use it.
+            InputError: an unknown sampler, "adaptive", and what the sampler or the model does not have.
         """
-        return self._table(self._choice(sampler, steps, eta, None), Sampled())
+        return self._table(self._choice(sampler, steps, eta, None), self.sampled())
 
     def plan(
         self,
@@ -197,7 +196,7 @@ class Model(GenerativeModel):
     ) -> SamplingPlan:
         """How ``sample`` would draw with these settings. Raises InputError as ``sample`` does."""
         choice = self._choice(sampler, steps, eta, tolerance)
-        return choice.plan(None if choice.sampler == ADAPTIVE else self._table(choice, Sampled.of(cond)))
+        return choice.plan(None if choice.sampler == ADAPTIVE else self._table(choice, self.sampled(cond)))
 
     def _choice(
         self, sampler: str | None, steps: SupportsIndex | None, eta: float | None, tolerance: float | None
@@ -227,6 +226,7 @@ class Model(GenerativeModel):
         steps: SupportsIndex | None = None,
         eta: float | None = None,
         tolerance: float | None = None,
+        classes: Classes | None = None,
         cond: Condition | None = None,
         batch: SupportsIndex = 256,
         first: SupportsIndex = 0,
@@ -235,6 +235,7 @@ class Model(GenerativeModel):
         world: World = ALONE,
     ) -> Tensor:
         """Draw ``count`` samples in the data's own units (see ``GenerativeModel.sample``)."""
+        cond = self.condition(count, classes, first) if cond is None else cond
         table = self.plan(sampler, steps, eta, tolerance, cond).table
         method = Adaptive(TOLERANCE if tolerance is None else tolerance) if table is None else table
         drawn = partial(generate, self.sampling_denoiser(), method, count, self.spec.model_shape, seed, cond=cond)

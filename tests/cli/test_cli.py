@@ -360,8 +360,19 @@ def test_the_surface_of_the_command_line_is_frozen() -> None:
         ),
         "sample": sorted(
             [
-                *(*common, "--batch", "--count", "--eta", "--out", "--pairs", "--sampler", "--seed", "--steps"),
-                *("--threads", "--tolerance", "--under"),
+                *(
+                    *common,
+                    "--batch",
+                    "--class",
+                    "--count",
+                    "--eta",
+                    "--out",
+                    "--pairs",
+                    "--sampler",
+                    "--seed",
+                    "--steps",
+                ),
+                *("--per-class", "--threads", "--tolerance", "--under"),
             ]
         ),
         "likelihood": sorted(

@@ -91,7 +91,7 @@ def test_sub_folders_are_classes(tmp_path: Path) -> None:
     assert data.labels.tolist() == [0, 0, 1, 2]
 
 
-def test_one_folder_or_an_image_beside_the_folders_makes_no_classes(tmp_path: Path) -> None:
+def test_one_folder_or_many_images_beside_the_folders_make_no_classes(tmp_path: Path) -> None:
     gray(tmp_path / "cat/1.png")
     assert load(str(tmp_path)).labels is None
     gray(tmp_path / "dog/1.png")
@@ -101,8 +101,32 @@ def test_one_folder_or_an_image_beside_the_folders_makes_no_classes(tmp_path: Pa
     assert data.labels is None
     assert data.spec.class_names == ()
     assert data.notes[0].startswith(
-        "the 2 sub-folders are not read as classes, because 1 images are in none of them (the first: 1.png)"
+        "the 2 sub-folders are not read as classes, because 1 image is in none of them (the first: 1.png)"
     )
+
+
+def test_a_stray_image_is_named_and_left_out(tmp_path: Path) -> None:
+    for name in ["cat/1.png", "cat/2.png", "dog/1.png", "stray.png"]:
+        gray(tmp_path / name)
+    data = load(str(tmp_path))
+    assert data.spec.class_counts == (2, 1)
+    assert data.notes[0].startswith("1 image is in none of the 2 class folders and left out (the first: stray.png)")
+
+
+@pytest.mark.parametrize("train", ["train", "Training"])
+def test_splits_are_no_classes(tmp_path: Path, train: str) -> None:
+    for name in [f"{train}/cat/1.png", f"{train}/dog/1.png", f"{train}/dog/2.png", "test/dog/1.png", "val/cat/1.png"]:
+        gray(tmp_path / name)
+    data = load(str(tmp_path))
+    assert data.spec.class_names == ("cat", "dog")
+    assert data.spec.class_counts == (1, 2)
+    assert data.notes[0].startswith(f"'{train}' is the training part and is read; 'test' and 'val' (2 images)")
+
+
+def test_a_class_may_be_called_test(tmp_path: Path) -> None:
+    for name in ["test/1.png", "train/1.png", "plane/1.png"]:
+        gray(tmp_path / name)
+    assert load(str(tmp_path)).spec.class_names == ("plane", "test", "train")
 
 
 def test_every_ending_of_jpeg_is_read(tmp_path: Path) -> None:

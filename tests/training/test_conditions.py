@@ -107,7 +107,7 @@ def test_micro_batches_bring_their_conditions(moons: Dataset, tmp_path: Path, mo
 
 def test_augmented_images_keep_their_conditions(tmp_path: Path) -> None:
     digits = load("digits", DataOptions(limit=COUNT))
-    settings = ["network.width=8", "training.batch=32", "training.augment=0.5"]
+    settings = ["network.width=8", "training.batch=32", "training.augment=0.5", "conditioning=none"]
     model = kinds.fresh(recipes.read("edm", settings), digits.spec)
     draws = Trainer(model, numbered(digits), RunFolder(tmp_path)).engine.draws
     batch = draws.batch(0, 32, (0, 32))

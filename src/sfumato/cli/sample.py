@@ -18,6 +18,7 @@ examples:
   sfumato sample runs/demo -n 1000 --sampler ancestral --steps 1000 --out many.npz
   sfumato sample runs/demo --sampler adaptive --tolerance 1e-6
   sfumato sample runs/demo -n 16 --seed 7 --out forming.gif
+  sfumato sample runs/animals --class cat --class zebra --per-class 100 --out some.npz
   sfumato sample runs/photos-ddpm --under edm --sampler edm-churn --steps 80
   sfumato sample runs/moons-flow -n 20000 --pairs --out pairs.npz     for reflow
   torchrun --nproc-per-node 4 -m sfumato sample runs/photos-ddpm -n 50000 --out many.npz
@@ -51,6 +52,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="RECIPE",
         help="sample with the process of another preset or YAML file (default: the model's own process)",
     )
+    flag(
+        "--class",
+        dest="classes",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="draw this class; may be repeated (default: all classes, in their shares)",
+    )
+    flag("--per-class", type=positive, metavar="N", help="samples of each class, of all classes without --class")
     flag("--pairs", action="store_true", help="also write the noise that each sample started from into the .npz file")
     flag("--seed", type=int, default=default.seed, help="random seed (default: 0)")
     flag("--batch", type=positive, default=default.batch, help="samples drawn at once per process (default: 256)")

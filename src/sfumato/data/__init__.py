@@ -4,6 +4,9 @@ from .augment import AUGMENTATION_LABELS as AUGMENTATION_LABELS
 from .augment import AUGMENTATION_NUMBERS as AUGMENTATION_NUMBERS
 from .augment import augment as augment
 from .axis import Axis as Axis
+from .classes import class_indices as class_indices
+from .classes import class_shares as class_shares
+from .classes import classes_in_words as classes_in_words
 from .dataset import DataOptions as DataOptions
 from .dataset import Dataset as Dataset
 from .folder import SizesError as SizesError

@@ -17,6 +17,9 @@ from .image_labels import read_classes, table_of
 from .images import File, Header, fit, probe, quiet, read
 from .listing import list_images
 
+_TRAIN = ("train", "training")
+_HELD = ("test", "testing", "val", "valid", "validation", "dev", "eval", "holdout")
+_STRAY = 4  # where more than one image in so many is in no sub-folder, the sub-folders are not taken for classes
 _ONE_KIND = "set data.convert=rgb or data.convert=gray, or move each kind to its own folder"
 
 
@@ -38,7 +41,8 @@ def read_folder(folder: Path, options: DataOptions, progress: Progress | None = 
 
     The classes are those in a table of two columns, the file and its class: ``labels.csv`` in the folder, or the one
     that ``data.labels`` names. Without one, the sub-folders of the first level are the classes, if there are at least
-    two and every image is in one.
+    two and nearly every image is in one; the few others are left out. Where the sub-folders are the splits of a data
+    set, such as train and test, only the training part is read, and the classes are the sub-folders in it.
 
     Arguments:
         folder: the folder.
@@ -51,10 +55,14 @@ def read_folder(folder: Path, options: DataOptions, progress: Progress | None = 
     """
     table = table_of(folder, options.labels)
     found, notes = list_images(folder, beside=table)
+    root, by_folder = "", False
+    if table is None:
+        found, root = _training_part(found, notes)
+        found, by_folder = _sorted_into_classes(found, root, notes)
 
     def classes(files: list[str], notes: list[str]) -> Classes:
         if table is None:
-            return _classes(files, notes)
+            return _labels([file[len(root) :].split("/")[0] for file in files]) if by_folder else (None, ())
         notes.append(f"labels come from {shown(table.name)}")
         return read_classes(table, files)
 
@@ -169,22 +177,54 @@ def _read(path: File, options: DataOptions) -> tuple[Header, np.ndarray]:
     return header, image
 
 
-def _classes(names: list[str], notes: list[str]) -> tuple[np.ndarray | None, tuple[str, ...]]:
-    """The class of each file: the first folder of its path, if all files have one and there are two or more.
-
-    Where only some files have one, there are no classes, and ``notes`` gets a sentence about it.
-    """
-    firsts = [name.split("/")[0] for name in names if "/" in name]
-    classes = sorted(set(firsts))
-    if len(classes) < 2:
-        return None, ()
-    if len(firsts) < len(names):
-        stray = [name for name in names if "/" not in name]
+def _training_part(names: list[str], notes: list[str]) -> tuple[list[str], str]:
+    """The images to train on, and how their paths begin: "train/" where the sub-folders are splits, else ""."""
+    firsts = sorted({name.split("/")[0] for name in names if "/" in name})
+    own = [first for first in firsts if first.lower() in _TRAIN]
+    if len(own) != 1 or any(first.lower() not in (*_TRAIN, *_HELD) for first in firsts):
+        return names, ""
+    kept = [name for name in names if name.startswith(f"{own[0]}/")]
+    held = [first for first in firsts if first not in own]
+    if len(kept) < len(names):
+        left_out = " and ".join(f"'{shown(first)}'" for first in held) or "what is outside of it"
         notes.append(
-            f"the {len(classes)} sub-folders are not read as classes, because {len(stray)} images are in none of them "
-            f"(the first: {shown(stray[0])}); move or remove these to train on classes"
+            f"'{shown(own[0])}' is the training part and is read; {left_out} ({len(names) - len(kept)} images) is left "
+            "out, to judge the model by"
         )
-        return None, ()
+    return kept, f"{own[0]}/"
+
+
+def _sorted_into_classes(names: list[str], root: str, notes: list[str]) -> tuple[list[str], bool]:
+    """The images to read, and whether the first folders of their paths below ``root`` are classes.
+
+    They are if there are at least two, and at most one image in ``_STRAY`` is in none of them: such images are left out
+    and named. With more of them the folders are no classes; ``notes`` gets a sentence in either case.
+    """
+    inside = [name for name in names if "/" in name[len(root) :]]
+    stray = [name for name in names if "/" not in name[len(root) :]]
+    number = len({name[len(root) :].split("/")[0] for name in inside})
+    if number < 2:
+        return names, False
+    if not stray:
+        return names, True
+    few = len(stray) * _STRAY <= len(names)
+    several = f"{len(stray)} {'image is' if len(stray) == 1 else 'images are'}"
+    if few:
+        notes.append(
+            f"{several} in none of the {number} class folders and left out (the first: {shown(stray[0])}); move or "
+            "remove them"
+        )
+        return inside, True
+    notes.append(
+        f"the {number} sub-folders are not read as classes, because {several} in none of them (the first: "
+        f"{shown(stray[0])}); move or remove these to train on classes"
+    )
+    return names, False
+
+
+def _labels(firsts: list[str]) -> tuple[np.ndarray, tuple[str, ...]]:
+    """The class of each image, by the name of its folder."""
+    classes = sorted(set(firsts))
     index = {name: i for i, name in enumerate(classes)}
     return np.array([index[first] for first in firsts], dtype=np.int64), tuple(map(shown, classes))
 

@@ -11,7 +11,7 @@ from sfumato.core.levels import expand
 from sfumato.errors import InputError
 
 from .base import Denoiser
-from .condition import Condition
+from .condition import NOT_GIVEN, Condition
 
 LABELS: Mapping[str, Callable[[Tensor, Level], Tensor]] = MappingProxyType(
     {
@@ -47,6 +47,9 @@ class NetworkDenoiser(Denoiser):
         sigma_data: the standard deviation of the data.
         learned_variance: the network has twice the outputs along its first axis: the target's, and the logits of
             ``Prediction.variance_share`` (Nichol & Dhariwal 2021, section 3.1).
+        classes: number of classes K, the first entries of the condition vector: ``sqrt(K)`` at the sample's class, so
+            that their mean square is 1, and 0 elsewhere; all are 0 for a class that is not given.
+        augmentation: number of entries after them, which describe how a training image was moved.
 
     Raises:
         InputError: an unknown label, or a target without a solution at t = 1 (the noise at pure noise).
@@ -60,6 +63,8 @@ class NetworkDenoiser(Denoiser):
         label: str = "index",
         sigma_data: float = 1.0,
         learned_variance: bool = False,
+        classes: int = 0,
+        augmentation: int = 0,
     ) -> None:
         super().__init__()
         if label not in LABELS:
@@ -75,6 +80,8 @@ class NetworkDenoiser(Denoiser):
         self.label = label
         self.sigma_data = sigma_data
         self.learned_variance = learned_variance
+        self.classes = classes
+        self.augmentation = augmentation
         if isinstance(process.schedule, nn.Module):
             self.schedule = process.schedule  # registered, so that it is moved, saved and learned with the network
 
@@ -92,7 +99,7 @@ class NetworkDenoiser(Denoiser):
             label = x_t.new_full((), float(label), dtype=torch.float32)
         label = label.to(device=x_t.device, dtype=torch.float32).expand(len(x_t))
         inputs = (expand(scale, x_t) * x_t).to(dtype)
-        y: Tensor = self.network(inputs, label) if cond is None else self.network(inputs, label, _numbers(cond))
+        y: Tensor = self.network(inputs, label) if cond is None else self.network(inputs, label, self._numbers(cond))
         return y.to(x_t.dtype)
 
     def forward(self, x_t: Tensor, t: Tensor, cond: Condition | None = None) -> Prediction:
@@ -103,11 +110,27 @@ class NetworkDenoiser(Denoiser):
         found = self.target.decode(y, x_t, self.process.level(t))
         return Prediction(found.x_0, found.eps, variance)
 
+    def _numbers(self, cond: Condition) -> Tensor:
+        """The condition vector of the network (B, classes + augmentation).
 
-def _numbers(cond: Condition) -> Tensor:
-    """The condition vector of the network. Raises InputError for a part that these networks do not take."""
-    for name in ("classes", "vector", "image"):
-        if getattr(cond, name) is not None:
-            raise InputError(f"cond: this network takes no {name}; leave it out")
-    assert cond.augmentation is not None  # a condition has one part at least
-    return cond.augmentation
+        Raises:
+            InputError: a part that the network does not take, or a class that there is not.
+        """
+        for name, takes in (("classes", self.classes > 0), ("vector", False), ("image", False)):
+            if getattr(cond, name) is not None and not takes:
+                raise InputError(f"cond: this network takes no {name}; leave it out")
+        parts = []
+        if self.classes:
+            given = cond.classes
+            if given is None:
+                given = torch.full((len(cond),), NOT_GIVEN, device=next(iter(cond.tensors.values())).device)
+            if (
+                given.device.type == "cpu" and len(given) and int(given.max()) >= self.classes
+            ):  # a GPU would be waited for
+                raise InputError(f"cond: class {int(given.max())} is none of the {self.classes}, which count from 0")
+            parts.append((given[:, None] == torch.arange(self.classes, device=given.device)) * self.classes**0.5)
+        if cond.augmentation is not None:
+            parts.append(cond.augmentation)
+        elif self.augmentation:
+            parts.append(parts[0].new_zeros(len(cond), self.augmentation))
+        return parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)

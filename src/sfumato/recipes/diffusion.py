@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import AfterValidator
+from pydantic import AfterValidator, Field
 
 from sfumato import core, objectives
 from sfumato.data import AUGMENTATION_LABELS, DataSpec, Samples
@@ -13,7 +13,7 @@ from sfumato.denoisers import Condition, NetworkDenoiser
 from sfumato.errors import InputError
 from sfumato.sampling.methods import ADAPTIVE, NAMES
 
-from .conditioning import NoConditioning
+from .conditioning import AutoConditioning, ClassConditioning, ConditioningSection, NoConditioning
 from .networks import NETWORKS, AutoNetwork, NetworkSection
 from .objective import DenoisingObjective, ObjectiveSection
 from .process import ProcessSection
@@ -51,7 +51,7 @@ class DiffusionRecipe(Recipe):
     sigma_data: PositiveFloat | None = 1.0  # null: the data's own, the root of its second moment
     variance: Literal["fixed", "learned"] = "fixed"
     network: Annotated[NetworkSection, NETWORKS] = AutoNetwork()
-    conditioning: NoConditioning = NoConditioning()
+    conditioning: Annotated[ConditioningSection, Field(discriminator="kind")] = AutoConditioning()
     sampling: SamplingSection = SamplingSection()
 
     @property
@@ -68,6 +68,7 @@ class DiffusionRecipe(Recipe):
                 "training": self.training.resolved(spec),
                 "network": self.network.resolved(spec, self.label),
                 "process": self.process.resolved(spec),
+                "conditioning": self.conditioning.resolved(spec),
                 "sigma_data": self._sigma_data(spec),
             }
         )
@@ -89,13 +90,30 @@ class DiffusionRecipe(Recipe):
         recipe = self.resolved(spec)
         context = recipe._context(spec)
         learned = self.variance == "learned"
-        conditions = self.conditioning.length(spec) + (AUGMENTATION_LABELS if recipe.training.augment else 0)
-        network = recipe.network.build(spec.model_shape, 2 if learned else 1, conditions)
+        classes = recipe._known_conditioning.classes(spec)
+        augmentation = AUGMENTATION_LABELS if recipe.training.augment else 0
+        network = recipe.network.build(spec.model_shape, 2 if learned else 1, classes + augmentation)
         target = self.target.build(context)
-        return NetworkDenoiser(network, context.process, target, self.label, context.sigma_data, learned)
+        return NetworkDenoiser(
+            network, context.process, target, self.label, context.sigma_data, learned, classes, augmentation
+        )
+
+    @property
+    def _known_conditioning(self) -> NoConditioning | ClassConditioning:
+        """The conditioning of a resolved recipe."""
+        assert not isinstance(self.conditioning, AutoConditioning)
+        return self.conditioning
+
+    @property
+    def label_dropout(self) -> float:
+        return self._known_conditioning.label_dropout
+
+    @property
+    def takes_classes(self) -> bool:
+        return isinstance(self.conditioning, ClassConditioning)
 
     def condition(self, samples: Samples) -> Condition | None:
-        return self.conditioning.condition(samples)
+        return self._known_conditioning.condition(samples)
 
     def build_process(self) -> core.Process:
         return self.process.build()

@@ -138,8 +138,18 @@ class Recipe(Section, ABC):
     def build_bound(self, spec: DataSpec) -> objectives.Loss[Any]:
         """The loss that trained weights are chosen by: the bound, or ``build_loss`` for a model without one."""
 
+    @property
+    def takes_classes(self) -> bool:
+        """Whether the model is one of data given its class; of a resolved recipe."""
+        return False
+
+    @property
+    def label_dropout(self) -> float:
+        """The share of training samples that are seen without their condition; of a resolved recipe."""
+        return 0.0
+
     def condition(self, samples: Samples) -> Condition | None:
-        """The condition of training samples, one row per sample; None for an unconditional model."""
+        """The condition of samples, one row per sample; None for an unconditional model; of a resolved recipe."""
         return None
 
     def build_process(self) -> core.Process:

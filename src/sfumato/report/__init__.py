@@ -2,5 +2,6 @@
 
 from .image_grid import grid as grid
 from .page import write_report as write_report
+from .pictures import class_sheet as class_sheet
 from .pictures import movie as movie
 from .pictures import picture as picture

@@ -2,20 +2,22 @@
 
 import io
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageDraw, ImageFont
 
 from sfumato.data.spec import DataSpec
 from sfumato.errors import InputError
 from sfumato.files import write_with
 
 from .drawings import drawing_of
-from .image_grid import Values, fitting
+from .image_grid import Values, fitting, grid
 
 FRAMES_PER_SECOND = 12.0
 _PAUSE = 1800  # milliseconds that the last frame, the result, stays
+_ROW, _CELL, _NAME = 16, 48, 24  # of a sheet of classes: images in a row, pixels of a small one, and of a name
 _FORMATS = {".gif": "GIF", ".webp": "WEBP"}
 
 
@@ -32,6 +34,37 @@ def picture(values: Values, spec: DataSpec, reference: Values | None = None) -> 
         InputError: ``values`` or ``reference`` do not have the shape of this data.
     """
     return drawing_of(spec).picture(values, spec, reference)
+
+
+def class_sheet(values: Values, classes: Sequence[str], spec: DataSpec) -> Image.Image:
+    """Draw samples class by class, in the order of their first samples: below each name the samples of that class.
+
+    Images stand in rows of at most ``_ROW``, with one range of grays for all. Signals and vectors have a plot per
+    class.
+
+    Arguments:
+        values: (n, *shape) in data units.
+        classes: the class of each sample.
+        spec: the data contract.
+
+    Raises:
+        InputError: ``values`` do not have the shape of this data.
+    """
+    of = {name: values[[each == name for each in classes]] for name in dict.fromkeys(classes)}
+    columns = min(max(map(len, of.values())), _ROW)
+    scale = max(1, _CELL // max(spec.shape[1:], default=1))
+    drawn = [
+        grid(own, spec, columns, scale, window_of=values) if spec.layout.dimensions == 2 else picture(own, spec)
+        for own in of.values()
+    ]
+    width, height = max(each.width for each in drawn), sum(each.height + _NAME for each in drawn)
+    sheet = Image.new("RGB", (width, height), "white")
+    pen, top = ImageDraw.Draw(sheet), 0
+    for name, each in zip(of, drawn, strict=True):
+        pen.text((4, top + 4), name or "no class", fill="black", font=ImageFont.load_default(_NAME - 10))
+        sheet.paste(each.convert("RGB"), (0, top + _NAME))
+        top += each.height + _NAME
+    return sheet
 
 
 def movie(

@@ -83,7 +83,10 @@ def _certification(settings: CertifySettings, reporter: Reporter) -> dict[str, A
         raise InputError(f"--samples: {settings.samples} samples cannot be halved and compared; give at least 4")
     samples = settings.samples or max(FEWEST, min(target.most_samples, target.most_numbers // math.prod(target.shape)))
     with reporter.task("fine solution") as task:
-        paths, own = reference(target.denoiser, target.shape, samples, seed=settings.seed, progress=task.count)
+        cond = None if target.model is None else target.model.condition(samples)
+        paths, own = reference(
+            target.denoiser, target.shape, samples, seed=settings.seed, cond=cond, progress=task.count
+        )
     tables = _own(target, budgets, reporter) if "auto" in methods else None
     with reporter.task("certifying") as task:
         entries = certify(
@@ -138,7 +141,7 @@ def _target(settings: CertifySettings) -> Target:
             f"--oracle {settings.oracle}: {settings.target} is a model, not an oracle; give one of the two"
         )
     model = load_with_samplers(settings.target, device)
-    tables = model.unconditional_tables()
+    tables = {key.evaluations: table for key, table in model.fitted.items() if key.sampled == model.sampled()}
     fitted = {"fitted": tables} if tables else {}
     return Target(settings.target, model.sampling_denoiser(), model.spec.model_shape, fitted, model, 256, 2**18)
 

@@ -8,7 +8,7 @@ from sfumato.generative_model import GenerativeModel
 from sfumato.model import Model
 from sfumato.model_folder import weights_digest, write_chosen
 from sfumato.reporting import SILENT, Reporter
-from sfumato.sampling.choice import BUDGETS
+from sfumato.sampling.choice import BUDGETS, STARTS
 
 from .outputs import may_write
 
@@ -35,7 +35,8 @@ def with_choice(folder: Path, model: Model, seconds: float, reporter: Reporter =
     own = model.plan().evaluations
     budgets = [*([] if own is None else [own]), *sorted(BUDGETS, key=lambda n: abs(n - (own or 0)))]
     with reporter.task("choosing a sampler"):
-        chosen = best_methods(model.sampling_denoiser(), model.spec.model_shape, list(dict.fromkeys(budgets)), seconds)
+        denoiser, cond = model.sampling_denoiser(), model.condition(STARTS)
+        chosen = best_methods(denoiser, model.spec.model_shape, list(dict.fromkeys(budgets)), seconds, cond)
     if chosen:
         write_chosen(folder, chosen, weights_digest(folder))
     return replace(model, chosen=chosen)

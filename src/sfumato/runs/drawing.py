@@ -1,5 +1,6 @@
 """Draw samples from a trained model and write them: a picture, an array, or a movie of how they form."""
 
+import re
 import time
 from collections.abc import Mapping
 from contextlib import nullcontext
@@ -21,11 +22,12 @@ from sfumato.generative_model import GenerativeModel
 from sfumato.kinds import load
 from sfumato.model import Model
 from sfumato.model_folder import TableKey, read_fitted
-from sfumato.report import movie, picture
+from sfumato.report import class_sheet, movie, picture
 from sfumato.reporting import SILENT, Progress, Reporter, Task, duration
 from sfumato.sampling_plan import SamplingPlan
 from sfumato.world import ALONE, joined
 
+from .classes import names_of, with_classes
 from .console import is_main_process
 from .device import pick_device
 from .folder import RunFolder
@@ -87,6 +89,7 @@ def draw(settings: SampleSettings, reporter: Reporter = SILENT) -> Drawn | None:
     require_writable("--out", settings.out)
     model = _model(settings)
     folder = writable_or_here(RunFolder(settings.run).samples, reporter) if settings.out is None else None
+    settings, cond = with_classes(settings, model)
     plan = _plan(model, settings, reporter)
     if settings.out is not None and settings.out.suffix.lower() in TABLES:
         columns(model.spec)  # refuse what is no table before the work
@@ -105,6 +108,7 @@ def draw(settings: SampleSettings, reporter: Reporter = SILENT) -> Drawn | None:
                 steps=settings.steps,
                 eta=settings.eta,
                 tolerance=settings.tolerance,
+                cond=cond,
                 batch=settings.batch,
                 watch=watch,
                 progress=progress,
@@ -114,7 +118,7 @@ def draw(settings: SampleSettings, reporter: Reporter = SILENT) -> Drawn | None:
     seconds = time.monotonic() - started
     if not world.is_main:
         return None
-    files = _write(model, settings, samples, plan.label, observer.frames, folder)
+    files = _write(model, settings, samples, names_of(cond, model), plan.label, observer.frames, folder)
     if not model.can("sampler"):
         return Drawn(settings, samples, plan.text, plan.record, files, seconds)
     method = f"{plan.text}, {taken} evaluations each"
@@ -154,7 +158,7 @@ def _plan(model: GenerativeModel, settings: SampleSettings, reporter: Reporter) 
 
 def _warn_if_unused(model: Model, evaluations: int, settings: SampleSettings, reporter: Reporter) -> None:
     """Warn if a table was fitted for this budget and cannot be used."""
-    unused, key = read_fitted(settings.run, model.fitted_to)[1], TableKey(evaluations)
+    unused, key = read_fitted(settings.run, model.fitted_to)[1], TableKey(evaluations, model.sampled())
     if key not in model.fitted and key.file in unused:
         again = TuneSettings(settings.run, nfe=(evaluations,)).command()
         reporter.warn(f"{key.file} {unused[key.file]} and is not used; '{again}' fits it again")
@@ -176,6 +180,13 @@ def columns(spec: DataSpec) -> list[str]:
     return (
         list(spec.channels) if spec.layout.rank == 1 and spec.channels else [f"x{i + 1}" for i in range(spec.shape[-1])]
     )
+
+
+def _in_a_file_name(classes: tuple[str, ...]) -> list[str]:
+    """The names of a few classes as parts of a file's name; of more of them only how many there are."""
+    if len(classes) > 3:
+        return [f"{len(classes)}-classes"]
+    return [re.sub(r"[^\w.]+", "_", name)[:24] for name in classes]
 
 
 def _own_ending(run: Path) -> list[str]:
@@ -227,23 +238,27 @@ def _write(
     model: GenerativeModel,
     settings: SampleSettings,
     samples: Tensor,
+    classes: list[str],
     label: str,
     frames: dict[int, list[Tensor]],
     folder: Path | None,
 ) -> list[Path]:
-    """Write the samples to ``settings.out``, or into ``folder`` under a name with ``label``."""
+    """Write the samples and their ``classes`` to ``settings.out``, or into ``folder`` under a name with ``label``."""
     if folder is None:
         assert settings.out is not None
         paths = [settings.out]
     else:
         folder.mkdir(exist_ok=True)
-        name = f"{label}-n{settings.count}-seed{settings.seed}"
+        asked = "".join(f"-{name}" for name in _in_a_file_name(settings.classes))
+        name = f"{label}{asked}-n{settings.count}-seed{settings.seed}"
         paths = [folder / f"{name}{ending}" for ending in (".png", ".npz", *_own_ending(settings.run))]
     spec = model.spec
 
     def write(path: Path) -> None:
         if path.suffix.lower() == ".npz":
             arrays = {"samples": spec.to_array(spec.encode(samples))}
+            if classes:
+                arrays["labels"] = np.array(classes)
             if settings.pairs:
                 noise = SeededNoise.samples(settings.seed, settings.count)
                 arrays["noise"] = noise(0, torch.empty(samples.shape)).numpy()
@@ -251,9 +266,10 @@ def _write(
                 np.savez_compressed(file, allow_pickle=False, **arrays)
         elif path.suffix.lower() in TABLES:
             values = spec.to_array(spec.encode(samples))
-            write_table(path, values.reshape(len(values), -1), columns(spec))
+            write_table(path, values.reshape(len(values), -1), columns(spec), classes)
         elif path.suffix.lower() == ".png":
-            picture(samples.numpy(), spec).save(path)
+            drawn = class_sheet(samples.numpy(), classes, spec) if classes else picture(samples.numpy(), spec)
+            drawn.save(path)
         else:
             movie(torch.stack([torch.cat(parts) for _, parts in sorted(frames.items())]).numpy(), spec, path)
 

@@ -116,20 +116,19 @@ def score(
     Arguments:
         model: a model, or the folder of a run. Given a run, its training data is compared with too.
         data: anything that ``train`` takes, in the same units; by default the run's own held-out data.
-        against: a second data set; ``Score.auroc`` says how well the scores separate it from the first.
+        against: a second data set, which ``Score.auroc`` says how well the scores separate from the first.
         count: number of samples to score, at most.
         evaluations: approximate network evaluations per sample for the bound; None for every level of a chain.
         flow: whether to compute the exact likelihood along the flow too, which takes longer.
         seed: the random seed.
-        settings: how to read the data, by the dotted names of recipe settings, such as {"data.size": "64x64"}.
-        device: where to load a run: "cpu", "cuda", or "auto" for a GPU if there is one.
-        reporter: receives messages and progress; by default they are printed, with a progress bar.
+        settings: how to read the data, by the dotted names of recipe settings.
+        device: where to load a run: "cpu", "cuda", or "auto".
+        reporter: receives messages and progress; by default they are printed.
 
     Returns:
-        The bound, the likelihood along the flow, and the out-of-distribution scores of each sample.
+        The bound, the likelihood along the flow, and the out-of-distribution scores.
 
-    Raises:
-        InputError: data that cannot be read or does not fit the model.
+    Raises InputError for data that cannot be read or does not fit the model.
     """
     reporter, folder = reporter or Console(), RunFolder(expanded(model)) if isinstance(model, str | Path) else None
     most, number = whole("count", count, 1), whole("seed", seed)
@@ -139,16 +138,17 @@ def score(
     given = settings_by_source(_overrides(settings), [_path(each) for each in (data, against)], loaded)
 
     def chosen(source: Source | None) -> Chosen:
-        if source is not None and not isinstance(source, str | Path):
+        if not isinstance(source, str | Path | None):
             return _from_array(source, most, number)
-        return choose(_path(source), most, number, folder, loaded, reporter, given.get(str(source), {}))
+        how = given.get(str(source), {})
+        return choose(_path(source), most, number, folder, loaded, reporter, how, against is None)
 
     return scoring.score(
         loaded,
         (first := chosen(data)).data,
         replace(LikelihoodOptions.suited_to(loaded.spec, number), evaluations=optional("evaluations", evaluations, 1)),
         flow=flow,
-        reference=None if folder is None else training_samples(folder, loaded, number, first.own),
+        reference=None if folder is None else training_samples(folder, loaded, number, first),
         against=None if against is None else chosen(against).data,
         reporter=reporter,
     )

@@ -83,7 +83,8 @@ def inspect(settings: InspectSettings, reporter: Reporter = SILENT) -> Inspectio
     recipe = recipes.read(settings.recipe or "ddpm", settings.overrides)
     dataset = load_data(settings.source, recipe, reporter)
     with reporter.task("measuring the pace"):
-        pace, _ = measured(recipe, dataset, device, _TRIAL)
+        unconditional = [text for text in ("conditioning.kind=none",) if recipes.applies(recipe, text)]
+        pace, _ = measured(recipes.override(recipe, unconditional), dataset, device, _TRIAL)
     batch = recipe.training.batch or dataset.spec.layout.batch
     seconds = len(dataset) * (pace.overhead / batch + pace.per_image)
     if settings.out is not None:

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from sfumato.data import Dataset, applies, split
 from sfumato.data.order import permutation
+from sfumato.denoisers import NOT_GIVEN, Condition
 from sfumato.errors import InputError
 from sfumato.evaluation.scoring import DataToScore, Score, score
 from sfumato.files import digest, strict_json, write_text, write_with
@@ -54,8 +55,7 @@ def score_run(settings: LikelihoodSettings, reporter: Reporter = SILENT) -> tupl
     """Score as ``settings`` say, and write the picture, the numbers, and those of each sample if they are asked for.
 
     Returns:
-        The record, as the .json file holds it, and the files that were written; None in all processes but the main
-        one.
+        The record, as the .json file holds it, and the files; None in all processes but the main one.
 
     Raises:
         InputError: data or settings that do not fit the model, or a file that cannot be written.
@@ -70,11 +70,12 @@ def score_run(settings: LikelihoodSettings, reporter: Reporter = SILENT) -> tupl
     given = settings_by_source(settings.overrides, (settings.data, settings.against), model)
 
     def chosen_of(source: str | None) -> Chosen:
-        return choose(source, settings.count, settings.seed, folder, model, reporter, given.get(source or "", {}))
+        told = settings.against is None  # classes would tell one data set from another
+        return choose(source, settings.count, settings.seed, folder, model, reporter, given.get(source or "", {}), told)
 
     chosen = chosen_of(settings.data)
     against = None if settings.against is None else chosen_of(settings.against).data
-    reference = training_samples(folder, model, settings.seed, chosen.own)
+    reference = training_samples(folder, model, settings.seed, chosen)
     started = time.monotonic()
     with threads(settings.threads, settings.run), joined(model.device) as world:
         found = score(
@@ -178,11 +179,12 @@ def choose(
     model: GenerativeModel,
     reporter: Reporter = SILENT,
     given: Mapping[str, Any] = MappingProxyType({}),
+    told: bool = True,
 ) -> Chosen:
     """``count`` samples of ``source``, at most, chosen by ``seed``; without a source, of the run's held-out data.
 
     If the run's own data is at ``source``, where it may have moved to, they are of its held-out part too. ``given`` are
-    settings of reading ``source``, by their names in ``DataOptions``.
+    settings of reading ``source``, by their names in ``DataOptions``. A conditional model is ``told`` their classes.
 
     Raises:
         InputError: data that cannot be read.
@@ -202,21 +204,38 @@ def choose(
         _, rows = split(len(dataset), training.held_out, training.seed)
         name = f"the held-out part of {name}"
     rows = rows[permutation(len(rows), seed, "scored")[:count]].sort().values
-    return Chosen(DataToScore(dataset.values[rows], name), rows.tolist(), own)
+    cond = condition_of(dataset, model, rows) if told else None
+    if cond is not None:
+        name = f"{name}, given its classes"
+    return Chosen(DataToScore(dataset.values[rows], name, cond), rows.tolist(), own)
 
 
-def training_samples(
-    folder: RunFolder, model: GenerativeModel, seed: int, own: Dataset | None = None
-) -> DataToScore | None:
-    """Training samples to compare with, of the run's ``own`` data if it is read already; None where it is gone."""
+def condition_of(dataset: Dataset, model: GenerativeModel, rows: Tensor) -> Condition | None:
+    """The classes of these samples, by their names in the model's data; None where either has none.
+
+    A class that the model does not know is not given.
+    """
+    if dataset.labels is None or not model.recipe.takes_classes:
+        return None
+    known = {name: index for index, name in enumerate(model.spec.class_names)}
+    indices = torch.tensor([known.get(name, NOT_GIVEN) for name in dataset.spec.class_names])
+    return Condition(classes=indices[dataset.labels[rows]]).to(model.device)
+
+
+def training_samples(folder: RunFolder, model: GenerativeModel, seed: int, scored: Chosen) -> DataToScore | None:
+    """Training samples to compare the ``scored`` ones with, told their classes if those are; None if they are gone."""
     try:
-        dataset = own or own_data(folder)
+        dataset = scored.own or own_data(folder)
     except InputError:
         return None
     training = model.recipe.training
     train, _ = split(len(dataset), training.held_out, training.seed)
     chosen = train[permutation(len(train), seed, "reference")[:REFERENCE]]
-    return DataToScore(dataset.values[chosen], "training data")
+    return DataToScore(
+        dataset.values[chosen],
+        "training data",
+        None if scored.data.cond is None else condition_of(dataset, model, chosen),
+    )
 
 
 def _measured(found: Score, chosen: Chosen, model: GenerativeModel) -> dict[str, Any]:

@@ -10,7 +10,9 @@ from sfumato.recipes.reading import presets
 
 from .settings import recipe_label
 
-SAME = ("network.kind=auto", "network.fourier=false")  # replace a recipe's own network; the user's settings win
+# Replace a recipe's own; the user's settings win. A hierarchical VAE has no classes, so a bound given them would not
+# compare with its bound.
+SAME = ("network.kind=auto", "network.fourier=false", "conditioning.kind=none")
 _SHARED = ("data", "training.seed", "training.held_out")
 
 

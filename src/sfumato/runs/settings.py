@@ -185,6 +185,8 @@ class SampleSettings(Settings):
         tolerance: error per step of the adaptive sampler.
         eta: the fraction of noise that the ddim sampler adds: 0 none, 1 ancestral.
         under: a preset or YAML file whose process replaces the model's own.
+        classes: names of the classes to draw; by default all, in their shares.
+        per_class: number of samples of each class.
         pairs: also write the noise that each sample started from.
         seed: the random seed.
         batch: samples drawn at once by each process.
@@ -204,6 +206,8 @@ class SampleSettings(Settings):
     tolerance: Annotated[float | None, "--tolerance"] = None
     eta: Annotated[float | None, "--eta"] = None
     under: Annotated[str | None, "--under"] = None
+    classes: Annotated[tuple[str, ...], "--class"] = ()
+    per_class: Annotated[int | None, "--per-class"] = None
     pairs: Annotated[bool, "--pairs"] = False
     seed: Annotated[int, "--seed"] = 0
     batch: Annotated[int, "--batch"] = 256

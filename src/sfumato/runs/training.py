@@ -10,7 +10,7 @@ import torch
 
 from sfumato import kinds, recipes
 from sfumato.allowance import ENDLESS, Allowance
-from sfumato.data import Dataset
+from sfumato.data import Dataset, classes_in_words
 from sfumato.generative_model import GenerativeModel
 from sfumato.report import write_report
 from sfumato.report.run import read_run
@@ -148,6 +148,8 @@ def _started(
         recipe = planned(recipe, dataset, goal, device, reporter, world)
     with world.raise_together():
         model = lifecycle.untrained(settings.source, recipe, dataset)
+    if model.recipe.takes_classes:
+        reporter.info(f"given {classes_in_words(dataset.spec)}; conditioning=none leaves them out")
     with ExitStack() as stack:
         path = ""
         with world.raise_together():

@@ -105,12 +105,12 @@ class Tuning:
     def _fit_locked(self, evaluations: int, reporter: Reporter) -> Tuned:
         fitted = read_fitted(self.folder.path, self.model.fitted_to)[0]  # another process may have added some
         state = self._state(evaluations)
-        if state.get("done") and (not state["kept"] or TableKey(evaluations) in fitted):
+        if state.get("done") and (not state["kept"] or self._key(evaluations) in fitted):
             return Tuned(state["result"], None)
         if self._paths is None:
             self._paths = self._trajectories(reporter)
         started = time.monotonic()
-        fit = self._fit(evaluations, self._paths, state, fitted.get(TableKey(evaluations)), reporter)
+        fit = self._fit(evaluations, self._paths, state, fitted.get(self._key(evaluations)), reporter)
         result = {
             "evaluations": evaluations,
             "kept": fit.kept,
@@ -121,9 +121,9 @@ class Tuning:
             "sampler": fit.tableau.name,
         }
         if fit.kept:
-            write_fitted(self.folder.path, TableKey(evaluations), fit.tableau, self.model.fitted_to, result)
+            write_fitted(self.folder.path, self._key(evaluations), fit.tableau, self.model.fitted_to, result)
         else:
-            (self.folder.path / TableKey(evaluations).file).unlink(missing_ok=True)
+            (self.folder.path / self._key(evaluations).file).unlink(missing_ok=True)
         self._write(evaluations, {"done": True, "kept": fit.kept, "result": result})
         return Tuned(result, time.monotonic() - started)
 
@@ -158,18 +158,20 @@ class Tuning:
         """The fine trajectories; kept in the folder, so that they are computed once."""
         path = self.folder.tuning / f"trajectories-{self.count}-seed{self.settings.seed}.safetensors"
         about = {"weights": self.model.fitted_to, "count": str(self.count), "seed": str(self.settings.seed)}
+        about |= self._sampled
+        cond = self.model.condition(self.count)
         try:
             with safe_open(path, framework="pt", device=str(self.model.device)) as file:
                 if file.metadata() == about:
-                    return fitting.Trajectories(file.get_tensor("x"), file.get_tensor("x_0"))
+                    kept = None if cond is None else cond.to(self.model.device)
+                    return fitting.Trajectories(file.get_tensor("x"), file.get_tensor("x_0"), kept)
         except PermissionError:
             raise no_permission(path) from None
         except (OSError, SafetensorError):
             pass  # missing or damaged: computed again
         with reporter.task("fine trajectories") as task:
-            paths = fitting.trajectories(
-                self.denoiser, self.model.spec.model_shape, self.count, seed=self.settings.seed, progress=task.count
-            )
+            shape, seed = self.model.spec.model_shape, self.settings.seed
+            paths = fitting.trajectories(self.denoiser, shape, self.count, seed=seed, cond=cond, progress=task.count)
         tensors = {"x": paths.x.cpu().contiguous(), "x_0": paths.x_0.cpu().contiguous()}
         write_with(path, lambda beside: save_file(tensors, beside, metadata=about))
         return paths
@@ -180,7 +182,16 @@ class Tuning:
     def _identity(self) -> dict[str, Any]:
         """The settings and weights that a state is valid for."""
         count, seed = self.settings.count, self.settings.seed
-        return {"weights": self.model.fitted_to, "count": count, "seed": seed, "iterations": self.iterations}
+        found = {"weights": self.model.fitted_to, "count": count, "seed": seed, "iterations": self.iterations}
+        return {**found, **self._sampled}
+
+    @property
+    def _sampled(self) -> dict[str, str]:
+        """What is sampled, where that is not the unconditional model."""
+        return {name: text for name, text in vars(self.model.sampled()).items() if text}
+
+    def _key(self, evaluations: int) -> TableKey:
+        return TableKey(evaluations, self.model.sampled())
 
     def _state_file(self, evaluations: int) -> Path:
         return self.folder.tuning / f"{evaluations}.json"

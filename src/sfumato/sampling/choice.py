@@ -15,7 +15,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from sfumato.core import Process, SeededNoise
-from sfumato.denoisers import Denoiser
+from sfumato.denoisers import Condition, Denoiser
 from sfumato.errors import InputError
 from sfumato.numerics import random
 
@@ -99,7 +99,12 @@ def nearest(chosen: Sequence[int], evaluations: int) -> int | None:
 
 
 def choose(
-    denoiser: Denoiser, shape: tuple[int, ...], budgets: Sequence[int] = BUDGETS, *, seconds: float | None = None
+    denoiser: Denoiser,
+    shape: tuple[int, ...],
+    budgets: Sequence[int] = BUDGETS,
+    *,
+    cond: Condition | None = None,
+    seconds: float | None = None,
 ) -> dict[int, str]:
     """For each budget the name of the candidate that is best on this denoiser; ``table`` makes its table.
 
@@ -116,6 +121,7 @@ def choose(
         denoiser: the denoiser, as it is sampled.
         shape: shape of one sample.
         budgets: numbers of evaluations, at least 1, the most important first.
+        cond: the condition of at least ``STARTS`` samples, of which the first are used, or None.
         seconds: time that may be used, about. With less time, there are fewer starts, and then fewer budgets.
 
     Returns:
@@ -126,8 +132,8 @@ def choose(
     wanted = list(dict.fromkeys(min(budget, MOST) for budget in budgets))
     try:
         if seconds is not None:
-            count, wanted = _within(seconds, denoiser, shape, count, wanted)
-        measured = _Measured.of(denoiser, shape, count) if wanted else None
+            count, wanted = _within(seconds, denoiser, shape, cond, count, wanted)
+        measured = _Measured.of(denoiser, shape, count, cond) if wanted else None
     except InputError:  # a process with a single level
         measured = None
     if measured is None:
@@ -144,12 +150,13 @@ class _Measured:
     denoiser: Denoiser
     z: Tensor
     fine: Tensor
+    cond: Condition | None
 
     @classmethod
-    def of(cls, denoiser: Denoiser, shape: tuple[int, ...], count: int) -> "_Measured | None":
+    def of(cls, denoiser: Denoiser, shape: tuple[int, ...], count: int, cond: Condition | None) -> "_Measured | None":
         z = _starts(denoiser, shape, count)
-        fine = _ends(denoiser, _fine(denoiser.process), z)
-        return None if fine is None else cls(denoiser, z, fine)
+        fine = _ends(denoiser, _fine(denoiser.process), z, cond)
+        return None if fine is None else cls(denoiser, z, fine, cond)
 
     def best(self, evaluations: int) -> str | None:
         """The name of the best candidate; None where none can be measured."""
@@ -172,7 +179,7 @@ class _Measured:
         return finalists[best] if best >= 0 and final[best].isfinite().all() else None
 
     def _errors(self, tables: Sequence[Tableau], count: int) -> Float[Tensor, "n 3"]:
-        rows = [_distances(self.denoiser, table, self.z[:count], self.fine[:count]) for table in tables]
+        rows = [_distances(self.denoiser, table, self.z[:count], self.fine[:count], self.cond) for table in tables]
         return torch.tensor(rows, dtype=torch.float64).reshape(-1, 3)
 
 
@@ -195,9 +202,9 @@ def _bars(names: Sequence[str]) -> tuple[list[int], list[int]]:
     return published, [i for i, candidate in enumerate(found) if candidate.named]
 
 
-def _distances(denoiser: Denoiser, table: Tableau, z: Tensor, fine: Tensor) -> list[float]:
+def _distances(denoiser: Denoiser, table: Tableau, z: Tensor, fine: Tensor, cond: Condition | None) -> list[float]:
     """RMS, median and worst distance to the fine ends; infinite where the run overflows."""
-    ends = _ends(denoiser, table, z)
+    ends = _ends(denoiser, table, z, cond)
     if ends is None or not ends.isfinite().all():
         return [math.inf] * 3
     squares = (ends - fine).flatten(1).pow(2).mean(1)
@@ -210,12 +217,12 @@ def _starts(denoiser: Denoiser, shape: tuple[int, ...], count: int) -> Tensor:
     return z.to(device)
 
 
-def _ends(denoiser: Denoiser, table: Tableau, z: Tensor) -> Tensor | None:
-    """The ends from starts ``z`` of unit variance; None where an estimate is not finite."""
+def _ends(denoiser: Denoiser, table: Tableau, z: Tensor, cond: Condition | None) -> Tensor | None:
+    """The ends from starts ``z`` of unit variance, with the first rows of ``cond``; None where one is not finite."""
     with torch.no_grad():
         scale = denoiser.process.prior(table.start).variance.sqrt().to(z.device)
         try:
-            return run(denoiser, table, z * scale)
+            return run(denoiser, table, z * scale, cond=None if cond is None else cond.rows(slice(len(z))).to(z.device))
         except FloatingPointError:
             return None
 
@@ -229,15 +236,20 @@ def _fine(process: Process) -> Tableau:
 
 
 def _within(
-    seconds: float, denoiser: Denoiser, shape: tuple[int, ...], count: int, budgets: list[int]
+    seconds: float,
+    denoiser: Denoiser,
+    shape: tuple[int, ...],
+    cond: Condition | None,
+    count: int,
+    budgets: list[int],
 ) -> tuple[int, list[int]]:
     """The most starts, and with the fewest starts the most budgets, that take no longer than ``seconds``."""
     began = time.monotonic()
     many = max(2 * LEAST, min(count, 8 * LEAST))
-    few = _pace(denoiser, shape, LEAST)
+    few = _pace(denoiser, shape, cond, LEAST)
     if FINE * few > seconds:
         return LEAST, []
-    slope = max(_pace(denoiser, shape, many) - few, 0.0) / (many - LEAST)
+    slope = max(_pace(denoiser, shape, cond, many) - few, 0.0) / (many - LEAST)
     left = seconds - (time.monotonic() - began)
 
     def pace(starts: int) -> float:
@@ -254,14 +266,14 @@ def _within(
     return count, budgets
 
 
-def _pace(denoiser: Denoiser, shape: tuple[int, ...], count: int) -> float:
+def _pace(denoiser: Denoiser, shape: tuple[int, ...], cond: Condition | None, count: int) -> float:
     """Seconds per evaluation of ``count`` samples: the making of a table and its run, the second time."""
     z = _starts(denoiser, shape, count)
     for _ in range(2):
         began = time.monotonic()
         with torch.no_grad():
             made = auto(denoiser.process, 10)
-        _distances(denoiser, made, z, z)
+        _distances(denoiser, made, z, z, cond)
     return (time.monotonic() - began) / 10
 
 

@@ -9,7 +9,7 @@ from jaxtyping import Int64
 from torch import Tensor
 
 from sfumato.data import AUGMENTATION_NUMBERS, Order, Samples, SampleSource, augment
-from sfumato.denoisers import Condition
+from sfumato.denoisers import Condition, condition_rows
 from sfumato.numerics import random
 from sfumato.objectives import Batch, Loss, noise_of
 from sfumato.objectives.times import stratify
@@ -33,6 +33,7 @@ class Draws:
         seed: of the run.
         augmented: the fraction of images that each augmentation falls on.
         conditioning: makes the condition of samples.
+        label_dropout: the share of samples whose condition is not given.
     """
 
     data: SampleSource
@@ -41,6 +42,7 @@ class Draws:
     seed: int
     augmented: float
     conditioning: Conditioning = unconditional
+    label_dropout: float = 0.0
 
     def batch(self, seen: int, size: int, rows: tuple[int, int]) -> Batch:
         """Rows ``rows`` (first, last + 1) of the batch of ``size`` images after the first ``seen``.
@@ -53,18 +55,28 @@ class Draws:
         order = self.order.indices(seen, size)
         if self.loss.pairing is None:
             own = self.data.take(order[kept])
+            cond = self._condition(own, seen + index[kept])
             noise = noise_of(own.values, keys[kept], own.noise)
         else:
             whole = self.data.take(order)
-            noise = noise_of(whole.values, keys, whole.noise, self.loss.pairing).rows(kept)
-            own = whole.rows(*rows)
-        x_0, cond = self._augment(own.values, self.conditioning(own), seen + index[kept])
+            cond = self._condition(whole, seen + index)
+            noise = noise_of(whole.values, keys, whole.noise, self.loss.pairing, cond).rows(kept)
+            own, cond = whole.rows(*rows), condition_rows(cond, kept)
+        x_0, cond = self._augment(own.values, cond, seen + index[kept])
         uniform = stratify(random.uniform(keys[kept], 0, 1)[:, 0], index[kept], size)
         return Batch(x_0, uniform, noise, cond)
 
     def samples(self, seen: int, size: int, rows: tuple[int, int]) -> Int64[Tensor, "b"]:
         """The indices of the samples of ``batch``, among the training samples."""
         return self.order.indices(seen, size)[slice(*rows)]
+
+    def _condition(self, samples: Samples, numbers: Tensor) -> Condition | None:
+        """The condition of the samples, not given for some of the images ``numbers``."""
+        cond = self.conditioning(samples)
+        if cond is None or not self.label_dropout:
+            return cond
+        keys = random.keys(random.derive(self.seed, "label dropout"), numbers)
+        return cond.dropped(random.uniform(keys, 0, 1)[:, 0] <= self.label_dropout)
 
     def _augment(self, x_0: Tensor, cond: Condition | None, numbers: Tensor) -> tuple[Tensor, Condition | None]:
         """Move the images ``numbers`` at random, and add to the condition how each was moved."""

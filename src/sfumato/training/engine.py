@@ -55,7 +55,10 @@ class Engine:
         self.loss = model.recipe.build_loss(model.spec).to(self.device)
         self.state = State(model, self.loss, self.device, world, compute.shard)
         order = Order(len(data), settings.seed)
-        self.draws = Draws(data, order, self.loss, settings.seed, settings.augment, model.recipe.condition)
+        recipe = model.recipe
+        self.draws = Draws(
+            data, order, self.loss, settings.seed, settings.augment, recipe.condition, recipe.label_dropout
+        )
         self._step = Step(self.state, self.draws, numbers, settings, self.batch, world)
         self._step.micro_batch = compute.micro_batch
         self.execution: Execution | None = None

@@ -128,8 +128,9 @@ class HeldOut:
         keys = torch.cat([random.keys(random.derive(self.seed, name, i), torch.arange(n)) for i in eighths])
         position = (torch.arange(n, dtype=torch.float64, device=samples.device) + 0.5) / n
         uniform = torch.cat([(i + position) / LEVELS for i in eighths])
-        noise = noise_of(repeated.values, keys, repeated.noise, self.loss.pairing)
-        batch = Batch(repeated.values, uniform, noise, self.conditioning(repeated))
+        cond = self.conditioning(repeated)
+        noise = noise_of(repeated.values, keys, repeated.noise, self.loss.pairing, cond)
+        batch = Batch(repeated.values, uniform, noise, cond)
         return self.world.shared(count, lambda first, last: self.loss.evaluate(module, batch.rows(first, last)))
 
 

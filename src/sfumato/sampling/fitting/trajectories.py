@@ -118,6 +118,7 @@ def trajectories(
     noise = SeededNoise.samples(random.derive(whole("seed", seed), "trajectories"), count)
     z = noise(0, torch.empty(count, *shape, dtype=torch.float64, device=device))
     x = denoiser.process.prior(table.start).variance.sqrt().to(device) * z
+    cond = cond if cond is None or device.type == "cpu" else cond.to(device)
     starts, ends = Trajectories(x, x, cond), []
     with torch.no_grad():
         for first in range(0, count, batch):
