@@ -48,6 +48,7 @@ _FLOORS = (
     "core",
     "data",
     "denoisers",
+    "guidance",
     "hierarchical",
     "likelihood",
     "networks",

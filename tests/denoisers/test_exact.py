@@ -7,7 +7,7 @@ import torch
 from torch.distributions import Categorical, MixtureSameFamily, MultivariateNormal
 
 from sfumato.core import VE, VP, Cosine, LinearLogSNR, Logistic, Process, Straight
-from sfumato.denoisers import Condition, ExactDenoiser, GaussianMixture
+from sfumato.denoisers import NOT_GIVEN, Condition, ExactDenoiser, GaussianMixture
 from sfumato.errors import InputError
 
 PROCESSES = [Process(VP(), Cosine()), Process(VE(), LinearLogSNR(-8.0, 8.0)), Process(Straight(), Logistic())]
@@ -246,3 +246,21 @@ def test_an_exact_denoiser_takes_no_condition():
     denoiser = ExactDenoiser(PROCESSES[0], random_mixture())
     with pytest.raises(InputError, match=r"^cond: "):
         denoiser(points(2, 3), torch.tensor(0.5), Condition(classes=torch.tensor([0, 1])))
+
+
+def test_a_class_is_the_mixture_of_its_components():
+    torch.manual_seed(0)
+    weights = torch.tensor([0.2, 0.3, 0.5], dtype=torch.float64)
+    means, covariances = torch.randn(3, 2).double(), torch.eye(2).double().expand(3, 2, 2) * 0.3
+    process, labels = Process(VP(), Cosine()), torch.tensor([4, 1, 4])
+    denoiser = ExactDenoiser(process, GaussianMixture(weights, means, covariances), labels)
+    own = ExactDenoiser(process, GaussianMixture(weights[[0, 2]] / 0.7, means[[0, 2]], covariances[:2]))
+    x, t = torch.randn(5, 2).double(), torch.linspace(0.1, 1, 5).double()
+    classes = torch.tensor([4, NOT_GIVEN, 4, 1, 4])
+    found, of_four, of_all = denoiser(x, t, Condition(classes=classes)), own(x, t), denoiser(x, t)
+    assert torch.allclose(found.x_0[classes == 4], of_four.x_0[classes == 4], atol=1e-12)
+    assert torch.equal(found.eps[1], of_all.eps[1])
+    with pytest.raises(InputError, match="a class has no component"):
+        denoiser(x, t, Condition(classes=torch.zeros(5, dtype=torch.int64)))
+    with pytest.raises(InputError, match="takes classes alone"):
+        denoiser(x, t, Condition(augmentation=torch.zeros(5, 1)))

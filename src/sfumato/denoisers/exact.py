@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import SupportsIndex
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
 from sfumato.core import Level, Prediction, Process
@@ -22,7 +22,7 @@ from sfumato.errors import InputError
 from sfumato.numerics.integers import whole
 
 from .base import Denoiser
-from .condition import Condition
+from .condition import NOT_GIVEN, Condition
 
 
 @dataclass(frozen=True, eq=False)
@@ -101,10 +101,17 @@ class GaussianMixture:
         log_weights, _, _ = self._components(x, level)
         return log_weights.logsumexp(1).to(x_t.dtype)
 
-    def predict(self, x_t: Float[Tensor, "b *s"], level: Level) -> Prediction:
-        """E[x_0 | x_t] and E[eps | x_t] at a ``level`` of shape () or (B,), with x_t's shape and type."""
+    def predict(
+        self, x_t: Float[Tensor, "b *s"], level: Level, within: Bool[Tensor, "b k"] | None = None
+    ) -> Prediction:
+        """E[x_0 | x_t] and E[eps | x_t] at a ``level`` of shape () or (B,), with x_t's shape and type.
+
+        ``within`` says which components each sample can be of; by default all.
+        """
         x = x_t.flatten(1).double()
         log_weights, shrunk, spread = self._components(x, level)
+        if within is not None:
+            log_weights = log_weights.masked_fill(~within, -math.inf)
         weights = log_weights.softmax(1)
         alpha, sigma = level.alpha.reshape(-1, 1), level.sigma.reshape(-1, 1)
         g, pulled = self._from_axes(shrunk), self._from_axes(spread)
@@ -131,17 +138,33 @@ class GaussianMixture:
 class ExactDenoiser(Denoiser):
     """The exact estimates for a known distribution under a process; samples of any shape with D numbers.
 
+    With ``labels``, a class is the mixture of its own components, with their weights relative to each other. A sample
+    whose class is not given is of the whole mixture.
+
     Arguments:
         process: the process.
         distribution: the distribution of clean data.
+        labels: the class of each component (K,); None takes no condition.
     """
 
-    def __init__(self, process: Process, distribution: GaussianMixture) -> None:
+    def __init__(
+        self, process: Process, distribution: GaussianMixture, labels: Int64[Tensor, "k"] | None = None
+    ) -> None:
         super().__init__()
         self.process = process
         self.distribution = distribution
+        self.labels = labels
 
     def forward(self, x_t: Tensor, t: Tensor, cond: Condition | None = None) -> Prediction:
-        if cond is not None:
+        return self.distribution.predict(x_t, self.process.level(t), None if cond is None else self._within(cond))
+
+    def _within(self, cond: Condition) -> Bool[Tensor, "b k"]:
+        """Which components each sample can be of."""
+        if self.labels is None:
             raise InputError("cond: an exact denoiser of a mixture without labels takes no condition")
-        return self.distribution.predict(x_t, self.process.level(t))
+        if cond.classes is None or len(cond.tensors) > 1:
+            raise InputError(f"cond: this denoiser takes classes alone, not {', '.join(cond.tensors)}")
+        found: Tensor = (cond.classes[:, None] == self.labels) | (cond.classes[:, None] == NOT_GIVEN)
+        if not found.any(1).all():
+            raise InputError(f"cond: a class has no component; give classes of {sorted(set(self.labels.tolist()))}")
+        return found
