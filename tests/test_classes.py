@@ -17,6 +17,7 @@ from sfumato.data import DataOptions, Dataset, class_shares, load
 from sfumato.denoisers import NOT_GIVEN, Condition
 from sfumato.errors import InputError
 from sfumato.objectives import optimal_transport
+from sfumato.runs.evaluating import drawn, own_real_data
 from sfumato.runs.folder import RunFolder
 from sfumato.training import Compute, Options, Trainer
 
@@ -170,3 +171,17 @@ def test_the_command_line(trained: tuple[sfumato.Model, str, Path], tmp_path: Pa
     capsys.readouterr()
     assert main(["sample", run, "--class", "lift"]) == 2
     assert "did you mean left?" in capsys.readouterr().err
+
+
+def test_evaluation_knows_the_classes_that_samples_were_asked_to_be_of(
+    trained: tuple[sfumato.Model, str, Path],
+) -> None:
+    model, source, _ = trained
+    real = own_real_data(load(source), model, 60, 0)
+    samples = drawn(model, 60, 0)
+    assert real.labels is not None
+    assert real.labels.samples is not None
+    left = real.labels.names.index("left")
+    right_side = (samples[:, 0] < 0) == (real.labels.samples == left)
+    assert len(right_side) == 60
+    assert right_side.double().mean() > 0.9  # without their classes it would be near 5 / 9

@@ -115,7 +115,9 @@ def own_real_data(dataset: Dataset, model: GenerativeModel, count: int, seed: in
     if dataset.labels is not None:
         of_train, of_held_out = (dataset.labels[part] for part in _order(dataset, model, seed))
         there = torch.cat((of_held_out[:used], of_train[:missing]))
-        labels = Labels(dataset.spec.class_names, of_train[missing : missing + used], there)
+        asked = model.condition(used)  # the classes that ``drawn`` will draw
+        of_samples = None if asked is None else asked.classes
+        labels = Labels(dataset.spec.class_names, of_train[missing : missing + used], there, of_samples)
     return RealData(dataset.spec.source, reference, beside, train, held_out, labels)
 
 
