@@ -49,6 +49,18 @@ def test_the_trend_follows_the_losses_and_their_errors(tmp_path, losses, falls, 
     assert words in " ".join(verdict(run))
 
 
+def test_losses_are_compared_sample_by_sample(tmp_path):
+    """Losses of samples that differ by 0.5 hide a fall of 0.02 that every sample shows."""
+    of_samples = np.random.default_rng(0).normal(1.0, 0.5, 64)
+    rows = [
+        {"kind": "held_out", "images": images, "loss": 1.0, "error": 0.06, "sample_losses": list(values)}
+        for images, values in ((500, of_samples[:32]), (1_000, of_samples - 0.02 + 0.001 * np.arange(64) / 64))
+    ]
+    run = read_run(RunFolder(write_run(tmp_path, SPECS["image"], rows=rows)))
+    assert trend(run).falls
+    assert "lower by 0.02 ± 3e-05 on the same samples" in " ".join(verdict(run))
+
+
 def test_noise_is_called_no_samples(tmp_path):
     falling = [(1.0, 0.01), (0.5, 0.01)]
     said = [verdict(run_with(tmp_path / str(good), falling, good))[0] for good in (0.0, 0.3, 0.8)]

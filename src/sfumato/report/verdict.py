@@ -8,7 +8,7 @@ import math
 from dataclasses import dataclass
 
 from . import text
-from .run import Row, Run, number
+from .run import Row, Run, number, series
 
 NOISE, NEAR = (
     0.1,
@@ -53,7 +53,9 @@ class Trend:
             return f"The held-out loss was lowest at {images} {noun}, {lowest:.4f}, and is {at_end} now: it over-fits."
         half = f"{was:.4f} after {text.count(number(self.before, 'images'))} {noun}"
         if self.falls:
-            return f"The held-out loss still falls: {half}, {at_end} at the end."
+            less, error = _difference(self.last, self.before)
+            by = f", lower by {less:.2g} ± {error:.1g} on the same samples" if _losses(self.last) and error else ""
+            return f"The held-out loss still falls: {half}, {at_end} at the end{by}."
         return f"The held-out loss has not fallen measurably since: {half}, {at_end} at the end."
 
 
@@ -107,7 +109,25 @@ def _samples(good: float, count: int, seen: float, course: Trend | None) -> str:
 
 def _lower(row: Row, other: Row) -> bool:
     """Whether the loss of ``row`` is lower, by more than its error and by more than nobody sees."""
-    ours, theirs = number(row, "loss"), number(other, "loss")
+    less, error = _difference(row, other)
+    return less > max(SURE * error, SMALL * abs(number(other, "loss")))
+
+
+def _difference(row: Row, other: Row) -> tuple[float, float]:
+    """(How much lower the loss of ``row`` is, the standard error of that): on the samples that both measured.
+
+    The losses of samples differ far more than those of two moments of a run on the same sample.
+    """
+    ours, theirs = (series([{"x": x} for x in _losses(each)], "x") for each in (row, other))
+    n = min(len(ours), len(theirs))
+    if n > 1:
+        less = theirs[:n] - ours[:n]
+        return float(less.mean()), float(less.std(ddof=1) / math.sqrt(n))
     errors = [number(each, "error") for each in (row, other)]
     error = math.hypot(*(each for each in errors if math.isfinite(each)))
-    return theirs - ours > max(SURE * error, SMALL * abs(theirs))
+    return number(other, "loss") - number(row, "loss"), error
+
+
+def _losses(row: Row) -> list[object]:
+    found = row.get("sample_losses")
+    return found if isinstance(found, list) else []

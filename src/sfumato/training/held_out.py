@@ -27,6 +27,7 @@ IMAGES_PER_SAMPLE = 1_000
 AT_ONCE = 128  # samples per forward pass
 WEIGHTS = 64  # levels at which the relative weight is recorded
 FIRST = 2_000  # images at the first measurement
+GOLDEN = (math.sqrt(5) - 1) / 2  # the first n multiples, modulo 1, divide [0, 1] evenly for every n
 GROWTH = 1.25  # of the images between one measurement and the next
 
 
@@ -74,7 +75,9 @@ class HeldOut:
         """Measure a row of the record.
 
         The samples divide the times of each eighth evenly among them, so that the first level of a chain, where a bound
-        has its decoder, is not passed over. A loss without levels is measured as often, with other noise each time.
+        has its decoder, is not passed over. A sample has the same times and noises however many are measured, so that
+        two measurements can be compared sample by sample. A loss without levels is measured as often, with other noise
+        each time.
 
         Arguments:
             module: the model's.
@@ -82,7 +85,7 @@ class HeldOut:
 
         Returns:
             "loss" and "train_loss", means over all times, with the standard "error" of the first over the "samples",
-            how many they are; "levels", for each eighth of the times its middle ("t", "logsnr"), its mean losses and
+            how many they are, and its part of each in "sample_losses"; "levels", for each eighth of the times its middle ("t", "logsnr"), its mean losses and
             their standard error over samples, in one row for a loss without levels; and "relative_weight", pairs
             (log-SNR, weight relative to the ELBO), for a loss with levels.
         """
@@ -98,7 +101,8 @@ class HeldOut:
                 {"t": float(t), "logsnr": float(logsnr), **_row(ours, twins)}
                 for t, logsnr, ours, twins in zip(*levels, held_out, training, strict=True)
             ]
-        return {**means, "samples": held_out.shape[1], "levels": rows, **self._relative_weight(module)}
+        own = {"samples": held_out.shape[1], "sample_losses": [float(f"{x:.6g}") for x in held_out.mean(0).tolist()]}
+        return {**means, **own, "levels": rows, **self._relative_weight(module)}
 
     @torch.no_grad()
     def value(self, module: nn.Module, count: int | None = None) -> float:
@@ -126,7 +130,7 @@ class HeldOut:
         count = n * len(eighths)
         repeated = samples.take(torch.arange(n).repeat(len(eighths)))
         keys = torch.cat([random.keys(random.derive(self.seed, name, i), torch.arange(n)) for i in eighths])
-        position = (torch.arange(n, dtype=torch.float64, device=samples.device) + 0.5) / n
+        position = (0.5 + GOLDEN * torch.arange(n, dtype=torch.float64, device=samples.device)) % 1
         uniform = torch.cat([(i + position) / LEVELS for i in eighths])
         cond = self.conditioning(repeated)
         noise = noise_of(repeated.values, keys, repeated.noise, self.loss.pairing, cond)
