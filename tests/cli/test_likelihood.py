@@ -13,6 +13,7 @@ from sklearn.datasets import load_digits
 from sfumato import data
 from sfumato.bounds import standard_decoder
 from sfumato.cli.main import main
+from sfumato.denoisers import Condition
 from sfumato.evaluation.scoring import encode
 from sfumato.likelihood import LikelihoodOptions, walk, walk_times
 from sfumato.model import Model
@@ -63,6 +64,7 @@ def test_the_table_is_the_librarys_walk_over_every_level(run, capsys, tmp_path):
         standard_decoder(model.denoiser.process, model.spec.grid),
         walk_times(model.denoiser.process),
         draws=1,
+        cond=Condition(classes=dataset.labels[rows]),
     )
     assert found["bound"]["bits_per_dim"] == pytest.approx(expected.estimate.mean, rel=1e-6)
     assert [float(line[1]) for line in lines[1:]] == pytest.approx(expected.bits.tolist(), rel=1e-5)
