@@ -349,6 +349,7 @@ def test_the_surface_of_the_command_line_is_frozen() -> None:
         for verb, p in sub.choices.items()  # type: ignore[union-attr]
     }
     common = ["--debug", "--device", "--help", "--json"]
+    posterior = ["--batch", "--draws", "--method", "--noise", "--out", "--particles", "--seed", "--steps", "--threads"]
     assert flags == {
         "demo": sorted([*common, "--budget", "--out"]),
         "train": sorted(
@@ -390,7 +391,9 @@ def test_the_surface_of_the_command_line_is_frozen() -> None:
         "certify": sorted([*common, "--methods", "--nfe", "--oracle", "--out", "--samples", "--seed", "--threads"]),
         "compare": sorted([*common, "--budget", "--count", "--out", "--recipes", "--steps"]),
         "runs": ["--debug", "--help", "--json", "--sort"],
+        "inpaint": sorted([*common, "--mask", *posterior]),
         "inspect": sorted([*common, "--out", "--recipe"]),
+        "reconstruct": sorted([*common, "--measurements", "--operator", *posterior]),
         "report": sorted([*common, "--compare", "--threads"]),
     }
 

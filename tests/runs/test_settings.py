@@ -76,7 +76,7 @@ def test_defaults_need_no_words(text: str) -> None:
         (lambda: TrainSettings("moons", steps=1, budget=1.0), "--steps and --budget"),
         (lambda: TrainSettings("training.batch=3", resume=RUN), "--resume"),
         (lambda: SampleSettings(RUN, pairs=True), "--pairs"),
-        (lambda: SampleSettings(RUN, out=Path("x.bmp")), "end it in .png, .npz, .csv, .tsv, .gif or .webp"),
+        (lambda: SampleSettings(RUN, out=Path("x.bmp")), "end it in .png, .npz, .csv, .tsv, .parquet, .gif or .webp"),
         (lambda: LikelihoodSettings(RUN, per_sample=Path("x.txt")), "end it in .csv"),
         (lambda: LikelihoodSettings(RUN, tolerance=1.0), "--tolerance"),
         (lambda: CompareSettings("moons", ("ddpm", "a/ddpm.yaml")), "'ddpm' comes twice"),
