@@ -85,9 +85,9 @@ class HeldOut:
 
         Returns:
             "loss" and "train_loss", means over all times, with the standard "error" of the first over the "samples",
-            how many they are, and its part of each in "sample_losses"; "levels", for each eighth of the times its middle ("t", "logsnr"), its mean losses and
-            their standard error over samples, in one row for a loss without levels; and "relative_weight", pairs
-            (log-SNR, weight relative to the ELBO), for a loss with levels.
+            how many they are, and the mean of each in "sample_losses"; "levels", for each eighth of the times its
+            middle ("t", "logsnr"), its mean losses and their standard error over samples, in one row for a loss
+            without levels; and "relative_weight", pairs (log-SNR, weight relative to the ELBO), for a loss with levels.
         """
         held_out = self._losses(module, self.held_out, "held-out", count)
         training = self._losses(module, self.training, "training", count)
