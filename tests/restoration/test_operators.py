@@ -50,7 +50,9 @@ def test_blur_and_downsampling_do_what_their_names_say():
     assert Downsampling(2, (1, 2, 4))(x).tolist() == [[[[2.5, 4.5]]]]
 
 
-@pytest.mark.parametrize("made", [lambda a: a, csr_matrix, aslinearoperator, torch.from_numpy], ids=str)
+@pytest.mark.parametrize(
+    "made", [lambda a: a, csr_matrix, aslinearoperator, torch.from_numpy], ids=["numpy", "sparse", "scipy", "torch"]
+)
 def test_any_kind_of_matrix_makes_the_same_operator(made):
     operator = operator_for(made(M.numpy()), (3, 4))
     x = torch.randn(5, 3, 4, generator=G)
