@@ -232,7 +232,6 @@ def test_tables_are_used_for_what_they_were_fitted_to() -> None:
     assert model.tableau("auto", 6) is plain
     assert model.plan("auto", 6, cond=COND).table is classed
     assert model.plan("auto", 6, cond=Condition(vector=torch.zeros(1, 2))).table not in (plain, classed, guided)
-    assert model.unconditional_tables() == {6: plain}
     assert len({key.file for key in fitted}) == 3
     assert TableKey(6).file == "sampler-6.json"
 

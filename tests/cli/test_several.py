@@ -148,6 +148,7 @@ from sfumato.world import LostProcessError, joined
 faulthandler.dump_traceback_later(100, exit=True)  # were it to hang, where
 torch.set_num_threads(1)
 small = ["network.kind=unet", "network.width=8", "network.multipliers=[1]", "network.blocks=1", "network.attention=[]"]
+small += ["conditioning=none"]  # a few digits, some classes with one
 
 def model(name, settings):
     recipe = recipes.read(name, ["data.limit=40", *settings])

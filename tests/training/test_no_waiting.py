@@ -68,7 +68,8 @@ def model(name: str, dataset: Dataset, *settings: str) -> GenerativeModel:
 )
 def test_a_step_asks_the_device_nothing(name: str, settings: list[str], digits: Dataset) -> None:
     made = model(name, digits, *settings)
-    data = Samples(made.spec.encode(digits.values).to(NOWHERE))
+    assert digits.labels is not None
+    data = Samples(made.spec.encode(digits.values).to(NOWHERE), labels=digits.labels.to(NOWHERE))
     engine = Engine(made, data, torch.arange(60), Compute(precision="float32", threads=1), World())
     engine.apply(PLAIN, 4)
     for _ in range(2):
