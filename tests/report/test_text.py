@@ -18,6 +18,10 @@ from sfumato.report import text
         (-5, "−5"),
         (3.14e-8, "3.14 × 10⁻⁸"),
         (2e12, "2 × 10¹²"),
+        (100, "100"),
+        (1234, "1,230"),
+        (-99_960, "−100,000"),
+        (999_960, "1 × 10⁶"),
         (0, "0"),
         (math.nan, "not finite"),
         (math.inf, "not finite"),
@@ -41,6 +45,10 @@ def test_figures(value, shown):
 )
 def test_durations(seconds, shown):
     assert text.duration(seconds) == shown
+
+
+def test_a_hundred_by_two_digits_is_a_hundred():
+    assert [text.figure(x, 2) for x in (99.6, 105, 99.4, 0.66)] == ["100", "100", "99", "0.66"]
 
 
 def test_counts_and_signs():

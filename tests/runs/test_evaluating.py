@@ -110,6 +110,25 @@ def test_real_samples_are_as_good_as_real_data(run: Path, monkeypatch: pytest.Mo
     assert "100 samples against the given array" in str(found)
 
 
+def test_the_report_judges_in_the_words_of_the_evaluation(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from sfumato.report.run import read_run
+    from sfumato.report.verdict import verdict
+
+    assert main(["evaluate", str(run), "-n", "60"]) == 0
+    first = verdict(read_run(RunFolder(run)))[0]
+    assert first.startswith("These are not yet samples: ")
+    assert first in capsys.readouterr().out.splitlines()
+
+
+def test_heavy_tails_are_said(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    heavy = np.exp(2 * data(300, 5))
+    returns(torch.from_numpy(heavy[:100]), monkeypatch)
+    found = sfumato.evaluate(sfumato.load(run), heavy[100:], reporter=SILENT)
+    (warning,) = found.to_dict()["warnings"]
+    assert "tails are heavy, and intervals of distances and moments are too narrow" in warning
+    assert warning in str(found)
+
+
 def test_what_cannot_be_evaluated_is_refused(run: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"give at least 40, and a count of at least 20"):
         sfumato.evaluate(sfumato.load(run), np.zeros((30, 6)), reporter=SILENT)

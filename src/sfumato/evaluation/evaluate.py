@@ -14,8 +14,9 @@ from sfumato.reporting import SILENT, Progress, Reporter, Task, duration
 
 from .by_class import ByClass, Labels, by_class
 from .extraction import features_of
+from .judgement import judgement
 from .memorisation import Copying, Gap, copying, likelihood_gap, verdict
-from .quality import Interval, Measure, Sets, classifier, intervals, measures_of
+from .quality import HEAVY, Interval, Measure, Sets, classifier, intervals, largest_share, measures_of
 from .quality.intervals import EVALUATIONS
 from .quality.measures import CLASSIFIER, CLASSIFIER_TITLE
 from .rows import Row, table, table_of_budgets
@@ -66,6 +67,8 @@ class Evaluation:
         verdict: whether the model copies, in one sentence.
         classes: the samples by class, in the last space; None for data without classes.
         budgets: for numbers of evaluations per sample, the most telling measures in every space.
+        judgement: how good the samples are, in one sentence.
+        tails: by space, the largest share of one point in the sum of fourth powers (``quality.largest_share``).
     """
 
     name: str
@@ -78,6 +81,18 @@ class Evaluation:
     verdict: str
     classes: ByClass | None = None
     budgets: Mapping[int, tuple[Row, ...]] = field(default_factory=dict)
+    judgement: str = ""
+    tails: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def warnings(self) -> list[str]:
+        """Sentences about intervals that cannot be trusted."""
+        return [
+            f"In {space} one point makes {share:.0%} of the sum of fourth powers: tails are heavy, and intervals of "
+            "distances and moments are too narrow there; those of Clipped Density and Coverage are not."
+            for space, share in self.tails.items()
+            if share > HEAVY
+        ]
 
     def value(self, name: str, space: str | None = None) -> Interval:
         """A measure of the samples by its name and that of the space; by default the first space that has it.
@@ -94,14 +109,16 @@ class Evaluation:
         parts = [f"{len(self.samples)} samples against {self.name}", *table(self.rows)]
         parts += table_of_budgets(self.budgets)
         parts += [] if self.classes is None else self.classes.lines()
-        return "\n".join([*parts, self.verdict])
+        return "\n".join([*parts, *self.warnings, self.judgement, self.verdict])
 
     def to_dict(self) -> dict[str, Any]:
         """Everything but the samples, as evaluation.json holds it."""
         return {
             "data": self.name,
             "count": len(self.samples),
+            "judgement": self.judgement,
             "verdict": self.verdict,
+            "warnings": self.warnings,
             "rows": [row.to_dict() for row in self.rows],
             "classes": None if self.classes is None else self.classes.to_dict(),
             "budgets": [
@@ -151,10 +168,11 @@ def evaluate(
     found = [_in_space(space, samples, real, spec, budgets, reporter) for space in spaces]
     copies = [each.copying(1 - 0.05 / len(spaces)) for each in found if each.train is not None]
     closest = copies[0].closest(SHOWN) if copies else None
+    rows = tuple(row for each in found for row in each.rows)
     return Evaluation(
         name=real.name,
         samples=samples,
-        rows=tuple(row for each in found for row in each.rows),
+        rows=rows,
         copies=tuple(copies),
         gaps={each.space.name: gaps for each in found if (gaps := each.gaps()) is not None},
         neighbours=None if closest is None or real.train is None else real.train[copies[0].nearest[closest]],
@@ -164,6 +182,8 @@ def evaluate(
         else "Whether the model copies is not known: its training data was not given.",
         classes=found[-1].classes(real.labels),
         budgets={number: tuple(row for each in found for row in each.budgets[number]) for number in budgets},
+        judgement=judgement(rows, copies),
+        tails={each.space.name: largest_share(Sets(each.samples, each.reference)) for each in found},
     )
 
 

@@ -10,6 +10,7 @@ from sfumato import reporting
 
 _RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 _HEAVY = 600_000
+_LONG = 6  # digits of a whole number that are still read at a glance
 
 
 def count(value: int | float) -> str:
@@ -18,11 +19,17 @@ def count(value: int | float) -> str:
 
 
 def figure(value: int | float, digits: int = 3) -> str:
-    """A number with this many significant digits, as in print: 0.0312, −5, 3.1 × 10⁻⁸."""
+    """A number with this many significant digits, as in print: 0.0312, −5, 1,230, 3.1 × 10⁻⁸."""
     if not math.isfinite(value):
         return "not finite"
-    mantissa, _, exponent = f"{value:.{digits}g}".replace("-", "−").partition("e")
-    return f"{mantissa} × 10{str(int(exponent.replace('−', '-'))).translate(_RAISED)}" if exponent else mantissa
+    rounded = f"{value:.{digits}g}"
+    mantissa, _, exponent = rounded.replace("-", "−").partition("e")
+    if not exponent:
+        return mantissa
+    power = int(exponent.replace("−", "-"))
+    if 0 < power < _LONG:
+        return f"{float(rounded):,.0f}".replace("-", "−")
+    return f"{mantissa} × 10{str(power).translate(_RAISED)}"
 
 
 def signed(value: int | float) -> str:

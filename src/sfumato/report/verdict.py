@@ -82,10 +82,16 @@ def good_samples(run: Run) -> float:
 
 
 def verdict(run: Run) -> list[str]:
-    """The sentences, the most important ones first. Empty for a run without measurements."""
+    """The sentences, the most important ones first. Empty for a run without measurements.
+
+    Where the samples were evaluated, how good they are is said in the words of the evaluation.
+    """
     seen, course, good = passes(run), trend(run), good_samples(run)
+    judged = run.measured.get("evaluation", {}).get("judgement")
     found = []
-    if math.isfinite(good) and "samples" in run.gallery:
+    if isinstance(judged, str) and judged:
+        found.append(judged)
+    elif math.isfinite(good) and "samples" in run.gallery:
         found.append(_samples(good, len(run.gallery["samples"]), seen, course))
     if math.isfinite(seen):
         found.append(f"Training has seen each sample {text.figure(seen, 2)} times.")

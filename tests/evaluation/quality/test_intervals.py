@@ -82,3 +82,10 @@ def test_few_points_have_no_error() -> None:
     found = interval(quality.energy_distance, Sets(normal(7, 2), normal(20, 2, seed=1)))
     assert math.isfinite(found.value)
     assert math.isnan(found.error)
+
+
+def test_quarters_of_few_points_have_a_frechet_distance() -> None:
+    """Quarters of 20 points have 5: too few to be divided by three into sets with a covariance. Those of 8 have 2."""
+    found = [interval(quality.frechet_infinite, Sets(normal(n, 2), 3 + normal(n, 2, seed=1))) for n in (20, 16, 8)]
+    assert [math.isfinite(each.error) for each in found] == [True, True, False]
+    assert found[0].low < 18 < found[0].high  # the distance of the means, squared

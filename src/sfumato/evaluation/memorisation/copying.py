@@ -147,33 +147,37 @@ def verdict(found: Sequence[Copying]) -> str:
     Arguments:
         found: the measurements in each feature space; the confidence of each should allow for their number.
     """
-    worst = max(found, key=lambda each: each.low)
-    farthest = max(found, key=lambda each: each.far)
-    barest = min(found, key=lambda each: 1.0 if math.isnan(each.covered) else each.covered)
-    unfit = None
-    if farthest.far > 0.5:
-        unfit = (
-            f"{_percent(farthest.far)} of them lie farther from the training data than 99 % of held-out data does "
-            f"(in {farthest.space})"
-        )
-    elif barest.covered < UNCOVERED:
-        unfit = (
-            f"they cover {_percent(barest.covered)} of held-out data, of which real data covers about 97 % "
-            f"(in {barest.space})"
-        )
-    if worst.low > (0 if unfit is None else CERTAIN):
+    worst, why = max(found, key=lambda each: each.low), unfit(found)
+    if worst.low > (0 if why is None else CERTAIN):
         exact = f", {worst.copies} of them exactly" if worst.copies > worst.held_out_copies else ""
         return (
             f"The model copies: about {_percent(worst.share)} of the samples ({_percent(worst.low)} to "
             f"{_percent(worst.high)}) are copies of training samples, or nearly{exact} (in {worst.space})."
         )
-    if unfit is not None:
-        return f"These are not yet samples: {unfit}, so whether the model copies cannot be said."
+    if why is not None:
+        return f"These are not yet samples: {why}, so whether the model copies cannot be said."
     widest = max(found, key=lambda each: each.high)
     return (
         f"No sign of copying: samples are no nearer to single training samples than held-out data is; at most "
         f"{_percent(max(widest.high, 0))} of them can be copies (in {widest.space})."
     )
+
+
+def unfit(found: Sequence[Copying]) -> str | None:
+    """Why these are not samples yet, in words: most lie far from all data, or they leave most of it out; else None."""
+    farthest = max(found, key=lambda each: each.far)
+    barest = min(found, key=lambda each: 1.0 if math.isnan(each.covered) else each.covered)
+    if farthest.far > 0.5:
+        return (
+            f"{_percent(farthest.far)} of them lie farther from the training data than 99 % of held-out data does "
+            f"(in {farthest.space})"
+        )
+    if barest.covered < UNCOVERED:
+        return (
+            f"they cover {_percent(barest.covered)} of held-out data, of which real data covers about 97 % "
+            f"(in {barest.space})"
+        )
+    return None
 
 
 def _covered(samples: Tensor, held_out: Tensor) -> float:

@@ -21,4 +21,6 @@ from .neighbourhoods import density as density
 from .neighbourhoods import precision as precision
 from .neighbourhoods import recall as recall
 from .sets import Sets as Sets
+from .tails import HEAVY as HEAVY
+from .tails import largest_share as largest_share
 from .two_samples import classifier as classifier

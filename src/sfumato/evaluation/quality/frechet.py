@@ -6,6 +6,8 @@ It is called FID only in the features of Inception-v3 (Heusel et al. 2017). From
 about a constant over n where n is several times the number of features, and by more below.
 """
 
+import math
+
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -28,15 +30,19 @@ def frechet_infinite(sets: Sets) -> float:
     """The Frechet distance extrapolated to infinitely many points, which may come out below 0.
 
     Both sets are divided into 1, 2 and 3 parts; a straight line through the mean distance of the parts against
-    1 / n is read off at 0. Both sets shrink together, so that the bias of both goes.
+    1 / n is read off at 0. Both sets shrink together, so that the bias of both goes. Every part must have two points:
+    fewer than six points are divided into 1 and 2 parts, and of fewer than four the result is nan.
 
     References:
         Chong & Forsyth 2020, "Effectively unbiased FID and Inception Score" (their line has 15 sizes, and only the
         generated set shrinks).
     """
-    sizes = torch.tensor([1 / p for p in PARTS], dtype=torch.float64)
-    means = torch.tensor([_in_parts(sets, p) for p in PARTS], dtype=torch.float64)
-    inverse = 1 / sizes
+    fewest = min(len(sets.samples), len(sets.real))
+    parts = [p for p in PARTS if fewest // p >= 2]  # one point has no covariance
+    if len(parts) < 2:
+        return math.nan
+    inverse = torch.tensor(parts, dtype=torch.float64)
+    means = torch.tensor([_in_parts(sets, p) for p in parts], dtype=torch.float64)
     slope = ((inverse - inverse.mean()) * (means - means.mean())).sum() / (inverse - inverse.mean()).square().sum()
     return float(means.mean() - slope * inverse.mean())
 

@@ -32,6 +32,9 @@ def quality(run: Run) -> str:
     for space in spaces:
         shown = [(_label(row), _cells(row)) for row in rows if str(row.get("space", "")) == space]
         blocks.append(html.titled(f"in {escape(space)}", html.columns(_HEAD, shown)))
+    warnings = record.get("warnings")
+    if isinstance(warnings, list):
+        blocks += [f'<p class="note">{escape(str(warning))}</p>' for warning in warnings]
     blocks.append(_classes(record.get("classes")))
     verdict = record.get("verdict")
     if isinstance(verdict, str) and verdict:
