@@ -105,6 +105,7 @@ OUTSIDE: dict[str, Outside] = {
     "numerics": Outside(LIGHT, {"torchode", "scipy"}),  # an ODE solver with step sizes per sample; assignments
     "data": Outside(LIGHT | {"numpy"}, HEAVY),
     **dict.fromkeys(L3_AND_ABOVE, Outside(LIGHT | LIBRARY, HEAVY | {"tensorboardX"})),
+    "training": Outside(LIGHT | LIBRARY, HEAVY | {"tensorboardX", "lightgbm"}),  # which grows trees
     "interop": Outside(LIGHT | LIBRARY, INTERCHANGE),
     "report": Outside(LIGHT | LIBRARY | {"PIL"}, {"matplotlib"}),
     "cli": Outside(set(), LIGHT | LIBRARY | HEAVY),  # `sfumato --help` answers without torch

@@ -6,14 +6,18 @@ import torch
 
 from sfumato.data import DataSpec
 from sfumato.files import expanded
-from sfumato.recipes import DiffusionRecipe, HierarchyRecipe, Recipe
+from sfumato.recipes import DiffusionRecipe, HierarchyRecipe, Recipe, TreesRecipe
 
 from . import model_folder
 from .generative_model import GenerativeModel
 from .hierarchical_model import HierarchicalModel
 from .model import Model
 
-MODELS: dict[type[Recipe], type[GenerativeModel]] = {DiffusionRecipe: Model, HierarchyRecipe: HierarchicalModel}
+MODELS: dict[type[Recipe], type[GenerativeModel]] = {
+    DiffusionRecipe: Model,
+    HierarchyRecipe: HierarchicalModel,
+    TreesRecipe: Model,
+}
 
 
 def kind_of(recipe: Recipe) -> type[GenerativeModel]:

@@ -22,7 +22,7 @@ from sfumato.generate import TOLERANCE, Adaptive, Watch, generate
 from sfumato.likelihood import Bound, Exact, LikelihoodOptions
 from sfumato.model_folder import Config, Sampled, TableKey
 from sfumato.numerics.integers import optional
-from sfumato.recipes import DiffusionRecipe, Recipe
+from sfumato.recipes import DiffusionRecipe, Recipe, TreesRecipe
 from sfumato.recipes.diffusion import SamplingSection
 from sfumato.reconstruction import reconstruct
 from sfumato.reporting import Progress
@@ -35,6 +35,8 @@ from sfumato.world import ALONE, World
 from .class_condition import Classes
 from .generative_model import Ability, GenerativeModel
 from .sampling_plan import SamplerChoice, SamplingPlan
+
+_PAIRS = "was trained on pairs of noise and data, and knows the flow between them alone"
 
 Steps = SupportsIndex | None
 """A number of evaluations, or None for the model's own."""
@@ -59,7 +61,7 @@ class Model(GenerativeModel):
 
     denoiser: Denoiser
     spec: DataSpec
-    made_by: DiffusionRecipe | None = None
+    made_by: DiffusionRecipe | TreesRecipe | None = None
     sampling: SamplingSection | None = None
     fitted: Mapping[TableKey, Tableau] = field(default_factory=dict)
     chosen: Mapping[int, str] = field(default_factory=dict)
@@ -69,7 +71,7 @@ class Model(GenerativeModel):
     @classmethod
     def fresh(cls, recipe: Recipe, spec: DataSpec) -> "Model":
         """An untrained model for data of this contract (see ``GenerativeModel.fresh``)."""
-        if not isinstance(recipe, DiffusionRecipe):
+        if not isinstance(recipe, DiffusionRecipe | TreesRecipe):
             raise InputError(f"{recipe.name}: makes a {recipe.kind}, not a {cls.kind}; give the recipe of one")
         recipe = recipe.resolved(spec)
         return cls(recipe.build(spec), spec, recipe)
@@ -111,11 +113,11 @@ class Model(GenerativeModel):
 
     @property
     def limits(self) -> Mapping[Ability, str]:
-        """A model that was trained on pairs of noise and data lacks "bound" and "noise"; others lack nothing."""
-        if self.made_by is None or not self.made_by.trained_on_pairs:
-            return {}
-        why = "was trained on pairs of noise and data, and knows the flow between them alone"
-        return {"bound": why, "noise": why}
+        """Trees lack "flow", a model that was trained on pairs of noise and data lacks "bound" and "noise"."""
+        if isinstance(self.made_by, TreesRecipe):
+            return {"flow": "is made of trees, which have no derivative"}
+        pairs = self.made_by is not None and self.made_by.trained_on_pairs
+        return {"bound": _PAIRS, "noise": _PAIRS} if pairs else {}
 
     def with_process(self, process: Process) -> "Model":
         """The same predictions under another ``process``: sampled, scored and tuned as if trained under it.

@@ -9,6 +9,7 @@ from .exact import ExactDenoiser as ExactDenoiser
 from .exact import GaussianMixture as GaussianMixture
 from .network import LABELS as LABELS
 from .network import NetworkDenoiser as NetworkDenoiser
+from .trees import TreesDenoiser as TreesDenoiser
 from .wrappers import Clamped as Clamped
 from .wrappers import NormBounded as NormBounded
 from .wrappers import Reprocessed as Reprocessed

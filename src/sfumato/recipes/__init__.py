@@ -9,3 +9,4 @@ from .reading import override as override
 from .reading import presets as presets
 from .reading import read as read
 from .recipe import Recipe as Recipe
+from .trees import TreesRecipe as TreesRecipe

@@ -8,8 +8,9 @@ from typing import Any
 from .diffusion import DiffusionRecipe
 from .hierarchy import HierarchyRecipe
 from .recipe import Recipe
+from .trees import TreesRecipe
 
-KINDS: tuple[type[Recipe], ...] = (DiffusionRecipe, HierarchyRecipe)
+KINDS: tuple[type[Recipe], ...] = (DiffusionRecipe, HierarchyRecipe, TreesRecipe)
 """Every kind of recipe; the first is for data without the marker of another."""
 
 

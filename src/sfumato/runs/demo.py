@@ -87,17 +87,17 @@ def demo(settings: DemoSettings, reporter: Reporter = SILENT) -> Demo:
     model = lifecycle.untrained("digits", recipe, dataset)
     with lifecycle.claimed(settings.out, "demo") as folder:
         trainer = Trainer(model, dataset.samples(device), folder)
-        lifecycle.begin("digits", trainer, goal)
+        lifecycle.begin("digits", folder, model, goal)
     reason = lifecycle.train_to(trainer, goal, reporter)
     if reason in lifecycle.ENDS:
-        return Demo(Trained(folder, reason, trainer, None))
+        return Demo(Trained.of(trainer, reason, None))
     averaged = choose_sampler(folder.path, trainer.averaged, SHARE * trainer.seconds, reporter)
     gallery = lifecycle.finish(folder, averaged, dataset, reporter)
     recognition = _recognise(averaged, dataset, reporter)
     rows = _results(trainer, gallery, recognition)
     folder.write_measurement("results", {"rows": rows})
     files = _pictures(folder, gallery, averaged)
-    return Demo(Trained(folder, reason, trainer, write_report(folder)), files, rows, recognition)
+    return Demo(Trained.of(trainer, reason, write_report(folder)), files, rows, recognition)
 
 
 def _recognise(model: GenerativeModel, dataset: Dataset, reporter: Reporter) -> Recognition:

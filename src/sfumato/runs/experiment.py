@@ -147,7 +147,7 @@ class Experiment:
         model = lifecycle.untrained(self.source, self.recipe, dataset)
         with lifecycle.claimed(self.folder.path, self.name) as folder:
             trainer = Trainer(model, dataset.samples(self.device), folder)
-            lifecycle.begin(self.source, trainer, self.goal)
+            lifecycle.begin(self.source, folder, model, self.goal)
         return trainer
 
     def _train(self, trainer: Trainer, reporter: Reporter) -> dict[str, Any]:

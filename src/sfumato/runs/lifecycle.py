@@ -129,13 +129,12 @@ def _not_writable(path: Path, error: OSError) -> InputError:
     return InputError(f"{path}: cannot be written ({error.strerror}); choose another with --out")
 
 
-def begin(source: str, trainer: Trainer, goal: Goal) -> None:
-    """Write the files of a run that has not trained yet.
+def begin(source: str, folder: RunFolder, model: GenerativeModel, goal: Goal | None) -> None:
+    """Write the files of a run that has not trained yet. Trees have no goal.
 
     Raises:
         InputError: the disk refuses.
     """
-    folder, model = trainer.run, trainer.model
     try:
         folder.write_origin(Origin(origin_of(source), goal))
         write_config(folder.path, model.config())

@@ -19,7 +19,7 @@ from sfumato.reporting import SILENT, Reporter, duration
 from sfumato.training import Compute, Keep, Options, Trainer, joined, signals
 from sfumato.world import World
 
-from . import lifecycle
+from . import lifecycle, trees
 from .choosing import PART, SHARE, choose_sampler
 from .device import pick_device
 from .folder import Origin, RunFolder
@@ -27,6 +27,7 @@ from .outputs import require_writable_run
 from .planning import planned
 from .settings import Goal, ReportSettings, TrainSettings
 from .sources import load_data, origin_of
+from .trees import is_of_trees
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,15 +36,28 @@ class Trained:
 
     Arguments:
         folder: the run.
-        reason: why it ended: "steps", "budget", "interrupted", "terminated" or "asked".
-        trainer: the trainer as it ended.
+        reason: why it ended: "steps", "levels", "budget", "interrupted", "terminated" or "asked".
         report: the report page; None if a signal asked to end at once, or another process writes it.
+        device: the device of the training.
+        amounts: how much was trained, by its noun in the plural, such as "steps" and "images".
+        seconds: of training in all.
+        held_out_loss: the last one; None where there is none.
     """
 
     folder: RunFolder
     reason: str
-    trainer: Trainer
     report: Path | None
+    device: torch.device
+    amounts: dict[str, int]
+    seconds: float
+    held_out_loss: float | None = None
+
+    @classmethod
+    def of(cls, trainer: Trainer, reason: str, report: Path | None) -> "Trained":
+        """What a trainer has done."""
+        amounts = {"steps": trainer.steps, "images": trainer.images}
+        device, loss = trainer.engine.device, trainer.last_measured
+        return cls(trainer.run, reason, report, device, amounts, trainer.seconds, loss)
 
     @property
     def status(self) -> int:
@@ -58,14 +72,13 @@ class Trained:
     @property
     def model(self) -> GenerativeModel:
         """The trained model, ready to sample on the device of the training."""
-        return kinds.load(self.folder.path, self.trainer.engine.device)
+        return kinds.load(self.folder.path, self.device)
 
     def describe(self) -> list[str]:
         """The result as lines of text."""
-        trainer = self.trainer
+        amounts = ", ".join(f"{count:,} {noun}" for noun, count in self.amounts.items())
         lines = [
-            f"{lifecycle.ENDS.get(self.reason, 'done')} after {trainer.steps:,} steps, {trainer.images:,} images, "
-            f"{duration(trainer.seconds)} in all",
+            f"{lifecycle.ENDS.get(self.reason, 'done')} after {amounts}, {duration(self.seconds)} in all",
             f"model   {self.folder}",
             *([] if self.report is None else [f"report  {self.report}", *verdict(read_run(self.folder))]),
         ]
@@ -76,15 +89,13 @@ class Trained:
 
     def to_dict(self) -> dict[str, Any]:
         """The result as --json prints it."""
-        trainer = self.trainer
         return {
             "run": str(self.folder),
             "report": None if self.report is None else str(self.report),
             "stopped": self.reason,
-            "steps": trainer.steps,
-            "images": trainer.images,
-            "seconds": round(trainer.seconds, 3),
-            "held_out_loss": trainer.last_measured,
+            **self.amounts,
+            "seconds": round(self.seconds, 3),
+            "held_out_loss": self.held_out_loss,
         }
 
 
@@ -105,6 +116,8 @@ def train(settings: TrainSettings, reporter: Reporter = SILENT, began: float | N
     started, worked = time.monotonic(), time.process_time()
     began = started if began is None else began
     device = pick_device(settings.device)
+    if is_of_trees(settings):
+        return _grown(settings, reporter)
     with joined(device, settings.timeout) as world:
         reporter = reporter if world.is_main else SILENT
         if settings.resume is None:
@@ -122,7 +135,17 @@ def train(settings: TrainSettings, reporter: Reporter = SILENT, began: float | N
         model = choose_sampler(folder.path, trainer.averaged, seconds, reporter)
         lifecycle.finish(folder, model, dataset, reporter, drawing, then)
         page = _page(folder, reporter, allowance)
-    return Trained(folder, reason, trainer, page)
+    return Trained.of(trainer, reason, page)
+
+
+def _grown(settings: TrainSettings, reporter: Reporter) -> Trained:
+    """As ``train`` does, for a model of trees."""
+    grower, folder, dataset, reason = trees.train(settings, reporter)
+    page = None
+    if reason not in signals.STOPS.values():
+        lifecycle.finish(folder, kinds.load(folder.path), dataset, reporter)
+        page = _page(folder, reporter, ENDLESS)
+    return Trained(folder, reason, page, torch.device("cpu"), {"levels": grower.level}, grower.seconds)
 
 
 def _page(folder: RunFolder, reporter: Reporter, allowance: Allowance) -> Path:
@@ -160,7 +183,7 @@ def _started(
         trainer = Trainer(model, dataset.samples(device), run, _options(settings), world)
         with world.raise_together():
             if world.is_main:
-                lifecycle.begin(settings.source, trainer, goal)
+                lifecycle.begin(settings.source, run, model, goal)
     return trainer, dataset, goal
 
 
