@@ -391,6 +391,9 @@ def test_the_surface_of_the_command_line_is_frozen() -> None:
         "certify": sorted([*common, "--methods", "--nfe", "--oracle", "--out", "--samples", "--seed", "--threads"]),
         "compare": sorted([*common, "--budget", "--count", "--out", "--recipes", "--steps"]),
         "runs": ["--debug", "--help", "--json", "--sort"],
+        "balance": sorted(
+            ["--debug", "--help", "--json", "--keep-copies", "--keep-implausible", "--out", "--seed", "--target"]
+        ),
         "inpaint": sorted([*common, "--mask", *posterior]),
         "inspect": sorted([*common, "--out", "--recipe"]),
         "reconstruct": sorted([*common, "--measurements", "--operator", *posterior]),

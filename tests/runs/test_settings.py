@@ -14,6 +14,7 @@ from sfumato.cli.main import parser
 from sfumato.runs.command import Settings, program
 from sfumato.runs.demo import next_commands
 from sfumato.runs.settings import (
+    BalanceSettings,
     CertifySettings,
     CompareSettings,
     DemoSettings,
@@ -54,6 +55,7 @@ def parsed(command: str) -> argparse.Namespace:
         CompareSettings("moons", ("ddpm", "mine.yaml"), None, 5, RUN, 7, "cpu", ("network.width=3",)),
         CompareSettings("moons", budget=0.5),
         ReportSettings(RUN, "cpu"),
+        BalanceSettings("x.csv", ("data.labels=kind",), "a=5,b=7", True, True, 3, RUN),
     ],
 )
 def test_a_command_means_its_settings(settings: Settings) -> None:

@@ -28,6 +28,7 @@ VERBS = {
     "evaluate": "measure how samples differ from real data, and whether they copy it, with error bars",
     "reconstruct": "reconstruct samples from measurements, with bands and evidence",
     "inpaint": "fill in a part of an image, or of any other sample, in several ways",
+    "balance": "fill the rare classes of a table with synthetic rows, and say which they are",
     "tune": "fit fast samplers to a trained model",
     "certify": "measure the error of every sampler at every number of evaluations",
     "compare": "train several recipes on the same terms and rank them on your data",

@@ -229,6 +229,8 @@ def _numbers(table: _Table, columns: list[_Column]) -> Numbers:
     for k, column in enumerate(columns):
         name = f"column '{shown(column.name or k + 1)}'"
         numbers = column.numbers
+        if all(cell.lower() in _MISSING for cell in column.cells):
+            raise InputError(f"{table.where}, {name}: is empty in all {len(column.cells)} rows; remove the column")
         if numbers is None:
             at = next((i for i, cell in enumerate(column.cells) if not _is_number(cell, ";")), 0)
             raise InputError(

@@ -596,3 +596,31 @@ class InpaintSettings(Settings):
     def __post_init__(self) -> None:
         super().__post_init__()
         _check_reconstruction(1.0 if self.noise is None else self.noise, self.draws)
+
+
+@dataclass(frozen=True)
+class BalanceSettings(Settings):
+    """The settings of ``balance``.
+
+    Arguments:
+        source: a table with classes.
+        overrides: settings of the recipe "trees", each "key=value".
+        target: rows of each class: "equal", "N" or "class=N,class=N".
+        keep_copies: keep rows that are nearly copies of real ones.
+        keep_implausible: keep rows that a classifier finds implausible.
+        seed: the random seed.
+        out: the folder to write; SOURCE-balanced by default.
+    """
+
+    verb: ClassVar[str] = "balance"
+    source: str
+    overrides: tuple[str, ...] = ()
+    target: Annotated[str, "--target"] = "equal"
+    keep_copies: Annotated[bool, "--keep-copies"] = False
+    keep_implausible: Annotated[bool, "--keep-implausible"] = False
+    seed: Annotated[int, "--seed"] = 0
+    out: Annotated[Path | None, "--out"] = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _require_source(self.source, self.verb)
