@@ -30,6 +30,8 @@ MODELS = {
     "shared_denoiser",
     "best_methods",
     "reconstruction",
+    "denoising",
+    "interpolation",
     "class_condition",
     "generative_model",
     "model",

@@ -16,9 +16,11 @@ from sfumato.bounds import standard_decoder
 from sfumato.core import Cut, Process
 from sfumato.data import DataSpec
 from sfumato.denoisers import Clamped, Condition, Denoiser, NormBounded, Reprocessed
+from sfumato.denoising import denoise
 from sfumato.errors import InputError
 from sfumato.files import expanded
 from sfumato.generate import TOLERANCE, Adaptive, Watch, generate
+from sfumato.interpolation import interpolate
 from sfumato.likelihood import Bound, Exact, LikelihoodOptions
 from sfumato.model_folder import Config, Sampled, TableKey
 from sfumato.numerics.integers import optional
@@ -57,7 +59,7 @@ class Model(GenerativeModel):
     """
 
     kind = DiffusionRecipe.kind
-    reconstruct = reconstruct
+    reconstruct, denoise, interpolate = reconstruct, denoise, interpolate
 
     denoiser: Denoiser
     spec: DataSpec

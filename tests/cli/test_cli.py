@@ -394,7 +394,9 @@ def test_the_surface_of_the_command_line_is_frozen() -> None:
         "balance": sorted(
             ["--debug", "--help", "--json", "--keep-copies", "--keep-implausible", "--out", "--seed", "--target"]
         ),
+        "denoise": sorted([*common, "--batch", "--draws", "--out", "--seed", "--sigma", "--steps", "--threads"]),
         "inpaint": sorted([*common, "--mask", *posterior]),
+        "interpolate": sorted([*common, "--at", "--frames", "--mode", "--out", "--seed", "--steps", "--threads"]),
         "inspect": sorted([*common, "--out", "--recipe"]),
         "reconstruct": sorted([*common, "--measurements", "--operator", *posterior]),
         "report": sorted([*common, "--compare", "--threads"]),

@@ -18,7 +18,9 @@ from sfumato.runs.settings import (
     CertifySettings,
     CompareSettings,
     DemoSettings,
+    DenoiseSettings,
     Goal,
+    InterpolateSettings,
     LikelihoodSettings,
     ReportSettings,
     SampleSettings,
@@ -56,6 +58,9 @@ def parsed(command: str) -> argparse.Namespace:
         CompareSettings("moons", budget=0.5),
         ReportSettings(RUN, "cpu"),
         BalanceSettings("x.csv", ("data.labels=kind",), "a=5,b=7", True, True, 3, RUN),
+        DenoiseSettings(RUN, (Path("a.png"), Path("b.png")), 0.2, 0, 9, 1, 8, Path("o"), "cpu", 2),
+        DenoiseSettings(RUN, (Path("a.png"),)),
+        InterpolateSettings(RUN, Path("a"), Path("b"), 0.25, 5, "shared", 9, 1, Path("o"), "cpu", 2),
     ],
 )
 def test_a_command_means_its_settings(settings: Settings) -> None:

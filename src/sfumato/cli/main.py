@@ -29,6 +29,8 @@ VERBS = {
     "reconstruct": "reconstruct samples from measurements, with bands and evidence",
     "inpaint": "fill in a part of an image, or of any other sample, in several ways",
     "balance": "fill the rare classes of a table with synthetic rows, and say which they are",
+    "denoise": "remove noise from samples, with the model as the prior",
+    "interpolate": "make frames between two samples",
     "tune": "fit fast samplers to a trained model",
     "certify": "measure the error of every sampler at every number of evaluations",
     "compare": "train several recipes on the same terms and rank them on your data",

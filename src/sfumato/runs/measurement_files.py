@@ -55,6 +55,19 @@ def read_sample(flag: str, path: Path, spec: DataSpec) -> Tensor:
     return sample[0]
 
 
+def read_samples(flag: str, path: Path, spec: DataSpec) -> Tensor:
+    """One or more noisy samples in data units, (n, *shape), float64; noise may take values out of the data's bounds.
+
+    Raises InputError for another shape.
+    """
+    values, size = read_numbers(flag, path), int(np.prod(spec.shape))
+    shape = tuple(values.shape)
+    if not values.numel() or values.numel() % size or shape[-1] not in (size, spec.shape[-1]):
+        shapes = " x ".join(map(str, shape)), " x ".join(map(str, spec.shape))
+        raise InputError(f"{flag} {path}: has shape {shapes[0]}, but the model was trained on {shapes[1]}")
+    return values.reshape(-1, *spec.shape)
+
+
 def read_mask(flag: str, path: Path, spec: DataSpec) -> Tensor:
     """Where a mask is set, (*shape): values above half of its largest, such as white.
 

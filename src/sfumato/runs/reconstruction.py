@@ -1,9 +1,7 @@
 """Reconstruct and inpaint: from files to one folder with everything."""
 
-import os
-import shutil
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +10,6 @@ import torch
 from torch import Tensor
 
 from sfumato.errors import InputError
-from sfumato.files import reach, strict_json, sweep, temporary
 from sfumato.model import Model
 from sfumato.reconstruction import Reconstruction
 from sfumato.report.charts.reconstruction import Shown, reconstruction_figure
@@ -22,7 +19,7 @@ from sfumato.restoration import Operator
 from .device import pick_device
 from .loading import load_with_samplers
 from .measurement_files import read_mask, read_numbers, read_operator, read_sample
-from .outputs import require_writable_run
+from .result_folder import new_folder, stated, write_results
 from .settings import InpaintSettings, ReconstructSettings
 from .threads import threads
 
@@ -62,7 +59,8 @@ def run_reconstruction(
     Raises:
         InputError: a file that cannot be read or does not fit the model, or a folder that exists.
     """
-    folder = _folder(settings)
+    source = settings.image if isinstance(settings, InpaintSettings) else settings.measurements
+    folder = new_folder(settings.out, settings.run, f"{settings.verb}-{source.stem}")
     with threads(settings.threads, settings.run):
         problem = _inpainting(settings) if isinstance(settings, InpaintSettings) else _measured(settings)
         with reporter.task("reconstructing") as task:
@@ -87,15 +85,6 @@ def lines(record: Mapping[str, Any]) -> list[str]:
         )
     more = len(record["measurements"]) - 10
     return text + ([f"and {more} more"] if more > 0 else [])
-
-
-def _folder(settings: ReconstructSettings | InpaintSettings) -> Path:
-    source = settings.image if isinstance(settings, InpaintSettings) else settings.measurements
-    folder = settings.out or settings.run / f"{settings.verb}-{source.stem}"
-    if reach(folder) and folder.exists():
-        raise InputError(f"--out {folder}: exists; give another folder, or remove it")
-    require_writable_run(folder.parent, "give --out")
-    return folder
 
 
 def _measured(settings: ReconstructSettings) -> Problem:
@@ -142,10 +131,8 @@ def _record(settings: ReconstructSettings | InpaintSettings, problem: Problem, f
             strict=True,
         )
     ]
-    given = {k: str(v) if isinstance(v, Path) else v for k, v in asdict(settings).items()}
     return {
-        "command": replace(settings).command(),
-        "settings": {**given, "noise": problem.noise},
+        **stated(settings, noise=problem.noise),
         "method": found.method,
         "evaluations": found.evaluations,
         "coverage": COVERAGE,
@@ -170,20 +157,10 @@ def _warn(record: Mapping[str, Any], reporter: Reporter) -> None:
 
 
 def _write(folder: Path, record: Mapping[str, Any], problem: Problem, found: Reconstruction) -> list[Path]:
-    """Write everything into a folder of another name, and rename it."""
     low, high = found.band(COVERAGE)
     draws, mean, std = (values.numpy() for values in (found.draws, found.mean, found.std))
     shown = Shown(draws, mean, std, low.numpy(), high.numpy(), problem.given)
     title = f"{problem.model.name}: {len(found.mean)} measurement{'s' * (len(found.mean) > 1)}, {found.method}"
-    sweep(folder.parent, folder.name)
-    beside = temporary(folder)
-    beside.mkdir(parents=True)
-    try:
-        arrays = {"draws": shown.draws, "mean": shown.mean, "std": shown.std, "low": shown.low, "high": shown.high}
-        np.savez_compressed(beside / "reconstruction.npz", allow_pickle=False, **arrays)
-        (beside / "result.json").write_text(strict_json(record, indent=2) + "\n", encoding="utf-8")
-        reconstruction_figure(shown, problem.model.spec, title).save(beside / "reconstruction.png")
-        os.replace(beside, folder)
-    finally:
-        shutil.rmtree(beside, ignore_errors=True)
-    return sorted(folder.iterdir())
+    arrays = {"draws": shown.draws, "mean": shown.mean, "std": shown.std, "low": shown.low, "high": shown.high}
+    figure = reconstruction_figure(shown, problem.model.spec, title)
+    return write_results(folder, "reconstruction", arrays, record, figure.save)

@@ -60,7 +60,7 @@ def _images(shown: Shown, spec: DataSpec, title: str) -> Image.Image:
         pictures += [shown.mean[m], shown.std[m], *shown.draws[m, :draws]]
         for cell, name, values in zip(axes[m], names, pictures, strict=True):
             ends = (0.0, most) if name == "deviation" else (low, high)
-            cell.imshow(_pixels(values, *ends), cmap="gray", vmin=0, vmax=1, interpolation="nearest")
+            cell.imshow(pixels(values, *ends), cmap="gray", vmin=0, vmax=1, interpolation="nearest")
             cell.set_facecolor("#cfe0f5")  # what is not known
             cell.set_xticks([])
             cell.set_yticks([])
@@ -70,7 +70,7 @@ def _images(shown: Shown, spec: DataSpec, title: str) -> Image.Image:
     return to_pixels(figure)
 
 
-def _pixels(values: Values, low: float, high: float) -> Values:
+def pixels(values: Values, low: float, high: float) -> Values:
     """(C, H, W) as (H, W) or (H, W, 3) in [0, 1]."""
     scaled = ((values - low) / (high - low)).clip(0, 1)
     picture: Values = scaled[:3].transpose(1, 2, 0) if len(scaled) >= 3 else scaled[0]
