@@ -3,6 +3,8 @@
 import csv
 import json
 import math
+import os
+import signal
 import sys
 from pathlib import Path
 
@@ -13,7 +15,7 @@ from sklearn.datasets import load_iris
 
 from sfumato import kinds, recipes
 from sfumato.cli.main import main
-from sfumato.data import Dataset, load
+from sfumato.data import Dataset, load, split
 from sfumato.denoisers import GaussianMixture, TreesDenoiser
 from sfumato.errors import InputError
 from sfumato.model import Model
@@ -161,8 +163,32 @@ def test_from_a_table_to_samples_and_likelihoods_on_the_command_line(table, tmp_
     assert main(["likelihood", str(run), "--json"]) == 0
     found = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert math.isfinite(found["bound"]["bits_per_dim"])
+    assert main(["inspect", str(table), "--recipe", "trees", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out.splitlines()[-1])["seconds_per_pass"] is None
     assert main(["train", "--resume", str(run)]) == 2
     assert "all its trees are grown" in capsys.readouterr().err
+
+
+def test_a_signal_between_levels_keeps_the_work_and_resume_goes_on_from_there(table, tmp_path, capsys, monkeypatch):
+    run, grow = tmp_path / "run", Grower._grow
+
+    def interrupted(self: Grower, row: int, x_0: torch.Tensor) -> None:
+        if self.level == 1 and row == 0:
+            os.kill(os.getpid(), signal.SIGTERM)
+        grow(self, row, x_0)
+
+    monkeypatch.setattr(Grower, "_grow", interrupted)
+    assert main(["train", str(table), "--recipe", "trees", *SMALL, "--out", str(run)]) == 143
+    assert f"continue with: sfumato train --resume {run}" in capsys.readouterr().out
+    assert not (run / "model.safetensors").exists()
+    monkeypatch.setattr(Grower, "_grow", grow)
+    assert main(["train", "--resume", str(run)]) == 0
+    assert f"continuing {run} after 2 of 4 levels" in capsys.readouterr().out
+    model, dataset = fresh(table)
+    training, _ = split(len(dataset), 0.2, 0)
+    Grower(model, dataset.samples().take(training)).grow()
+    found = kinds.load(run).module.state_dict()
+    assert all(torch.equal(value, found[name]) for name, value in model.module.state_dict().items())
 
 
 @pytest.mark.parametrize(
@@ -190,6 +216,12 @@ def test_images_and_lone_rows_are_refused(table, tmp_path, capsys):
     assert main(["train", str(table), "--recipe", "trees", "--out", str(tmp_path / "run")]) == 2
     assert "lone" in capsys.readouterr().err
     assert not (tmp_path / "run").exists()
+
+
+def test_several_processes_are_refused(table, tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    assert main(["train", str(table), "--recipe", "trees", "--out", str(tmp_path / "run")]) == 2
+    assert "without torchrun" in capsys.readouterr().err
 
 
 def test_without_the_library_one_line_says_what_to_install(table, tmp_path, capsys, monkeypatch):

@@ -206,6 +206,8 @@ def _written(
     ending = next((ending for ending in TABLES if settings.source.lower().endswith(ending)), ".csv")
     names = spec.channels or tuple(f"x{j}" for j in range(spec.shape[0]))
     values = np.concatenate([dataset.values.double().numpy(), made])
+    if spec.dtype == "float32":  # its shortest decimal number: 5.1, not 5.0999999
+        values = np.array([[float(str(x)) for x in row] for row in values.astype(np.float32)])
     all_labels = [*(spec.class_names[int(row)] for row in dataset.labels), *labels]
     record = {
         "sfumato": __version__,

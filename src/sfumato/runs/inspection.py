@@ -38,14 +38,14 @@ class Inspection:
         dataset: the data as training would see it.
         histogram: the values of the data, in ``BINS`` bins of equal width.
         warnings: sentences, each with a remedy.
-        seconds_per_pass: of training with the recipe on this machine.
+        seconds_per_pass: of training with the recipe on this machine; None for trees, which make no passes.
         picture: the file with samples, if one was asked for.
     """
 
     dataset: Dataset
     histogram: np.ndarray
     warnings: list[str]
-    seconds_per_pass: float
+    seconds_per_pass: float | None
     picture: Path | None
 
     def describe(self) -> list[str]:
@@ -54,8 +54,11 @@ class Inspection:
         rows = [
             *contract(self.dataset.spec),
             ("values", f"{float(values.min()):g} {blocks(self.histogram)} {float(values.max()):g}"),
-            ("a pass over the data", f"about {duration(self.seconds_per_pass)} of training on this machine"),
         ]
+        if self.seconds_per_pass is not None:
+            rows.append(
+                ("a pass over the data", f"about {duration(self.seconds_per_pass)} of training on this machine")
+            )
         width = max(len(name) for name, _ in rows)
         lines = [f"{name:<{width}}  {value}" for name, value in rows]
         lines += [f"warning: {warning}" for warning in self.warnings]
@@ -67,7 +70,7 @@ class Inspection:
             "data": self.dataset.spec.to_dict(),
             "histogram": self.histogram.tolist(),
             "warnings": self.warnings,
-            "seconds_per_pass": round(self.seconds_per_pass, 3),
+            "seconds_per_pass": None if self.seconds_per_pass is None else round(self.seconds_per_pass, 3),
             "picture": None if self.picture is None else str(self.picture),
         }
 
@@ -82,18 +85,23 @@ def inspect(settings: InspectSettings, reporter: Reporter = SILENT) -> Inspectio
     device = pick_device(settings.device)
     recipe = recipes.read(settings.recipe or "ddpm", settings.overrides)
     dataset = load_data(settings.source, recipe, reporter)
-    with reporter.task("measuring the pace"):
-        unconditional = [text for text in ("conditioning.kind=none",) if recipes.applies(recipe, text)]
-        pace, _ = measured(recipes.override(recipe, unconditional), dataset, device, _TRIAL)
-    batch = recipe.training.batch or dataset.spec.layout.batch
-    seconds = len(dataset) * (pace.overhead / batch + pace.per_image)
+    seconds = None if isinstance(recipe, recipes.TreesRecipe) else _seconds(recipe, dataset, device, reporter)
     if settings.out is not None:
         chosen = dataset.values[permutation(len(dataset), 0, "inspected")[:SHOWN]]
         drawn = picture(chosen.numpy(), dataset.spec)
         write_with(settings.out, lambda beside: drawn.save(beside, "PNG"))
     finite = dataset.values.to(torch.float64).flatten().numpy()
     histogram, _ = np.histogram(finite, bins=BINS)
-    return Inspection(dataset, histogram, warnings(dataset, seconds), seconds, settings.out)
+    return Inspection(dataset, histogram, warnings(dataset, seconds or 0.0), seconds, settings.out)
+
+
+def _seconds(recipe: recipes.Recipe, dataset: Dataset, device: torch.device, reporter: Reporter) -> float:
+    """The time of a pass over the data."""
+    with reporter.task("measuring the pace"):
+        unconditional = [text for text in ("conditioning.kind=none",) if recipes.applies(recipe, text)]
+        pace, _ = measured(recipes.override(recipe, unconditional), dataset, device, _TRIAL)
+    batch = recipe.training.batch or dataset.spec.layout.batch
+    return len(dataset) * (pace.overhead / batch + pace.per_image)
 
 
 def warnings(dataset: Dataset, seconds_per_pass: float) -> list[str]:

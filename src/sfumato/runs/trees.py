@@ -1,5 +1,7 @@
 """The life of a run that grows trees: start or continue, grow level by level, stop between levels."""
 
+import os
+
 from sfumato import recipes
 from sfumato.data import Dataset, classes_in_words, split
 from sfumato.errors import InputError
@@ -32,6 +34,8 @@ def train(settings: TrainSettings, reporter: Reporter = SILENT) -> tuple[Grower,
         InputError: settings, data or a folder that cannot be used.
     """
     require_library()
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise InputError("trees: are grown by one process; start the command without torchrun")
     if settings.goal is not None:
         raise InputError(
             "--budget, --steps: trees are grown once, level by level; leave it out, or give fewer trees.levels"
