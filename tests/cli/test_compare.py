@@ -418,3 +418,18 @@ def test_the_second_of_two_at_once_takes_the_next_name(
 
 def interrupted(*args: Any) -> Any:
     raise KeyboardInterrupt
+
+
+def test_a_budget_is_planned_once_for_all(tmp_path: Path) -> None:
+    """What recipes leave open is the same for each, kept with the comparison, and what the user says stays."""
+    out = tmp_path / "out"
+    argv = [word for word in MOONS if word != "training.batch=8"]
+    argv = ["0.5s" if word == "3" else "--budget" if word == "--steps" else word for word in argv]
+    assert run(out, "ddpm,flow", "training.warmup=7", base=argv) == 0
+    plan = json.loads((out / "plan.json").read_text())["training"]
+    for name in ("ddpm", "flow"):
+        training = RunFolder(out / name).config().recipe.training
+        assert (training.batch, training.learning_rate) == (plan["batch"], plan["learning_rate"])
+        assert (training.warmup, training.cooldown) == (7, plan["cooldown"])
+    (out / "plan.json").write_text("{")
+    assert run(out, "ddpm,flow", "training.warmup=7", base=argv) == 2

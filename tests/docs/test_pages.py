@@ -30,7 +30,7 @@ TINY = ["--steps", "2", "training.batch=16", "--device", "cpu"]
 SMALL_NETWORK = ["network.width=16", "sampling.steps=4"]
 RUNS = {  # the runs that the pages speak of: source and settings
     "demo": ["digits", "--recipe", "digits", *SMALL_NETWORK],
-    "photos-ddpm": ["photos", "--recipe", "ddpm", *SMALL_NETWORK],
+    "photos-flow": ["photos", *SMALL_NETWORK],
     "digits-vdm": ["digits", "--recipe", "vdm", *SMALL_NETWORK],
     "digits-mhvae": ["digits", "--recipe", "mhvae", "hierarchy.hidden=16"],
 }
@@ -101,7 +101,7 @@ def folder(workshop: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> C
 
     train = sfumato.train
 
-    def quick(source, recipe="ddpm", *, budget=None, steps=None, settings=None, **rest):
+    def quick(source, recipe="flow", *, budget=None, steps=None, settings=None, **rest):
         tiny = {"training.batch": 16, "network.width": 16, "sampling.steps": 4}
         return train(source, recipe, steps=2, settings={**(settings or {}), **tiny}, **rest)
 

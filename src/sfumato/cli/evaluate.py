@@ -17,9 +17,9 @@ from .output import Output
 EXAMPLES = """\
 examples:
   sfumato evaluate runs/demo
-  sfumato evaluate runs/photos-ddpm -n 5000 --features efficientnet-lite0
-  sfumato evaluate runs/photos-ddpm --nfe 5,10,20
-  sfumato evaluate runs/photos-ddpm --against other_photos/ data.size=64x64
+  sfumato evaluate runs/photos-flow -n 5000 --features efficientnet-lite0
+  sfumato evaluate runs/photos-flow --nfe 5,10,20
+  sfumato evaluate runs/photos-flow --against other_photos/ data.size=64x64
 """
 
 

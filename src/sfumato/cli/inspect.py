@@ -24,7 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     flag = parser.add_argument
     flag("source", metavar="SOURCE", help="the data, as for train")
     flag("overrides", nargs="*", metavar="key=value", help="settings that replace those of the recipe")
-    flag("--recipe", help="a preset or a YAML file (default: ddpm)")
+    flag("--recipe", help="a preset or a YAML file (default: flow)")
     flag("--out", type=Path, metavar="FILE", help="draw samples of the data into this .png")
     add_device(parser)
 

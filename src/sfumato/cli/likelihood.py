@@ -19,10 +19,10 @@ from .output import Output
 EXAMPLES = """\
 examples:
   sfumato likelihood runs/demo                                  the run's own held-out data
-  sfumato likelihood runs/photos-ddpm more_photos/ -n 1000 --per-sample bits.csv
-  sfumato likelihood runs/photos-ddpm larger_photos/ data.size=64x64
+  sfumato likelihood runs/photos-flow more_photos/ -n 1000 --per-sample bits.csv
+  sfumato likelihood runs/photos-flow larger_photos/ data.size=64x64
   sfumato likelihood runs/demo --evaluations all --no-flow      every level of the chain
-  sfumato likelihood runs/photos-ddpm --against other_photos/   how well the scores separate other data
+  sfumato likelihood runs/photos-flow --against other_photos/   how well the scores separate other data
 """
 
 

@@ -50,7 +50,7 @@ EXAMPLES = """\
 examples:
   sfumato demo                                   see it work, no data needed
   sfumato train my_folder --budget 10m           a folder of images, ten minutes
-  sfumato sample runs/my_folder-ddpm -n 64       64 new images
+  sfumato sample runs/my_folder-flow -n 64       64 new images
 """
 
 

@@ -14,7 +14,7 @@ from .output import Output
 EXAMPLES = """\
 examples:
   sfumato report runs/demo
-  sfumato report runs/photos-ddpm --compare runs/photos-edm runs/photos-flow
+  sfumato report runs/photos-flow --compare runs/photos-edm runs/photos-flow
 """
 
 

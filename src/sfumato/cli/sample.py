@@ -19,9 +19,9 @@ examples:
   sfumato sample runs/demo --sampler adaptive --tolerance 1e-6
   sfumato sample runs/demo -n 16 --seed 7 --out forming.gif
   sfumato sample runs/animals --class cat --class zebra --per-class 100 --out some.npz
-  sfumato sample runs/photos-ddpm --under edm --sampler edm-churn --steps 80
+  sfumato sample runs/photos-flow --under edm --sampler edm-churn --steps 80
   sfumato sample runs/moons-flow -n 20000 --pairs --out pairs.npz     for reflow
-  torchrun --nproc-per-node 4 -m sfumato sample runs/photos-ddpm -n 50000 --out many.npz
+  torchrun --nproc-per-node 4 -m sfumato sample runs/photos-flow -n 50000 --out many.npz
 """
 
 

@@ -21,7 +21,7 @@ examples:
   sfumato train spectra.npy data.layout=signal --steps 5000
   sfumato train flowers.csv data.labels=species --budget 2m
   sfumato train digits --recipe ddpm process.schedule=cosine-betas training.batch=64 --out runs/cosine
-  sfumato train --resume runs/photos-ddpm --budget 1h
+  sfumato train --resume runs/photos-flow --budget 1h
   torchrun --nproc-per-node 2 -m sfumato train photos/
 """
 
@@ -31,7 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     flag, default = parser.add_argument, TrainSettings
     flag("source", nargs="?", metavar="SOURCE", help="the data to train on")
     flag("overrides", nargs="*", metavar="key=value", help="settings that replace those of the recipe")
-    flag("--recipe", help="a preset or a YAML file (default: ddpm)")
+    flag("--recipe", help="a preset or a YAML file (default: flow)")
     flag("--budget", type=seconds, metavar="TIME", help="time for training, samples and report: 90s, 10m, 1h30m")
     flag("--steps", type=positive, metavar="N", help="train until step N (default: the recipe's number of steps)")
     flag("--out", type=Path, metavar="DIR", help="run folder (default: runs/SOURCE-RECIPE)")

@@ -32,6 +32,7 @@ BATCHES = (8, 256)  # the least and the most
 LEAST_STEPS = 300  # a batch is halved as long as there would be fewer
 WARMUP = 0.04
 COOLDOWN = 0.5
+PLANNED = ("batch", "learning_rate", "warmup", "cooldown")  # settings of training
 STEPPING = 0.85  # of a budget goes into steps; the rest into measuring, saving and the report
 
 
@@ -111,9 +112,20 @@ def plan(recipe: Recipe, spec: DataSpec, count: int, pace: Pace, seconds: float 
         "warmup": max(round(WARMUP * images), 10 * batch),
         "cooldown": COOLDOWN,
     }
-    missing = {name: value for name, value in chosen.items() if getattr(settings, name) is None}
+    missing = {name: chosen[name] for name in PLANNED if getattr(settings, name) is None}
     filled = recipe.model_copy(update={"training": settings.model_copy(update=missing)})
     return Plan(filled, images, images / count)
+
+
+def shared(recipe: Recipe, planned: Recipe) -> Recipe:
+    """``recipe`` with what it leaves open as in ``planned``, a recipe that was planned for the same data and budget."""
+    training = {name: getattr(planned.training, name) for name in PLANNED if getattr(recipe.training, name) is None}
+    changes: dict[str, object] = {"training": recipe.training.model_copy(update=training)}
+    if isinstance(recipe, DiffusionRecipe) and isinstance(planned, DiffusionRecipe):
+        ours, theirs = recipe.network, planned.network
+        if isinstance(ours, AutoNetwork) and isinstance(theirs, AutoNetwork) and ours.size is ours.width is None:
+            changes["network"] = ours.model_copy(update={"size": theirs.size})
+    return recipe.model_copy(update=changes)
 
 
 def _batch(pace: Pace, seconds: float, count: int) -> int:

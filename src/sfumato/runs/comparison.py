@@ -1,5 +1,6 @@
 """Compare recipes on one data set: train and measure each, then rank them."""
 
+import json
 import os
 import platform
 from collections.abc import Iterator, Sequence
@@ -16,7 +17,8 @@ from sfumato.data import TOYS, Dataset
 from sfumato.errors import BusyError, InputError
 from sfumato.evaluation.comparison import Row, Yardstick, standings
 from sfumato.files import strict_json, write_text, write_with
-from sfumato.recipes import Recipe
+from sfumato.recipes import Recipe, budget
+from sfumato.recipes.reading import validate
 from sfumato.report.charts.compare import comparison_figure
 from sfumato.reporting import SILENT, Reporter, duration
 from sfumato.training import signals
@@ -27,9 +29,12 @@ from .device import pick_device
 from .experiment import Experiment, InterruptedTraining
 from .folder import RunFolder
 from .outputs import require_writable_run
+from .planning import planned
 from .selection import select
-from .settings import CompareSettings
+from .settings import CompareSettings, Goal
 from .sources import load_data
+
+PLAN = "plan.json"
 
 
 @dataclass(frozen=True, eq=False)
@@ -132,6 +137,9 @@ def _compare_in(
     device: torch.device,
     reporter: Reporter,
 ) -> Compared:
+    plan = _plan(folder, recipes, dataset, settings.goal, device, reporter)
+    if plan is not None:
+        recipes = {name: budget.shared(recipe, plan) for name, recipe in recipes.items()}
     first = next(iter(recipes.values()))
     experiments = [
         Experiment(name, RunFolder(folder / name), recipe, settings.source, settings.goal, device)
@@ -139,6 +147,8 @@ def _compare_in(
     ]
     for experiment in experiments:  # refuse whatever can be refused before anything is trained
         experiment.check(dataset)
+    if plan is not None:
+        write_text(folder / PLAN, strict_json(plan.model_dump(mode="json"), indent=2) + "\n")
     toy = settings.source if settings.source in TOYS else None
     training = first.training
     yardstick = Yardstick.of(dataset, training.held_out, training.seed, settings.count, toy)
@@ -163,6 +173,34 @@ def _compare_in(
         **_circumstances(threads),
     }
     return Compared(record, _write(record, folder, experiments, dataset), settings)
+
+
+def _plan(
+    folder: Path,
+    recipes: dict[str, Recipe],
+    dataset: Dataset,
+    goal: Goal,
+    device: torch.device,
+    reporter: Reporter,
+) -> Recipe | None:
+    """A recipe with the numbers that all recipes take which leave them open, so that only formulations differ.
+
+    It is that of an earlier command, if this one continues it. None for a goal in steps.
+    """
+    if goal.seconds is None:
+        return None
+    if (folder / PLAN).exists():
+        return _kept_plan(folder / PLAN)
+    open_size = (recipe for recipe in recipes.values() if len(budget.sizes(recipe, dataset.spec)) > 1)
+    return planned(next(open_size, next(iter(recipes.values()))), dataset, goal, device, reporter)
+
+
+def _kept_plan(file: Path) -> Recipe:
+    try:
+        data = json.loads(file.read_text(encoding="utf-8"))
+    except ValueError:
+        raise InputError(f"{file}: is damaged; delete the folder and compare anew") from None
+    return validate(data, where=str(file))
 
 
 def _require_folder(folder: Path) -> None:

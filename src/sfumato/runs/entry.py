@@ -30,7 +30,7 @@ from .console import Console
 from .device import pick_device
 from .folder import RunFolder
 from .scoring import Chosen, choose, settings_by_source, training_samples
-from .settings import TrainSettings
+from .settings import DEFAULT, TrainSettings
 from .sources import data_like, own_data
 
 Source = str | Path | Shaped[np.ndarray, "..."] | torch.Tensor
@@ -39,7 +39,7 @@ Source = str | Path | Shaped[np.ndarray, "..."] | torch.Tensor
 
 def train(
     source: Source,
-    recipe: str = "ddpm",
+    recipe: str = DEFAULT,
     *,
     budget: float | None = None,
     steps: SupportsIndex | None = None,

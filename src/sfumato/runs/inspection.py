@@ -18,7 +18,7 @@ from sfumato.reporting import SILENT, Reporter, duration
 from .device import pick_device
 from .outputs import require_writable_figure
 from .planning import measured
-from .settings import InspectSettings
+from .settings import DEFAULT, InspectSettings
 from .sources import load_data
 
 FEW = 100  # samples; with fewer a model can only copy
@@ -83,7 +83,7 @@ def inspect(settings: InspectSettings, reporter: Reporter = SILENT) -> Inspectio
     """
     require_writable_figure("--out", settings.out)
     device = pick_device(settings.device)
-    recipe = recipes.read(settings.recipe or "ddpm", settings.overrides)
+    recipe = recipes.read(settings.recipe or DEFAULT, settings.overrides)
     dataset = load_data(settings.source, recipe, reporter)
     seconds = None if isinstance(recipe, recipes.TreesRecipe) else _seconds(recipe, dataset, device, reporter)
     if settings.out is not None:

@@ -51,6 +51,9 @@ class Goal:
         return self if self.seconds is None else Goal(seconds=max(self.seconds - seconds, 0.0))
 
 
+DEFAULT = "flow"  # the recipe; of the presets the one that learns fastest in minutes (docs/training.md)
+
+
 @dataclass(frozen=True)
 class TrainSettings(Settings):
     """The settings of ``train``: a new run on ``source``, or the continuation of the run ``resume``.
@@ -58,7 +61,7 @@ class TrainSettings(Settings):
     Arguments:
         source: the data: a path, or the name of a built-in data set. With ``resume``, where the same data is now.
         overrides: recipe settings, each "key=value".
-        recipe: a preset or the path of a YAML file; "ddpm" by default.
+        recipe: a preset or the path of a YAML file; "flow" by default.
         budget: seconds for all of it: training, samples and the report.
         steps: steps to train, in all.
         out: the run folder; runs/SOURCE-RECIPE by default.
@@ -135,7 +138,7 @@ class InspectSettings(Settings):
     Arguments:
         source: the data.
         overrides: recipe settings, each "key=value".
-        recipe: a preset or the path of a YAML file; "ddpm" by default.
+        recipe: a preset or the path of a YAML file; "flow" by default.
         out: a picture of samples, .png; none by default.
         device: "auto", "cpu" or "cuda".
 

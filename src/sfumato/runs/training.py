@@ -25,7 +25,7 @@ from .device import pick_device
 from .folder import Origin, RunFolder
 from .outputs import require_writable_run
 from .planning import planned
-from .settings import Goal, ReportSettings, TrainSettings
+from .settings import DEFAULT, Goal, ReportSettings, TrainSettings
 from .sources import load_data, origin_of
 from .trees import is_of_trees
 
@@ -164,7 +164,7 @@ def _started(
     with world.raise_together():
         if world.is_main:  # before the data is read
             lifecycle.require_free(settings.out)
-    recipe = recipes.read(settings.recipe or "ddpm", settings.overrides)
+    recipe = recipes.read(settings.recipe or DEFAULT, settings.overrides)
     dataset = load_data(settings.source, recipe, reporter)
     goal = settings.goal or Goal(steps=recipe.training.steps)
     with reporter.task("planning"):
