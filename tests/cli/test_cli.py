@@ -23,7 +23,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A finished run on digits with a tiny network."""
     folder = tmp_path_factory.mktemp("run") / "r"
     settings = ["network.width=8", "sampling.steps=5", "training.batch=16"]
-    assert main(["train", "digits", *settings, "--steps", "30", "--out", str(folder)]) == 0
+    assert main(["train", "digits", "--recipe", "ddpm", *settings, "--steps", "30", "--out", str(folder)]) == 0
     return folder
 
 
@@ -228,7 +228,8 @@ def test_an_existing_folder_is_not_overwritten(run: Path, capsys: pytest.Capture
 
 
 def test_a_short_chain_is_warned_about_with_the_mend(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    argv = ["train", "moons", *TINY, "process.schedule.steps=100", "--steps", "1", "--out", str(tmp_path / "m")]
+    chain = ["--recipe", "ddpm", "process.schedule.steps=100"]
+    argv = ["train", "moons", *TINY, *chain, "--steps", "1", "--out", str(tmp_path / "m")]
     assert main(argv) == 0
     error = capsys.readouterr().err
     assert "bits/dim" in error
@@ -241,6 +242,8 @@ def test_what_cannot_be_sampled_is_refused_before_training(tmp_path: Path, capsy
         capsys,
         "train",
         "moons",
+        "--recipe",
+        "ddpm",
         *TINY[:-1],
         "sampling.sampler=ddim",
         "sampling.steps=5000",
