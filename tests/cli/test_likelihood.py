@@ -25,7 +25,7 @@ SMALL = ["network.kind=unet", "network.width=8", "network.multipliers=[1]", "net
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A chain of 50 levels on digits, hardly trained."""
     folder = tmp_path_factory.mktemp("runs") / "digits"
-    settings = ["process.schedule.steps=50", "process.schedule.last=0.3", "target=v", "data.limit=300"]
+    settings = ["--recipe", "ddpm", "process.schedule.steps=50", "process.schedule.last=0.3", "target=v", "data.limit=300"]
     assert main(["train", "digits", *SMALL, *settings, "--steps", "30", "--out", str(folder)]) == 0
     return folder
 
@@ -36,7 +36,7 @@ def roll(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("runs") / "roll"
     points = data.load("swiss-roll", data.DataOptions(count=400)).values.numpy() * np.array([1.0, 30.0])
     np.save(folder.parent / "points.npy", points.astype(np.float32))
-    settings = ["process.schedule=linear-logsnr", "target=v", "label=logsnr", "network.width=16"]
+    settings = ["--recipe", "ddpm", "process.schedule=linear-logsnr", "target=v", "label=logsnr", "network.width=16"]
     assert main(["train", str(folder.parent / "points.npy"), *settings, "--steps", "30", "--out", str(folder)]) == 0
     return folder
 
