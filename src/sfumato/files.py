@@ -132,7 +132,7 @@ def temporary(path: Path) -> Path:
     return path.with_name(f".writing-{path.name}-{os.getpid()}")
 
 
-def sweep(folder: Path, name: str | None = None) -> None:
+def sweep(folder: Path, name: str | None = None, alone: bool = False) -> None:
     """Remove what dead processes left at ``temporary`` paths in ``folder``.
 
     A process writes one thing of a name at a time, so what bears the number of this process is left by an earlier
@@ -141,6 +141,8 @@ def sweep(folder: Path, name: str | None = None) -> None:
     Arguments:
         folder: the folder.
         name: of the files whose temporary paths to remove; None for all.
+        alone: no other process writes here, so that all are left over, even with the number of a process that lives:
+            systems give numbers again.
     """
     pattern = re.compile(rf"\.writing-{'.*' if name is None else re.escape(name)}-([0-9]+)", re.DOTALL)
     try:
@@ -149,7 +151,7 @@ def sweep(folder: Path, name: str | None = None) -> None:
         return
     for entry in entries:
         left = pattern.fullmatch(entry)
-        if left and (int(left[1]) == os.getpid() or not _alive(int(left[1]))):
+        if left and (alone or int(left[1]) == os.getpid() or not _alive(int(left[1]))):
             shutil.rmtree(folder / entry, ignore_errors=True)  # one that stays does no harm
 
 

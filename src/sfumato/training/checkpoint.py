@@ -105,7 +105,7 @@ def begin(folder: Path, images: int) -> Path:
     """
     with _disk_errors(folder, folder):
         _make(folder)
-        sweep(folder)
+        sweep(folder, alone=True)  # the process that trains a run holds its lock
         draft = temporary(folder / directory_name(images))
         draft.mkdir()
     return draft
