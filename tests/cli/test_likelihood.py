@@ -25,8 +25,8 @@ SMALL = ["network.kind=unet", "network.width=8", "network.multipliers=[1]", "net
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A chain of 50 levels on digits, hardly trained."""
     folder = tmp_path_factory.mktemp("runs") / "digits"
-    settings = ["--recipe", "ddpm", "process.schedule.steps=50", "process.schedule.last=0.3", "target=v", "data.limit=300"]
-    assert main(["train", "digits", *SMALL, *settings, "--steps", "30", "--out", str(folder)]) == 0
+    settings = ["process.schedule.steps=50", "process.schedule.last=0.3", "target=v", "data.limit=300"]
+    assert main(["train", "digits", "--recipe", "ddpm", *SMALL, *settings, "--steps", "30", "--out", str(folder)]) == 0
     return folder
 
 
