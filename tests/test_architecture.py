@@ -33,6 +33,7 @@ MODELS = {
     "denoising",
     "interpolation",
     "class_condition",
+    "guided",
     "generative_model",
     "model",
     "hierarchical_model",

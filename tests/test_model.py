@@ -497,7 +497,7 @@ def test_a_schedule_without_the_models_levels_is_refused(cosine: Model) -> None:
 
 
 def test_a_model_under_another_process_is_not_saved(cosine: Model, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"^save_pretrained: .*save the one that it was made from") as caught:
+    with pytest.raises(InputError, match=r"^save_pretrained: .*save the model that it was made from") as caught:
         cosine.with_process(PROCESSES["VE"]).save_pretrained(tmp_path / "m")
     assert "\n" not in str(caught.value)
     assert not (tmp_path / "m").exists()

@@ -15,7 +15,7 @@ from sfumato.best_methods import ExactChoice
 from sfumato.bounds import standard_decoder
 from sfumato.core import Cut, Process
 from sfumato.data import DataSpec
-from sfumato.denoisers import Clamped, Condition, Denoiser, NormBounded, Reprocessed
+from sfumato.denoisers import Condition, Denoiser, Reprocessed
 from sfumato.denoising import denoise
 from sfumato.errors import InputError
 from sfumato.files import expanded
@@ -36,9 +36,12 @@ from sfumato.world import ALONE, World
 
 from .class_condition import Classes
 from .generative_model import Ability, GenerativeModel
+from .guided import Guidance, bounded, with_guidance
 from .sampling_plan import SamplerChoice, SamplingPlan
 
 _PAIRS = "was trained on pairs of noise and data, and knows the flow between them alone"
+_TREES = "is made of trees, which have no derivative"
+_GUIDED = "is guided, and no distribution that is known is sampled then"
 
 Steps = SupportsIndex | None
 """A number of evaluations, or None for the model's own."""
@@ -56,10 +59,12 @@ class Model(GenerativeModel):
         fitted: samplers that were fitted to these weights (``sfumato tune``).
         chosen: by number of evaluations the name of the method that is "auto" (``best_methods``).
         fitted_to: the digest of the weights that samplers were fitted to, and methods chosen for.
+        guidance: how samples are guided (``with_guidance``); None for not at all.
     """
 
     kind = DiffusionRecipe.kind
     reconstruct, denoise, interpolate = reconstruct, denoise, interpolate
+    with_guidance = with_guidance
 
     denoiser: Denoiser
     spec: DataSpec
@@ -68,6 +73,7 @@ class Model(GenerativeModel):
     fitted: Mapping[TableKey, Tableau] = field(default_factory=dict)
     chosen: Mapping[int, str] = field(default_factory=dict)
     fitted_to: str = ""
+    guidance: Guidance | None = None
     _exact: ExactChoice = field(default_factory=ExactChoice, init=False, repr=False)
 
     @classmethod
@@ -80,8 +86,8 @@ class Model(GenerativeModel):
 
     def config(self) -> Config:
         """The content of config.json. Raises InputError as ``save_pretrained`` does."""
-        if isinstance(self.denoiser, Reprocessed):
-            raise InputError("save_pretrained: this model is under another process; save the one that it was made from")
+        if isinstance(self.denoiser, Reprocessed) or self.guidance is not None:
+            raise InputError("save_pretrained: guided or under another process; save the model that it was made from")
         return super().config()
 
     @classmethod
@@ -107,7 +113,8 @@ class Model(GenerativeModel):
 
     def sampled(self, cond: Condition | None = None) -> Sampled:
         """What tables are fitted for: samples with the parts of ``cond``, or those drawn by default."""
-        return Sampled.of(self.condition(1) if cond is None else cond)
+        guidance = "" if self.guidance is None else self.guidance.text
+        return replace(Sampled.of(self.condition(1) if cond is None else cond), guidance=guidance)
 
     def with_module(self, module: Denoiser) -> "Model":
         """The same model with other weights, without the samplers fitted to the former ones or chosen for them."""
@@ -115,11 +122,11 @@ class Model(GenerativeModel):
 
     @property
     def limits(self) -> Mapping[Ability, str]:
-        """Trees lack "flow", a model that was trained on pairs of noise and data lacks "bound" and "noise"."""
-        if isinstance(self.made_by, TreesRecipe):
-            return {"flow": "is made of trees, which have no derivative"}
-        pairs = self.made_by is not None and self.made_by.trained_on_pairs
-        return {"bound": _PAIRS, "noise": _PAIRS} if pairs else {}
+        """Trees lack "flow", a model that was trained on pairs "bound" and "noise", a guided one "bound" and "flow"."""
+        trees = isinstance(self.made_by, TreesRecipe)
+        pairs = self.made_by is not None and not trees and self.made_by.trained_on_pairs
+        found: dict[Ability, str] = {"flow": _TREES} if trees else {"bound": _PAIRS, "noise": _PAIRS} if pairs else {}
+        return found if self.guidance is None else {**found, "bound": _GUIDED, "flow": _GUIDED}
 
     def with_process(self, process: Process) -> "Model":
         """The same predictions under another ``process``: sampled, scored and tuned as if trained under it.
@@ -140,6 +147,7 @@ class Model(GenerativeModel):
         world: World = ALONE,
     ) -> Bound:
         """The bound on the likelihood of samples (see ``GenerativeModel.bound``)."""
+        self.require("bound")
         options, grid = options or LikelihoodOptions.suited_to(self.spec), self.spec.grid
         denoiser, decoder = shared(self.denoiser, world), standard_decoder(self.denoiser.process, grid)
         found = likelihood.measure_bound(denoiser, x_0, decoder, grid, options, cond=cond, progress=progress)
@@ -155,6 +163,7 @@ class Model(GenerativeModel):
         world: World = ALONE,
     ) -> Exact:
         """The likelihood along the probability flow (see ``GenerativeModel.flow``)."""
+        self.require("flow")
         options = options or LikelihoodOptions.suited_to(self.spec)
         measured = partial(likelihood.measure_flow, shared(self.denoiser, world), x_0, self.spec.grid, options)
         return measured(cond=cond, progress=progress).shifted(self.spec.log_det(x_0))
@@ -166,15 +175,9 @@ class Model(GenerativeModel):
         return likelihood.forecast(shared(self.denoiser, world), x_0, self.spec.grid, options, flow, cond)
 
     def sampling_denoiser(self) -> Denoiser:
-        """The denoiser that sampling calls: x_0 is clamped to the data's range where the data is bounded.
-
-        Elsewhere x_0 is kept within ``spec.radius`` of the origin (``denoisers.NormBounded``).
-        """
-        bounds = self.spec.model_bounds()
-        if bounds is None:
-            radius = self.spec.radius
-            return NormBounded(self.denoiser, radius) if radius > 0 else self.denoiser
-        return Clamped(self.denoiser, *bounds)
+        """The denoiser that sampling calls: guided, with x_0 kept within the bounds of the data."""
+        denoiser = self.denoiser if self.guidance is None else self.guidance.around(self.denoiser)
+        return bounded(denoiser, self.spec)
 
     def tableau(self, sampler: str | None = None, steps: Steps = None, eta: float | None = None) -> Tableau:
         """The table of a sampler, for the samples that the model draws by default.
@@ -200,7 +203,8 @@ class Model(GenerativeModel):
     ) -> SamplingPlan:
         """How ``sample`` would draw with these settings. Raises InputError as ``sample`` does."""
         choice = self._choice(sampler, steps, eta, tolerance)
-        return choice.plan(None if choice.sampler == ADAPTIVE else self._table(choice, self.sampled(cond)))
+        plan = choice.plan(None if choice.sampler == ADAPTIVE else self._table(choice, self.sampled(cond)))
+        return plan if self.guidance is None else self.guidance.on(plan)
 
     def _choice(
         self, sampler: str | None, steps: SupportsIndex | None, eta: float | None, tolerance: float | None
@@ -214,11 +218,7 @@ class Model(GenerativeModel):
         if not chosen and exact and choice.sampler == "auto":
             chosen = self._exact.methods(self.sampling_denoiser(), self.spec.model_shape, choice.steps or 1)
         table = choice.table(self.denoiser.process, self.fitted, chosen, sampled)
-        if table.stochastic and not self.can("noise"):
-            raise InputError(
-                f"sampler: {choice.sampler} adds noise, and this model, trained on pairs of noise and data, knows the "
-                "flow between them alone; choose auto, euler, heun or another that adds none"
-            )
+        _check_noise(self, table, choice)
         return table
 
     def sample(
@@ -231,6 +231,7 @@ class Model(GenerativeModel):
         eta: float | None = None,
         tolerance: float | None = None,
         classes: Classes | None = None,
+        guidance: int | float | None = None,
         cond: Condition | None = None,
         batch: SupportsIndex = 256,
         first: SupportsIndex = 0,
@@ -238,13 +239,23 @@ class Model(GenerativeModel):
         progress: Progress | None = None,
         world: World = ALONE,
     ) -> Tensor:
-        """Draw ``count`` samples in the data's own units (see ``GenerativeModel.sample``)."""
+        """Draw samples (see ``GenerativeModel.sample``), with the weight ``guidance`` as ``with_guidance`` does."""
+        model = self if guidance is None else self.with_guidance(guidance)
         cond = self.condition(count, classes, first) if cond is None else cond
-        table = self.plan(sampler, steps, eta, tolerance, cond).table
+        table = model.plan(sampler, steps, eta, tolerance, cond).table
         method = Adaptive(TOLERANCE if tolerance is None else tolerance) if table is None else table
-        drawn = partial(generate, self.sampling_denoiser(), method, count, self.spec.model_shape, seed, cond=cond)
+        drawn = partial(generate, model.sampling_denoiser(), method, count, self.spec.model_shape, seed, cond=cond)
         samples = drawn(batch=batch, first=first, watch=watch, progress=progress, world=world)
         return self.spec.decode(samples)
+
+
+def _check_noise(model: Model, table: Tableau, choice: SamplerChoice) -> None:
+    """Raise InputError for a table that adds noise where the model knows the flow alone."""
+    if table.stochastic and not model.can("noise"):
+        raise InputError(
+            f"sampler: {choice.sampler} adds noise, and this model, trained on pairs of noise and data, knows the "
+            "flow between them alone; choose auto, euler, heun or another that adds none"
+        )
 
 
 def _cut(process: Process, known: Process) -> Process:

@@ -377,6 +377,7 @@ def test_the_surface_of_the_command_line_is_frozen() -> None:
                     "--steps",
                 ),
                 *("--per-class", "--threads", "--tolerance", "--under"),
+                *("--guidance", "--guide-from", "--guide-until", "--guide-with"),
             ]
         ),
         "likelihood": sorted(

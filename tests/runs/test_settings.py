@@ -47,6 +47,8 @@ def parsed(command: str) -> argparse.Namespace:
         DemoSettings(5.5, RUN, "cpu"),
         SampleSettings(RUN, 3, "ddim", 7, None, 0.5, "edm", seed=4, batch=8, out=Path("x.gif"), device="cuda"),
         SampleSettings(RUN, tolerance=1e-6, pairs=True, out=Path("x.npz")),
+        SampleSettings(RUN, classes=("a",), per_class=3, guidance=1.5, guide_from=-3.0, guide_with=RUN),
+        SampleSettings(RUN, guidance=0.5, guide_until=2.5),
         LikelihoodSettings(RUN, "moons", 5, "digits", None, 9, "beta", seed=1, batch=2, per_sample=Path("x.csv")),
         LikelihoodSettings(RUN, flow=False, out=Path("x.png"), device="cpu"),
         LikelihoodSettings(RUN, tolerance=1e-3, probes="exact", draws=3, dequantisation="uniform"),

@@ -19,6 +19,7 @@ examples:
   sfumato sample runs/demo --sampler adaptive --tolerance 1e-6
   sfumato sample runs/demo -n 16 --seed 7 --out forming.gif
   sfumato sample runs/animals --class cat --class zebra --per-class 100 --out some.npz
+  sfumato sample runs/animals --class zebra --guidance 1.5 --guide-from -3 --guide-until 3
   sfumato sample runs/photos-flow --under edm --sampler edm-churn --steps 80
   sfumato sample runs/moons-flow -n 20000 --pairs --out pairs.npz     for reflow
   torchrun --nproc-per-node 4 -m sfumato sample runs/photos-flow -n 50000 --out many.npz
@@ -61,6 +62,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="draw this class; may be repeated (default: all classes, in their shares)",
     )
     flag("--per-class", type=positive, metavar="N", help="samples of each class, of all classes without --class")
+    flag("--guidance", type=float, metavar="W", help="exaggerate the class: 1 is not at all, 1.5 is usual (default: 1)")
+    flag("--guide-from", type=float, metavar="LOGSNR", help="guide from this log-SNR on (default: from pure noise on)")
+    flag("--guide-until", type=float, metavar="LOGSNR", help="guide up to this log-SNR (default: to the end)")
+    flag(
+        "--guide-with",
+        type=Path,
+        metavar="RUN",
+        help="lead away from this smaller or shorter-trained run, not from the model without the class",
+    )
     flag("--pairs", action="store_true", help="also write the noise that each sample started from into the .npz file")
     flag("--seed", type=int, default=default.seed, help="random seed (default: 0)")
     flag("--batch", type=positive, default=default.batch, help="samples drawn at once per process (default: 256)")

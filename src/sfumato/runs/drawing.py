@@ -1,5 +1,6 @@
 """Draw samples from a trained model and write them: a picture, an array, or a movie of how they form."""
 
+import math
 import re
 import time
 from collections.abc import Mapping
@@ -19,6 +20,7 @@ from sfumato.errors import InputError
 from sfumato.files import write_with
 from sfumato.generate import Watch
 from sfumato.generative_model import GenerativeModel
+from sfumato.guidance import Interval
 from sfumato.kinds import load
 from sfumato.model import Model
 from sfumato.model_folder import TableKey, read_fitted
@@ -126,10 +128,22 @@ def draw(settings: SampleSettings, reporter: Reporter = SILENT) -> Drawn | None:
 
 
 def _model(settings: SampleSettings) -> GenerativeModel:
-    device = pick_device(settings.device)
+    """The model of the run as it is sampled: under another process, guided. Raises InputError for what it cannot."""
+    if settings.under is None and settings.guidance is None:
+        return load(settings.run, pick_device(settings.device))
+    model = _under(settings.run, settings)
+    if settings.guidance is None:
+        return model
+    low = -math.inf if settings.guide_from is None else settings.guide_from
+    high = math.inf if settings.guide_until is None else settings.guide_until
+    guide = None if settings.guide_with is None else _under(settings.guide_with, settings)
+    return model.with_guidance(settings.guidance, Interval(low, high), guide, str(settings.guide_with or ""))
+
+
+def _under(run: Path, settings: SampleSettings) -> Model:
+    model = load_with_samplers(run, pick_device(settings.device))
     if settings.under is None:
-        return load(settings.run, device)
-    model = load_with_samplers(settings.run, device)
+        return model
     return model.with_process(recipes.read(settings.under).resolved(model.spec).build_process())
 
 

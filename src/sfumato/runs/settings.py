@@ -190,6 +190,10 @@ class SampleSettings(Settings):
         under: a preset or YAML file whose process replaces the model's own.
         classes: names of the classes to draw; by default all, in their shares.
         per_class: number of samples of each class.
+        guidance: the weight of guidance; 1 is none.
+        guide_from: the lowest log-SNR that guidance acts at.
+        guide_until: the highest one.
+        guide_with: a run of a worse model that guidance leads away from; by default the model without the class.
         pairs: also write the noise that each sample started from.
         seed: the random seed.
         batch: samples drawn at once by each process.
@@ -198,7 +202,8 @@ class SampleSettings(Settings):
         threads: CPU threads; by default as many as training found to be fastest.
 
     Raises:
-        InputError: an ``out`` of another kind of file, or ``pairs`` without an .npz file.
+        InputError: an ``out`` of another kind of file, ``pairs`` without an .npz file, or settings of guidance without
+            its weight.
     """
 
     verb: ClassVar[str] = "sample"
@@ -211,6 +216,10 @@ class SampleSettings(Settings):
     under: Annotated[str | None, "--under"] = None
     classes: Annotated[tuple[str, ...], "--class"] = ()
     per_class: Annotated[int | None, "--per-class"] = None
+    guidance: Annotated[float | None, "--guidance"] = None
+    guide_from: Annotated[float | None, "--guide-from"] = None
+    guide_until: Annotated[float | None, "--guide-until"] = None
+    guide_with: Annotated[Path | None, "--guide-with"] = None
     pairs: Annotated[bool, "--pairs"] = False
     seed: Annotated[int, "--seed"] = 0
     batch: Annotated[int, "--batch"] = 256
@@ -224,6 +233,9 @@ class SampleSettings(Settings):
             _require_ending("--out", self.out, (".png", ".npz", *_TABLES, *_MOVIES))
         if self.pairs and (self.out is None or self.out.suffix.lower() != ".npz"):
             raise InputError("--pairs: the noise is written into an .npz file; add --out FILE.npz")
+        given = {"from": self.guide_from, "until": self.guide_until, "with": self.guide_with}
+        if self.guidance is None and (names := [f"--guide-{name}" for name, x in given.items() if x is not None]):
+            raise InputError(f"{names[0]}: without a weight there is no guidance; add --guidance 1.5")
 
     @property
     def is_movie(self) -> bool:

@@ -1,0 +1,155 @@
+"""Guidance of models: what is drawn, what is refused, and what the command line makes of it."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import sfumato
+from sfumato import Model, kinds, recipes
+from sfumato.cli.main import main
+from sfumato.data import Dataset, load
+from sfumato.denoisers import Clamped, Condition, NormBounded
+from sfumato.errors import InputError
+from sfumato.generate import generate
+from sfumato.guidance import Autoguided, ClassifierFree, Interval
+from sfumato.model_folder import TableKey
+
+SMALL = ["network.kind=mlp", "network.width=16", "network.depth=1"]
+
+
+def labelled(path: Path, classes: int = 2) -> Dataset:
+    random = np.random.default_rng(0)
+    labels = np.arange(60) % classes
+    np.savez(path, x=(random.normal(size=(60, 2)) + 3 * labels[:, None]).astype(np.float32), labels=labels)
+    return load(str(path))
+
+
+def untrained(path: Path, *settings: str, classes: int = 2, seed: int = 0) -> Model:
+    """A model with random weights, also in its last layer, so that conditions matter."""
+    torch.manual_seed(seed)
+    model = kinds.fresh(recipes.read("flow", [*SMALL, *settings]), labelled(path, classes).spec)
+    assert isinstance(model, Model)
+    for weight in model.denoiser.parameters():
+        torch.nn.init.normal_(weight, std=0.3)
+    model.denoiser.eval().requires_grad_(False)
+    return model
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Model:
+    return untrained(tmp_path / "x.npz")
+
+
+def test_samples_are_those_of_the_guided_denoiser(model: Model) -> None:
+    cond = model.condition(6, "1")
+    denoiser = NormBounded(ClassifierFree(model.denoiser, 2.5, Interval(-2, 3)), model.spec.radius)
+    drawn = generate(denoiser, model.tableau("heun", 8), 6, model.spec.model_shape, 3, cond=cond)
+    guided = model.with_guidance(2.5, Interval(-2, 3))
+    found = guided.sample(6, classes="1", seed=3, sampler="heun", steps=8)
+    assert torch.equal(found, model.spec.decode(drawn))
+    assert not torch.equal(found, guided.sample(6, classes="0", seed=3, sampler="heun", steps=8))
+
+
+def test_the_weight_alone_is_an_argument_of_sample(model: Model) -> None:
+    given = {"classes": "0", "sampler": "heun", "steps": 8}
+    plain = model.sample(5, **given)
+    assert torch.equal(model.sample(5, guidance=1, **given), plain)
+    assert torch.equal(model.sample(5, guidance=3, **given), model.with_guidance(3).sample(5, **given))
+    assert not torch.allclose(model.sample(5, guidance=3, **given), plain)
+
+
+def test_a_sample_does_not_depend_on_its_batch(model: Model) -> None:
+    guided = model.with_guidance(2, guide=untrained_like(model, 1))
+    together = guided.sample(7, classes=list("0110100"), sampler="heun", steps=8)
+    parts = guided.sample(7, classes=list("0110100"), sampler="heun", steps=8, batch=3)
+    # The random weights magnify rounding; a norm over the batch would change the first digit.
+    assert torch.allclose(together, parts, rtol=1e-3, atol=1e-3)
+
+
+def untrained_like(model: Model, seed: int) -> Model:
+    other = kinds.fresh(model.recipe, model.spec)
+    torch.manual_seed(seed)
+    for weight in other.module.parameters():
+        torch.nn.init.normal_(weight, std=0.3)
+    other.module.eval().requires_grad_(False)
+    assert isinstance(other, Model)
+    return other
+
+
+def test_a_guide_is_led_away_from(model: Model) -> None:
+    guide = untrained_like(model, 1)
+    denoiser = NormBounded(Autoguided(model.denoiser, guide.denoiser, 1.8), model.spec.radius)
+    drawn = generate(denoiser, model.tableau("heun", 8), 4, model.spec.model_shape, 0, cond=model.condition(4, "1"))
+    found = model.with_guidance(1.8, guide=guide).sample(4, classes="1", sampler="heun", steps=8)
+    assert torch.equal(found, model.spec.decode(drawn))
+
+
+def test_bounded_data_is_clamped_after_guidance() -> None:
+    digits = kinds.fresh(recipes.read("flow", ["network.kind=mlp"]), load("digits").spec)
+    assert isinstance(digits, Model)
+    outer = digits.with_guidance(2).sampling_denoiser()
+    assert isinstance(outer, Clamped)
+    assert isinstance(outer.denoiser, ClassifierFree)
+
+
+def test_what_guidance_cannot_lead_is_refused(tmp_path: Path, model: Model) -> None:
+    without = untrained(tmp_path / "x.npz", "conditioning=none")
+    always = untrained(tmp_path / "x.npz", "conditioning.kind=classes", "conditioning.dropout=0")
+    with pytest.raises(InputError, match="trained without classes, so there is nothing to lead towards"):
+        without.sample(2, guidance=2)
+    with pytest.raises(InputError, match=r"trained with every label.*conditioning\.dropout=0\.1"):
+        always.sample(2, guidance=2)
+    with pytest.raises(InputError, match="a weight of inf is not finite"):
+        model.with_guidance(float("inf"))
+    with pytest.raises(InputError, match="has other classes"):
+        model.with_guidance(2, guide=without)
+    with pytest.raises(InputError, match="worse was trained on other data"):
+        model.with_guidance(2, guide=untrained(tmp_path / "other.npz", classes=3), name="worse")
+    with pytest.raises(InputError, match="the guide has another process"):
+        model.with_guidance(2, guide=replace(model.with_process(recipes.read("ddpm").build_process()), fitted={}))
+    assert without.with_guidance(2, guide=without).guidance is not None
+    assert always.with_guidance(2, guide=always).guidance is not None
+
+
+def test_a_guided_model_has_no_likelihood_and_is_not_saved(tmp_path: Path, model: Model) -> None:
+    guided, x_0 = model.with_guidance(2), torch.zeros(2, 2)
+    assert not guided.can("flow")
+    for measure in (guided.bound, guided.flow):
+        with pytest.raises(InputError, match="is guided, and no distribution that is known is sampled"):
+            measure(x_0, cond=Condition(classes=torch.zeros(2, dtype=torch.int64)))
+    with pytest.raises(InputError, match="guided or under another process"):
+        guided.save_pretrained(tmp_path / "saved")
+
+
+def test_tables_of_other_guidance_are_not_used(model: Model) -> None:
+    table = model.tableau("heun", 8)
+    fitted = replace(model, fitted={TableKey(8, model.with_guidance(2).sampled()): table}, chosen={8: "ddim"})
+    assert fitted.with_guidance(2).plan("auto", 8).table is table
+    # otherwise "auto" is what was chosen without guidance
+    for other in (fitted, fitted.with_guidance(2.5), fitted.with_guidance(2, Interval(-1, 1))):
+        assert other.plan("auto", 8).method == "ddim"
+
+
+def test_the_command_draws_what_python_draws(tmp_path: Path, model: Model, capsys: pytest.CaptureFixture[str]) -> None:
+    model.save_pretrained(tmp_path / "run")
+    out = tmp_path / "some.npz"
+    words = ["sample", str(tmp_path / "run"), "--class", "1", "-n", "3", "--sampler", "heun", "--out", str(out)]
+    more = ["--guidance", "2", "--guide-from", "-2", "--guide-until", "3", "--device", "cpu"]
+    assert main([*words, *more, "--json"]) == 0
+    record = json.loads(capsys.readouterr().out)
+    assert record["guidance"] == {"weight": 2.0, "from": -2.0, "until": 3.0, "guide": None}
+    with np.load(out) as file:
+        expected = (
+            sfumato.load(tmp_path / "run").with_guidance(2, Interval(-2, 3)).sample(3, classes="1", sampler="heun")
+        )
+        np.testing.assert_allclose(file["samples"], expected.numpy(), atol=1e-6)
+    assert main([*words, "--guidance", "2", "--guide-with", str(tmp_path / "run")]) == 0
+    assert f"guidance 2 away from {tmp_path / 'run'}, two networks in each evaluation" in capsys.readouterr().out
+    assert main([*words, "--guide-from", "-2"]) == 2
+    assert "add --guidance 1.5" in capsys.readouterr().err
+    assert main(["sample", str(tmp_path / "run"), "-n", "2", "--guidance", "1.5", "--sampler", "heun"]) == 0
+    assert "heun-20-guided1.5-n2-seed0.npz" in capsys.readouterr().out
