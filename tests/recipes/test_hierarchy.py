@@ -29,7 +29,7 @@ def test_a_recipe_says_what_is_used_and_nothing_else(digits: data.DataSpec) -> N
     ours, theirs = recipes.read("mhvae"), recipes.read("ddpm")
     assert set(ours.model_dump()) == {"version", "name", "hierarchy", "data", "training"}
     of_diffusion = {"process", "target", "objective", "label", "sigma_data", "variance", "network", "conditioning"}
-    assert set(theirs.model_dump()) == {"version", "name", "data", "training", "sampling", *of_diffusion}
+    assert set(theirs.model_dump()) == {"version", "name", "data", "training", "sampling", "base", *of_diffusion}
     for recipe, kind in ((ours, HierarchyRecipe), (ours.resolved(digits), HierarchyRecipe), (theirs, DiffusionRecipe)):
         assert type(recipe) is kind
         assert kind.model_validate_json(recipe.model_dump_json()) == recipe

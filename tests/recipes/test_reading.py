@@ -144,7 +144,7 @@ def test_a_network_of_ones_own_is_one_registered_section(monkeypatch: pytest.Mon
         kind: Literal["linear"] = "linear"
         gain: float = 1.0
 
-        def build(self, shape: tuple[int, ...], outputs: int = 1, conditions: int = 0) -> nn.Module:
+        def build(self, shape: tuple[int, ...], outputs: int = 1, conditions: int = 0, extra: int = 0) -> nn.Module:
             return Linear(shape[0], self.gain)
 
     with pytest.raises(InputError, match="'linear' is not allowed; give one of 'mlp', 'unet', 'auto'"):

@@ -7,6 +7,7 @@ from .condition import check_rows as check_rows
 from .condition import condition_rows as condition_rows
 from .exact import ExactDenoiser as ExactDenoiser
 from .exact import GaussianMixture as GaussianMixture
+from .mixture import MixtureDenoiser as MixtureDenoiser
 from .network import LABELS as LABELS
 from .network import NetworkDenoiser as NetworkDenoiser
 from .trees import TreesDenoiser as TreesDenoiser

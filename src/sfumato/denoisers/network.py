@@ -12,6 +12,7 @@ from sfumato.errors import InputError
 
 from .base import Denoiser
 from .condition import NOT_GIVEN, Condition
+from .mixture import MixtureDenoiser
 
 LABELS: Mapping[str, Callable[[Tensor, Level], Tensor]] = MappingProxyType(
     {
@@ -35,6 +36,14 @@ class NetworkDenoiser(Denoiser):
     data of standard deviation ``sigma_data`` (Karras et al. 2022, table 1; exactly 1 in VP with sigma_data = 1), and a
     label of the noise level. Its output is solved for x_0 and eps.
 
+    With a ``base``, a mixture fitted to the data, the network also gets the base's estimate of x_0, as channels after
+    c_in x_t, and learns what the base misses:
+
+        y = a x_0^base + b eps^base + |det| / sqrt(alpha^2 + sigma^2) e F(c_in x_t, x_0^base),
+
+    with the target's row (a, b) and the base's error e at the level. A network F that is 0 has the estimates of the
+    base, and its output is of order one at every level.
+
     Times and levels are float64, states are float32 or float64, and the network has its own type: they are converted
     here. This is also the only place that shifts the index of a level to what a network was trained with. A learned
     schedule is part of the module.
@@ -50,6 +59,7 @@ class NetworkDenoiser(Denoiser):
         classes: number of classes K, the first entries of the condition vector: ``sqrt(K)`` at the sample's class, so
             that their mean square is 1, and 0 elsewhere; all are 0 for a class that is not given.
         augmentation: number of entries after them, which describe how a training image was moved.
+        base: the mixture that the network starts from; the network's input then has twice the channels.
 
     Raises:
         InputError: an unknown label, or a target without a solution at t = 1 (the noise at pure noise).
@@ -65,6 +75,7 @@ class NetworkDenoiser(Denoiser):
         learned_variance: bool = False,
         classes: int = 0,
         augmentation: int = 0,
+        base: MixtureDenoiser | None = None,
     ) -> None:
         super().__init__()
         if label not in LABELS:
@@ -82,6 +93,7 @@ class NetworkDenoiser(Denoiser):
         self.learned_variance = learned_variance
         self.classes = classes
         self.augmentation = augmentation
+        self.base = base
         if isinstance(process.schedule, nn.Module):
             self.schedule = process.schedule  # registered, so that it is moved, saved and learned with the network
 
@@ -98,9 +110,15 @@ class NetworkDenoiser(Denoiser):
         if label.ndim == 0 and label.device != x_t.device:  # created there: a copy would wait for the device
             label = x_t.new_full((), float(label), dtype=torch.float32)
         label = label.to(device=x_t.device, dtype=torch.float32).expand(len(x_t))
-        inputs = (expand(scale, x_t) * x_t).to(dtype)
-        y: Tensor = self.network(inputs, label) if cond is None else self.network(inputs, label, self._numbers(cond))
-        return y.to(x_t.dtype)
+        inputs, numbers = expand(scale, x_t) * x_t, () if cond is None else (self._numbers(cond),)
+        if self.base is None:
+            y: Tensor = self.network(inputs.to(dtype), label, *numbers)
+            return y.to(x_t.dtype)
+        known = self.base(x_t, t, cond)
+        y = self.network(torch.cat([inputs, known.x_0], dim=1).to(dtype), label, *numbers).to(x_t.dtype)
+        gain = self.target.det(level).abs() / torch.hypot(level.alpha, level.sigma) * self.base.error(level)
+        found = self.target.encode(known.x_0, known.eps, level) + expand(gain, x_t) * y[:, : x_t.shape[1]]
+        return torch.cat([found, y[:, x_t.shape[1] :]], dim=1) if self.learned_variance else found
 
     def forward(self, x_t: Tensor, t: Tensor, cond: Condition | None = None) -> Prediction:
         y, variance = self._all_outputs(x_t, t, cond), None

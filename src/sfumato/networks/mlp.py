@@ -24,6 +24,7 @@ from sfumato.networks.arguments import even, fits, positive, positives, probabil
 from sfumato.networks.dropout import Dropout
 from sfumato.networks.embeddings import LabelEmbedding, random_frequencies
 from sfumato.networks.layers import linear, zeroed
+from sfumato.numerics.integers import whole
 
 LABEL_FEATURES = 64  # enough for one number, whatever the width
 
@@ -76,9 +77,9 @@ class ModulatedBlock(nn.Module):
 class MLP(nn.Module):
     """A residual MLP, ``y = network(x, label, cond)``.
 
-    x has shape (B, *shape), label is any real number (B,), cond has shape (B, conditions) or is None for zeros. y is
-    shaped as x, with ``outputs`` times the first axis. A fresh network outputs 0. It expects x of about unit variance,
-    in the type of its weights.
+    x has shape (B, *shape), with ``extra`` more entries along its first axis, label is any real number (B,), cond has
+    shape (B, conditions) or is None for zeros. y has ``outputs`` times the first axis of ``shape``. A fresh network
+    outputs 0. It expects x of about unit variance, in the type of its weights.
 
     Arguments:
         shape: shape of one sample, which is flattened.
@@ -88,6 +89,7 @@ class MLP(nn.Module):
         embedding: "sinusoidal" for labels that count steps, "fourier" for labels of order one.
         outputs: number of outputs, concatenated along the first axis of a sample.
         conditions: length of the condition vector, with entries of order one; zeros mean unconditional.
+        extra: entries that x has along its first axis after those of ``shape``.
 
     Raises:
         InputError: an argument is out of range, or x or cond has another shape.
@@ -102,16 +104,18 @@ class MLP(nn.Module):
         embedding: str = "sinusoidal",
         outputs: SupportsIndex = 1,
         conditions: SupportsIndex = 0,
+        extra: SupportsIndex = 0,
     ) -> None:
         super().__init__()
         self.shape = positives("shape", shape)
+        self.extra = whole("extra", extra, 0)
         width, depth, outputs = even("width", width), positive("depth", depth), positive("outputs", outputs)
         probability("dropout", dropout)
         self.outputs = outputs
-        n = math.prod(self.shape)
+        n, beside = math.prod(self.shape), self.extra * math.prod(self.shape[1:])
         self.embed = LabelEmbedding(embedding, LABEL_FEATURES, width // 2, conditions)
         self.features = CoordinateFeatures(n, width // 2)
-        self.linear_in = linear(n + width, width)
+        self.linear_in = linear(n + width + beside, width)
         self.blocks = nn.ModuleList([ModulatedBlock(width, width // 2, dropout=dropout) for _ in range(depth)])
         self.norm = nn.LayerNorm(width)
         self.linear_out = zeroed(linear(width, outputs * n))
@@ -123,11 +127,12 @@ class MLP(nn.Module):
         label: Float[Tensor, " b"],
         cond: Float[Tensor, "n conditions"] | None = None,
     ) -> Float[Tensor, "b *t"]:
-        fits(x, self.shape)
+        fits(x, (self.shape[0] + self.extra, *self.shape[1:]))
         embedding = self.embed(label, cond)
-        h = self.linear_in(self.features(x.flatten(1)))
+        own = x[:, : self.shape[0]].flatten(1)
+        h = self.linear_in(torch.cat([self.features(own), x[:, self.shape[0] :].flatten(1)], dim=1))
         for block in self.blocks:
             h = block(h, embedding)
         y: Tensor = self.linear_out(F.silu(self.norm(h)))
-        y = y + (self.gain(embedding)[:, :, None] * x.flatten(1)[:, None]).flatten(1)
-        return y.reshape(len(x), self.outputs * x.shape[1], *x.shape[2:])
+        y = y + (self.gain(embedding)[:, :, None] * own[:, None]).flatten(1)
+        return y.reshape(len(x), self.outputs * self.shape[0], *self.shape[1:])

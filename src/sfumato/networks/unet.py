@@ -102,8 +102,8 @@ class Up(nn.Module):
 class UNet(nn.Module):
     """The U-Net, ``y = network(x, label, cond)``.
 
-    x has shape (B, C, L) or (B, C, H, W), label is any real number (B,), cond has shape (B, conditions) or is None for
-    zeros. y is shaped as x, with ``outputs`` times the channels. A fresh network outputs 0. It computes in the type of
+    x has shape (B, C + extra, L) or (B, C + extra, H, W), label is any real number (B,), cond has shape (B, conditions)
+    or is None for zeros. y has ``outputs`` times C channels. A fresh network outputs 0. It computes in the type of
     its weights, which must be that of x.
 
     Arguments:
@@ -122,6 +122,7 @@ class UNet(nn.Module):
         fourier: powers n of the features sin(2^n pi x), cos(2^n pi x) that are concatenated with x, which show the
             first convolution fine differences of values (Kingma et al. 2021, appendix C: n = 7, 8 for 256 values).
         conditions: length of the condition vector, with entries of order one; zeros mean unconditional.
+        extra: channels that x has after those of ``shape``.
 
     Raises:
         InputError: an argument is out of range, or x or cond has another shape.
@@ -142,9 +143,11 @@ class UNet(nn.Module):
         outputs: SupportsIndex = 1,
         fourier: Sequence[SupportsIndex] = (),
         conditions: SupportsIndex = 0,
+        extra: SupportsIndex = 0,
     ) -> None:
         super().__init__()
         self.shape = _image_or_signal(shape)
+        self.extra = whole("extra", extra, 0)
         width, blocks, heads = even("width", width), positive("blocks", blocks), positive("heads", heads)
         groups, outputs = positive("groups", groups), positive("outputs", outputs)
         channels = [width * m for m in positives("multipliers", multipliers)]
@@ -161,7 +164,8 @@ class UNet(nn.Module):
 
         self.embed = LabelEmbedding(embedding, width, 4 * width, conditions)
         self.fourier = tuple(whole("fourier", power) for power in fourier)
-        self.conv_in = convolution(dimension, self.shape[0] * (1 + 2 * len(self.fourier)), width, 3)
+        inputs = self.shape[0] * (1 + 2 * len(self.fourier)) + self.extra
+        self.conv_in = convolution(dimension, inputs, width, 3)
         skips = [width]  # the channels of every skip, in order
         down = []
         for stage, c in enumerate(channels):
@@ -203,12 +207,12 @@ class UNet(nn.Module):
         label: Float[Tensor, " b"],
         cond: Float[Tensor, "n conditions"] | None = None,
     ) -> Float[Tensor, "b d *s"]:
-        fits(x, self.shape)
+        fits(x, (self.shape[0] + self.extra, *self.shape[1:]))
         embedding = self.embed(label, cond)
         if any(self.padding):
             # F.pad counts axes from the last, with the padding of both ends of each.
             x = F.pad(x, [n for extra in reversed(self.padding) for n in (0, extra)], mode="replicate")
-        angles = [2**n * torch.pi * x for n in self.fourier]
+        angles = [2**n * torch.pi * x[:, : self.shape[0]] for n in self.fourier]
         with full_precision(x):  # x has the last digits of the data
             x = self.conv_in(torch.cat([x, *(wave for angle in angles for wave in (angle.sin(), angle.cos()))], dim=1))
         x = in_autocast_type(x)

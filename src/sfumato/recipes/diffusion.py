@@ -13,6 +13,7 @@ from sfumato.denoisers import Condition, NetworkDenoiser
 from sfumato.errors import InputError
 from sfumato.sampling.methods import ADAPTIVE, NAMES
 
+from .base import AutoBase, BaseSection, MixtureBase, NoBase
 from .conditioning import AutoConditioning, ClassConditioning, ConditioningSection, NoConditioning
 from .networks import NETWORKS, AutoNetwork, NetworkSection
 from .objective import DenoisingObjective, ObjectiveSection
@@ -51,6 +52,7 @@ class DiffusionRecipe(Recipe):
     sigma_data: PositiveFloat | None = 1.0  # null: the data's own, the root of its second moment
     variance: Literal["fixed", "learned"] = "fixed"
     network: Annotated[NetworkSection, NETWORKS] = AutoNetwork()
+    base: Annotated[BaseSection, Field(discriminator="kind")] = NoBase()
     conditioning: Annotated[ConditioningSection, Field(discriminator="kind")] = AutoConditioning()
     sampling: SamplingSection = SamplingSection()
 
@@ -68,6 +70,7 @@ class DiffusionRecipe(Recipe):
                 "training": self.training.resolved(spec),
                 "network": self.network.resolved(spec, self.label),
                 "process": self.process.resolved(spec),
+                "base": self.base.resolved(spec, not (self.trained_on_pairs or self.training.augment)),
                 "conditioning": self.conditioning.resolved(spec),
                 "sigma_data": self._sigma_data(spec),
             }
@@ -92,11 +95,19 @@ class DiffusionRecipe(Recipe):
         learned = self.variance == "learned"
         classes = recipe._known_conditioning.classes(spec)
         augmentation = AUGMENTATION_LABELS if recipe.training.augment else 0
-        network = recipe.network.build(spec.model_shape, 2 if learned else 1, classes + augmentation)
+        base = recipe._known_base.build(context.process, spec, classes)
+        extra = 0 if base is None else spec.model_shape[0]
+        network = recipe.network.build(spec.model_shape, 2 if learned else 1, classes + augmentation, extra)
         target = self.target.build(context)
         return NetworkDenoiser(
-            network, context.process, target, self.label, context.sigma_data, learned, classes, augmentation
+            network, context.process, target, self.label, context.sigma_data, learned, classes, augmentation, base
         )
+
+    @property
+    def _known_base(self) -> NoBase | MixtureBase:
+        """The base of a resolved recipe."""
+        assert not isinstance(self.base, AutoBase)
+        return self.base
 
     @property
     def _known_conditioning(self) -> NoConditioning | ClassConditioning:

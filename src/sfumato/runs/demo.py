@@ -85,6 +85,7 @@ def demo(settings: DemoSettings, reporter: Reporter = SILENT) -> Demo:
     dataset = load_data("digits", recipe, reporter)
     recipe = planned(recipe, dataset, goal, device, reporter)
     model = lifecycle.untrained("digits", recipe, dataset)
+    lifecycle.fit_base(model, dataset)
     with lifecycle.claimed(settings.out, "demo") as folder:
         trainer = Trainer(model, dataset.samples(device), folder)
         lifecycle.begin("digits", folder, model, goal)

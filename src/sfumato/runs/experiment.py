@@ -145,6 +145,7 @@ class Experiment:
         if self.folder.path.exists():
             shutil.rmtree(self.folder.path)
         model = lifecycle.untrained(self.source, self.recipe, dataset)
+        lifecycle.fit_base(model, dataset)
         with lifecycle.claimed(self.folder.path, self.name) as folder:
             trainer = Trainer(model, dataset.samples(self.device), folder)
             lifecycle.begin(self.source, folder, model, self.goal)

@@ -9,7 +9,8 @@ import torch
 
 from sfumato import kinds
 from sfumato.allowance import ENDLESS, Allowance
-from sfumato.data import TABLES, Dataset
+from sfumato.data import TABLES, Dataset, split
+from sfumato.denoisers import NetworkDenoiser
 from sfumato.errors import InputError
 from sfumato.evaluation import Gallery, gallery_evaluations, make_gallery
 from sfumato.files import write_text
@@ -19,6 +20,7 @@ from sfumato.numerics.random import derive
 from sfumato.recipes import Recipe
 from sfumato.reporting import SILENT, Reporter, duration
 from sfumato.training import Trainer, TrainingProgress, autotune, memory
+from sfumato.world import ALONE, World
 
 from .folder import Origin, RunFolder
 from .outputs import require_writable_run
@@ -32,6 +34,8 @@ REPORT = 4.0  # seconds of a processor for the report page
 REPORT_PART = 0.2  # of a budget, at most, for the same
 SAMPLING_PART = 0.07  # of a budget, at most, for the samples of the report
 
+_FITTED_SAMPLES = 20_000  # that a mixture is fitted to, at most: seconds
+_FITTED_NUMBERS = 60_000_000  # of their values, at most: 240 MB
 _BYTES_PER_SAMPLE = 32  # of a batch, at least: the index of a sample, its key and its time
 
 
@@ -56,6 +60,33 @@ def untrained(source: str, recipe: Recipe, dataset: Dataset) -> GenerativeModel:
     except InputError as error:
         raise InputError(f"sampling.steps: {error}") from None
     return model
+
+
+def fit_base(model: GenerativeModel, dataset: Dataset, world: World = ALONE, reporter: Reporter = SILENT) -> None:
+    """Fit the mixture that the network of an ``untrained`` model starts from, if it has one; all processes call it.
+
+    The first process fits it to samples that are not held out, and the others get it.
+    """
+    base = model.denoiser.base if isinstance(model.denoiser, NetworkDenoiser) else None
+    if base is None:
+        return
+    if world.is_main:
+        settings = model.recipe.training
+        source, (training, _) = (
+            dataset.samples(torch.device("cpu")),
+            split(len(dataset), settings.held_out, settings.seed),
+        )
+        most = max(_FITTED_NUMBERS // math.prod(dataset.spec.model_shape), 1)
+        seed = derive(settings.seed, "base")
+        order = torch.randperm(len(training), generator=torch.Generator().manual_seed(seed))
+        with reporter.task("fitting a mixture of Gaussians"):
+            samples = source.take(training[order[: min(most, _FITTED_SAMPLES)].sort().values])
+            base.fit(samples.values, samples.labels, seed)
+        components, directions = base.centres.shape
+        gaussians = "1 Gaussian" if components == 1 else f"a mixture of {components} Gaussians"
+        reporter.info(f"starting from {gaussians} in {directions} principal directions; base=none leaves it out")
+    for buffer in base.buffers():
+        world.sum(buffer if world.is_main else buffer.zero_())
 
 
 def default_name(dataset: Dataset, recipe: Recipe) -> str:

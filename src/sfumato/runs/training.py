@@ -171,6 +171,7 @@ def _started(
         recipe = planned(recipe, dataset, goal, device, reporter, world)
     with world.raise_together():
         model = lifecycle.untrained(settings.source, recipe, dataset)
+    lifecycle.fit_base(model, dataset, world, reporter)
     if model.recipe.takes_classes:
         reporter.info(f"given {classes_in_words(dataset.spec)}; conditioning=none leaves them out")
     with ExitStack() as stack:

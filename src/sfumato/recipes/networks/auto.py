@@ -81,7 +81,7 @@ class AutoNetwork(NetworkSection):
             fourier=[finest - 1, finest] if self.fourier and not spec.continuous else [],
         )
 
-    def build(self, shape: tuple[int, ...], outputs: int = 1, conditions: int = 0) -> nn.Module:
+    def build(self, shape: tuple[int, ...], outputs: int = 1, conditions: int = 0, extra: int = 0) -> nn.Module:
         raise InputError("network.kind: auto is chosen from the data; resolve the recipe with a data contract first")
 
 

@@ -22,5 +22,7 @@ class MLPNetwork(NetworkSection):
     dropout: Fraction = 0.0
     embedding: Literal["sinusoidal", "fourier"] = "sinusoidal"
 
-    def build(self, shape: tuple[int, ...], outputs: int = 1, conditions: int = 0) -> nn.Module:
-        return networks.MLP(shape, **self.model_dump(exclude={"kind"}), outputs=outputs, conditions=conditions)
+    def build(self, shape: tuple[int, ...], outputs: int = 1, conditions: int = 0, extra: int = 0) -> nn.Module:
+        return networks.MLP(
+            shape, **self.model_dump(exclude={"kind"}), outputs=outputs, conditions=conditions, extra=extra
+        )

@@ -21,13 +21,14 @@ class NetworkSection(Section, ABC):
         return self
 
     @abstractmethod
-    def build(self, shape: tuple[int, ...], outputs: int = 1, conditions: int = 0) -> nn.Module:
-        """A fresh ``network(x, label, cond) -> y``.
+    def build(self, shape: tuple[int, ...], outputs: int = 1, conditions: int = 0, extra: int = 0) -> nn.Module:
+        """A fresh ``network(x, label, cond) -> y``, which is 0 at first.
 
         Arguments:
             shape: shape of one sample.
             outputs: number of outputs, concatenated along the channels.
             conditions: length of the condition vector, 0 for none.
+            extra: channels that its input has after those of a sample.
 
         Raises:
             InputError: the settings do not make a network of samples of this shape.

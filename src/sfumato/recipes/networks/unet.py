@@ -29,5 +29,7 @@ class UNetNetwork(NetworkSection):
     pad: bool = False
     fourier: list[Annotated[int, Field(ge=0, le=20)]] = Field(default=[])
 
-    def build(self, shape: tuple[int, ...], outputs: int = 1, conditions: int = 0) -> nn.Module:
-        return networks.UNet(shape, **self.model_dump(exclude={"kind"}), outputs=outputs, conditions=conditions)
+    def build(self, shape: tuple[int, ...], outputs: int = 1, conditions: int = 0, extra: int = 0) -> nn.Module:
+        return networks.UNet(
+            shape, **self.model_dump(exclude={"kind"}), outputs=outputs, conditions=conditions, extra=extra
+        )

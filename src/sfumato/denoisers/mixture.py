@@ -1,0 +1,185 @@
+"""A mixture of Gaussians fitted to the data, as a denoiser: what a network starts from.
+
+The q principal directions A of the data carry a mixture of K Gaussians, and the directions beside them one isotropic
+Gaussian of variance s^2:
+
+    x_0 = m + A z + rest,    z ~ sum_k w_k N(m_k, U_k diag(l_k) U_k^T),    rest ~ N(0, s^2 (I - A A^T)).
+
+At every level this is a mixture again, with variances ``v = alpha^2 l_k + sigma^2``, and the estimates are exact for it
+(as in ``exact``): with ``p_k = U_k^T (A^T (x_t - alpha m) - alpha m_k)``,
+
+    E[z | x_t, k] = m_k + alpha U_k (l_k p_k / v),    E[eps | x_t, k] = sigma U_k (p_k / v).
+
+Fitting takes seconds. The samples of the mixture have the shapes of the data, which a network learns last, and lack its
+detail, which a network learns first.
+"""
+
+import math
+
+import torch
+from jaxtyping import Float, Int64
+from torch import Tensor
+
+from sfumato.core import Level, Prediction, Process
+from sfumato.core.levels import expand
+from sfumato.errors import InputError
+from sfumato.numerics import mixtures
+
+from .base import Denoiser
+from .condition import Condition
+
+KNOTS = 21
+FARTHEST = 10.0  # log-SNR of the last knot: the error changes little beyond
+MEASURED = 256  # samples at each knot
+
+
+class MixtureDenoiser(Denoiser):
+    """The exact estimates of a mixture that ``fit`` adapts to data; before that, of N(0, I).
+
+    Arguments:
+        process: the process.
+        shape: shape of one sample, D numbers.
+        directions: q, at most D.
+        components: K.
+        classes: number of classes, which differ in the weights of the components.
+    """
+
+    mean: Tensor
+    directions: Tensor
+    rest: Tensor
+    log_weights: Tensor
+    centres: Tensor
+    variances: Tensor
+    axes: Tensor
+    errors: Tensor
+
+    def __init__(
+        self, process: Process, shape: tuple[int, ...], directions: int, components: int, classes: int = 0
+    ) -> None:
+        super().__init__()
+        self.process = process
+        self.classes = classes
+        D, q, K = torch.Size(shape).numel(), directions, components
+        if q > D:
+            raise InputError(f"base.directions: {q} are more than the {D} numbers of a sample; give at most {D}")
+        unit = torch.eye(q)
+        self.register_buffer("mean", torch.zeros(D))
+        self.register_buffer("directions", torch.eye(D, q))
+        self.register_buffer("rest", torch.ones(()))  # s^2
+        self.register_buffer("log_weights", torch.full((classes + 1, K), -math.log(K)))
+        self.register_buffer("centres", torch.zeros(K, q))
+        self.register_buffer("variances", torch.ones(K, q))
+        self.register_buffer("axes", unit[:, None].repeat(1, K, 1))  # (q, K, q): U_k is axes[:, k]
+        self.register_buffer("errors", torch.ones(KNOTS))
+
+    def forward(self, x_t: Tensor, t: Tensor, cond: Condition | None = None) -> Prediction:
+        return self.predict(x_t, self.process.level(t), None if cond is None else cond.classes)
+
+    def predict(self, x_t: Tensor, level: Level, classes: Int64[Tensor, "b"] | None = None) -> Prediction:
+        """E[x_0 | x_t] and E[eps | x_t] at a ``level`` of shape () or (B,), with x_t's shape and type."""
+        with torch.autocast(x_t.device.type, enabled=False):
+            x_0, eps = self._estimates(x_t.flatten(1), level, classes)
+        return Prediction(x_0.view_as(x_t), eps.view_as(x_t))
+
+    def _estimates(self, x: Tensor, level: Level, classes: Tensor | None) -> tuple[Tensor, Tensor]:
+        mean, A, s2, log_weights, centres, variances, axes = (
+            buffer.to(x.dtype)
+            for buffer in (
+                self.mean,
+                self.directions,
+                self.rest,
+                self.log_weights,
+                self.centres,
+                self.variances,
+                self.axes,
+            )
+        )
+        K, q = centres.shape
+        alpha, sigma = expand(level.alpha, x), expand(level.sigma, x)
+        away = x - alpha * mean
+        z = away @ A
+        flat = axes.reshape(q, K * q)
+        origin = torch.einsum("kq,qkr->kr", centres, axes)
+        p = (z @ flat).view(-1, K, q)
+        p = p - expand(level.alpha, p) * origin
+        v = expand(level.alpha, p) ** 2 * variances + expand(level.sigma, p) ** 2
+        scaled = p / v
+        own = log_weights[-1:] if classes is None else log_weights[classes.to(x.device)]
+        weights = (own - 0.5 * (v.log() + p * scaled).sum(-1)).softmax(1)
+        scaled = weights[..., None] * scaled
+        pulled, noise = (part.flatten(1) @ flat.T for part in (variances * scaled, scaled))
+        z_0, z_eps = weights @ centres + alpha * pulled, sigma * noise
+        beside = (away - z @ A.T) / (alpha**2 * s2 + sigma**2)
+        return mean + z_0 @ A.T + alpha * s2 * beside, z_eps @ A.T + sigma * beside
+
+    def error(self, level: Level) -> Tensor:
+        """The root mean square of ``v - E[v | x_t]``, for ``v = (alpha eps - sigma x_0) / sqrt(alpha^2 + sigma^2)``.
+
+        Measured by ``fit``; of the level's shape, on the device of the mixture.
+        """
+        place = (level.logsnr.clamp(-FARTHEST, FARTHEST) / FARTHEST + 1) * (KNOTS - 1) / 2
+        below = place.detach().floor().clamp(max=KNOTS - 2)
+        part = place - below
+        if place.ndim == 0:  # one number stays on the CPU
+            knot: int | Tensor = int(below)
+        else:
+            knot, part = below.long().to(self.errors.device), part.to(self.errors.device)
+        return self.errors[knot] + (self.errors[knot + 1] - self.errors[knot]) * part
+
+    @torch.no_grad()
+    def fit(self, x_0: Float[Tensor, "n *s"], labels: Int64[Tensor, "n"] | None, seed: int) -> None:
+        """Fit the mixture to samples, and measure its error on them.
+
+        Arguments:
+            x_0: samples in model units, at least as many as there are components.
+            labels: their classes; needed by a mixture with classes.
+            seed: of the centres that fitting starts from.
+        """
+        x = x_0.flatten(1).float()
+        K, q = self.centres.shape
+        generator = torch.Generator(x.device).manual_seed(seed)
+        mean = x.mean(0)
+        A, spread = _principal(x - mean, q, seed)
+        z = (x - mean) @ A
+        if labels is None or not self.classes:
+            labels = torch.full((len(x),), -1, device=x.device)
+        found = mixtures.fit(z, K, generator, labels, self.classes)
+        new = {
+            "mean": mean,
+            "directions": A,
+            "rest": torch.tensor(max(spread, mixtures.LEAST)),
+            "log_weights": found.weights.log(),
+            "centres": found.means,
+            "variances": found.variances,
+            "axes": found.axes.permute(1, 0, 2),
+        }
+        for name, value in new.items():
+            getattr(self, name).copy_(value)
+        self.errors.copy_(self._measured(x_0, labels, generator))
+
+    def _measured(self, x_0: Tensor, labels: Tensor, generator: torch.Generator) -> Tensor:
+        """The errors at the knots."""
+        errors = []
+        for logsnr in torch.linspace(-FARTHEST, FARTHEST, KNOTS, dtype=torch.float64):
+            alpha, sigma = torch.sigmoid(logsnr).sqrt(), torch.sigmoid(-logsnr).sqrt()
+            own = torch.randint(len(x_0), (MEASURED,), generator=generator, device=x_0.device)
+            clean = x_0[own].float()
+            eps = torch.randn(clean.shape, generator=generator, device=x_0.device)
+            level = Level(alpha, sigma, logsnr)
+            noisy = expand(alpha, clean) * clean + expand(sigma, clean) * eps
+            found = self.predict(noisy, level, labels[own] if self.classes else None)
+            off = expand(alpha, eps) * (eps - found.eps) - expand(sigma, eps) * (clean - found.x_0)
+            errors.append(off.square().mean().sqrt())
+        return torch.stack(errors)
+
+
+def _principal(x: Float[Tensor, "n d"], q: int, seed: int) -> tuple[Float[Tensor, "d q"], float]:
+    """The q principal directions of centred samples, and the mean variance beside them."""
+    D = x.shape[1]
+    if q == D:
+        return torch.eye(D, device=x.device), 0.0
+    with torch.random.fork_rng(devices=[]):  # the random projections of Halko et al. 2011
+        torch.manual_seed(seed)
+        _, singular, axes = torch.pca_lowrank(x, min(q + 10, *x.shape), center=False)
+    captured = singular[:q].square().sum()
+    return axes[:, :q].contiguous(), float((x.square().sum() - captured) / (len(x) * (D - q)))
