@@ -3,7 +3,7 @@
     export OMP_NUM_THREADS=1 ONEDNN_MAX_CPU_ISA=AVX2 ATEN_CPU_CAPABILITY=avx2      # a usual processor, without bfloat16
     python benchmarks/time_to_quality.py train mnist sfumato --seconds 40 120 300 600 --folder OUT
     python benchmarks/time_to_quality.py train mnist lucidrains --seconds 40 120 300 600 --folder OUT
-    python benchmarks/time_to_quality.py judge mnist --folder OUT          # for every set
+    python benchmarks/time_to_quality.py judge mnist --folder OUT          # for every set; or for one library
 
 A peer trains once, and its averaged weights are kept whenever the process has used so many seconds of CPU in training;
 nothing else that its program does is counted. Ours is a run for each budget, `sfumato.train(data, budget=T)`, whose
@@ -99,10 +99,12 @@ def judge(arguments: argparse.Namespace, data: Set) -> None:
     judge_, rows = Judge(data), {}
     torch.set_grad_enabled(False)
     rows["real"] = [judge_.measure(data.held_out[: arguments.samples])]
-    for folder in sorted(arguments.folder.glob(f"{data.name}-*")):
+    for folder in sorted(arguments.folder.glob(f"{data.name}-{arguments.by or '*'}")):
         by = folder.name.split("-")[1]
         found = []
-        for file in sorted(folder.glob("[0-9]*.json"), key=lambda path: float(path.stem)):
+        for file in (folder / f"{seconds:g}.json" for seconds in arguments.seconds):
+            if not file.exists():
+                continue
             torch.manual_seed(1)
             if by in PEERS:
                 peer = PEERS[by](data)
@@ -133,7 +135,8 @@ def save(name: str, rows: dict[str, Any]) -> None:
         "versions": versions,
         "evaluations": {"peers": EVALUATIONS, "sfumato": 20},
     }
-    RESULTS.write_text(json.dumps({**known, **about, "sets": {**known["sets"], name: rows}}, indent=1) + "\n")
+    merged = {**known["sets"].get(name, {}), **rows}
+    RESULTS.write_text(json.dumps({**known, **about, "sets": {**known["sets"], name: merged}}, indent=1) + "\n")
 
 
 def main() -> None:
