@@ -39,6 +39,7 @@ from .generative_model import Ability, GenerativeModel
 from .guided import Guidance, bounded, with_guidance
 from .sampling_plan import SamplerChoice, SamplingPlan
 
+_NO_DENSITY = "is of a table with categories, steps or gaps, which have no density"
 _PAIRS = "was trained on pairs of noise and data, and knows the flow between them alone"
 _TREES = "is made of trees, which have no derivative"
 _GUIDED = "is guided, and no distribution that is known is sampled then"
@@ -122,11 +123,8 @@ class Model(GenerativeModel):
 
     @property
     def limits(self) -> Mapping[Ability, str]:
-        """Trees lack "flow", a model that was trained on pairs "bound" and "noise", a guided one "bound" and "flow"."""
-        trees = isinstance(self.made_by, TreesRecipe)
-        pairs = self.made_by is not None and not trees and self.made_by.trained_on_pairs
-        found: dict[Ability, str] = {"flow": _TREES} if trees else {"bound": _PAIRS, "noise": _PAIRS} if pairs else {}
-        return found if self.guidance is None else {**found, "bound": _GUIDED, "flow": _GUIDED}
+        """What the model lacks by its recipe, its data or its guidance."""
+        return _limits(self)
 
     def with_process(self, process: Process) -> "Model":
         """The same predictions under another ``process``: sampled, scored and tuned as if trained under it.
@@ -256,6 +254,16 @@ def _check_noise(model: Model, table: Tableau, choice: SamplerChoice) -> None:
             f"sampler: {choice.sampler} adds noise, and this model, trained on pairs of noise and data, knows the "
             "flow between them alone; choose auto, euler, heun or another that adds none"
         )
+
+
+def _limits(model: Model) -> Mapping[Ability, str]:
+    """Trees lack "flow", pairs "bound" and "noise"; guidance, or data without a density, both likelihoods."""
+    trees = isinstance(model.made_by, TreesRecipe)
+    pairs = model.made_by is not None and not trees and model.made_by.trained_on_pairs
+    found: dict[Ability, str] = {"flow": _TREES} if trees else {"bound": _PAIRS, "noise": _PAIRS} if pairs else {}
+    for why in [_GUIDED] * (model.guidance is not None) + [_NO_DENSITY] * (not model.spec.has_density):
+        found |= {"bound": why, "flow": why}
+    return found
 
 
 def _cut(process: Process, known: Process) -> Process:

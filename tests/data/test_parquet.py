@@ -51,7 +51,8 @@ def test_spectra_with_their_axis(tmp_path):
 
 def test_samples_come_back(tmp_path):
     values = np.array([[1.5, 2], [3, 4.25]], np.float32)
-    data.write_table(tmp_path / "s.parquet", values, ["a", "b"], ["x", "y"])
+    columns = [data.TableColumn(name, x.tolist(), "float") for name, x in zip("ab", values.T, strict=True)]
+    data.write_table(tmp_path / "s.parquet", [*columns, data.TableColumn("label", ["x", "y"], "text")])
     table = parquet.read_table(tmp_path / "s.parquet")
     assert table.column_names == ["a", "b", "label"]
     assert np.array_equal(np.stack([table["a"].to_numpy(), table["b"].to_numpy()], 1), values)
@@ -61,10 +62,10 @@ def test_samples_come_back(tmp_path):
 @pytest.mark.parametrize(
     ("columns", "message"),
     [
-        ({"x": [1.0, None, 2.0]}, r"line 2, column 'x': is empty; fill the gap"),
+        ({"x": pyarrow.array([None, None], pyarrow.float64())}, "column 'x': is empty in all 2 rows"),
         ({"x": [1.0, float("inf")]}, "line 2, column 'x': is inf"),
         ({"x": [[1.0, 2.0], [3.0, 4.0]]}, r"column 'x' holds list.* in each cell; give one number"),
-        ({"x": ["a", "b", "c"], "y": [1, 2, 3]}, "'a' is not a number; if the column is the class"),
+        ({"x": ["a", "2", "3"], "y": [1, 2, 3]}, "'a' is not a number; repair it"),
         ({"x": pyarrow.array([], pyarrow.float64())}, "has no rows"),
     ],
 )

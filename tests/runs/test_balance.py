@@ -41,7 +41,7 @@ def test_the_rare_class_is_filled_and_real_rows_stay_as_they_are(table, tmp_path
     record = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert record == json.loads((out / "manifest.json").read_text())
     before, after = rows_of(table), rows_of(out / "data.csv")
-    assert after[0] == ["size", "count", "label"]
+    assert after[0] == ["size", "count", "kind"]
     for old, new in zip(before[1:], after[1:53], strict=True):
         assert (float(old[0]), float(old[1]), old[2]) == (float(new[0]), float(new[1]), new[2])
     made = after[53:]
@@ -110,7 +110,7 @@ def test_bad_targets_are_one_line_and_nothing_is_written(table, tmp_path, capsys
         (["1,2,a", "2,3,a", "3,1,b", "5,2,a", "5,9,a"], "'b'"),  # a class with one row
         (["1,2", "2,3", "3,1"], "no classes"),
         (["1,,a", "2,,a", "3,,b", "4,,b"], "empty in all 4 rows"),  # a column that is all missing
-        (["1,2,a", "2,5,b", "2,5,b"], "'a'"),  # three rows in all
+        (["1,2,a", "2,5,b", "2,5,b"], "no classes"),  # three rows in all
     ],
 )
 def test_tables_that_cannot_be_balanced_are_one_line(tmp_path, capsys, rows, named):

@@ -22,6 +22,8 @@ from .sources import applies as applies
 from .sources import load as load
 from .spec import DataSpec as DataSpec
 from .tables import TABLES as TABLES
+from .tables import TableColumn as TableColumn
+from .tables import typed_columns as typed_columns
 from .tables import write_table as write_table
 from .toys import TOYS as TOYS
 from .toys import Toy as Toy

@@ -15,7 +15,7 @@ from .duplicates import copies
 from .layouts import LAYOUTS
 from .order import permutation
 from .spec import DataSpec
-from .transforms import MOST_LEVELS, Affine
+from .transforms import MOST_LEVELS, Affine, Columns
 
 _LEAST_SCALE = 1e-30  # well above the smallest normal float32, 1e-38
 _WIDER = {"bool": np.uint8, "uint16": np.int32, "uint32": np.int64, "uint64": np.int64}
@@ -44,16 +44,12 @@ def finish(content: Content, options: DataOptions, source: str) -> Dataset:
     bounds, levels = _bounds(content, options, source)
     content = _keep(content, options.limit)
     values = content.values
-    mean, variance, constant = _moments(values, per_feature=content.layout == "vector" and bounds is None)
-    if bounds is None:
-        shift, scale = mean, np.where(constant, 1.0, np.sqrt(variance))
-    else:
-        shift, scale = np.array([(bounds[0] + bounds[1]) / 2]), np.array([(bounds[1] - bounds[0]) / 2])
-    if scale.min() < _LEAST_SCALE:
+    transform, second_moment, extent, remarks = _table(content) if content.columns else _affine(content, bounds, levels)
+    least = min(c.scale for c in transform.columns) if isinstance(transform, Columns) else min(transform.scale)
+    if least < _LEAST_SCALE:
         raise InputError(
-            f"data: '{source}' varies by only {scale.min():g}, too little for float32; multiply it by a power of ten"
+            f"data: '{source}' varies by only {least:g}, too little for float32; multiply it by a power of ten"
         )
-    remarks = _remarks(values, bounds, mean, variance, constant)
     if values.dtype.kind == "f":
         values = values.astype(np.float32, copy=False)
     counts = () if content.labels is None else np.bincount(content.labels, minlength=len(content.class_names)).tolist()
@@ -61,16 +57,10 @@ def finish(content: Content, options: DataOptions, source: str) -> Dataset:
         layout=LAYOUTS[content.layout],
         shape=values.shape[1:],
         dtype=values.dtype.name,
-        transform=Affine(
-            shift=tuple(shift.tolist()),
-            scale=tuple(scale.tolist()),
-            low=None if bounds is None else bounds[0],
-            high=None if bounds is None else bounds[1],
-            levels=levels,
-        ),
+        transform=transform,
         channels=content.channels,
-        second_moment=float(np.mean((variance + (mean - shift) ** 2) / scale**2)),
-        diameter=diameter(values, scale),
+        second_moment=second_moment,
+        diameter=extent,
         class_names=content.class_names,
         class_counts=tuple(counts),
         count=len(values),
@@ -81,6 +71,41 @@ def finish(content: Content, options: DataOptions, source: str) -> Dataset:
     labels = None if content.labels is None else torch.from_numpy(content.labels)
     noise = None if content.noise is None else torch.from_numpy(content.noise)
     return Dataset(_tensor(values), labels, spec, content.skipped, (*content.notes, *remarks, _reading(spec)), noise)
+
+
+def _affine(
+    content: Content, bounds: tuple[float, float] | None, levels: int | None
+) -> tuple[Affine, float, float, list[str]]:
+    """The transform of data whose values all mean the same, or are all numbers, E[x_model^2], diameter and notes."""
+    values = content.values
+    mean, variance, constant = _moments(values, per_feature=content.layout == "vector" and bounds is None)
+    if bounds is None:
+        shift, scale = mean, np.where(constant, 1.0, np.sqrt(variance))
+    else:
+        shift, scale = np.array([(bounds[0] + bounds[1]) / 2]), np.array([(bounds[1] - bounds[0]) / 2])
+    low, high = (None, None) if bounds is None else bounds
+    transform = Affine(tuple(shift.tolist()), tuple(scale.tolist()), low, high, levels)
+    second_moment = float(np.mean((variance + (mean - shift) ** 2) / scale**2))
+    remarks = _remarks(values, bounds, mean, variance, constant)
+    return transform, second_moment, diameter(values, scale), remarks
+
+
+def _table(content: Content) -> tuple[Columns, float, float, list[str]]:
+    """The same of a table whose columns have kinds."""
+    values = content.values
+    numbers = [j for j, column in enumerate(content.columns) if column.kind in {"number", "whole"}]
+    mean, deviation = np.nanmean(values, 0), np.nanstd(values, 0)
+    label, at = content.label or (None, 0)
+    transform = Columns(content.columns, label, at)
+    encoded = transform.encode(torch.from_numpy(values.astype(np.float64))).numpy()
+    same = copies(values)
+    remarks = [f"{same:,} of {len(values):,} samples are exact copies of others"] * bool(same)
+    constant = [column.name for j, column in enumerate(content.columns) if deviation[j] == 0]
+    if constant:
+        some = ", ".join(constant[:10]) + (", ..." if len(constant) > 10 else "")
+        remarks.append(f"{len(constant)} of {len(content.columns)} columns are constant: {some}")
+    remarks += _coarse(mean[numbers], deviation[numbers] ** 2, deviation[numbers] == 0)
+    return transform, float(np.mean(encoded**2)), diameter(encoded, np.ones(1)), remarks
 
 
 def fingerprint(values: np.ndarray, labels: np.ndarray | None, noise: np.ndarray | None = None) -> str:
@@ -256,12 +281,16 @@ def _remarks(
             if len(constant) == 1
             else f"{constant.sum()} of {len(constant)} features are constant, so centred but not scaled: {which}"
         )
-    # float32 has 24 bits; rounding below a thousandth of a standard deviation does no harm.
+    return remarks + _coarse(mean, variance, constant)
+
+
+def _coarse(mean: np.ndarray, variance: np.ndarray, constant: np.ndarray) -> list[str]:
+    """A note if features have a large mean: float32 has 24 bits; a thousandth of the deviation may be lost."""
     coarse = (np.abs(mean) * 2.0**-24 > 1e-3 * np.sqrt(variance)) & ~constant
-    if coarse.any():
-        first = int(np.argmax(coarse))
-        remarks.append(
-            f"{coarse.sum()} of {len(coarse)} features vary too little around their mean for float32 (the first is "
-            f"{first}: {mean[first]:g} +- {np.sqrt(variance[first]):g}); subtract the mean before saving"
-        )
-    return remarks
+    if not coarse.any():
+        return []
+    first = int(np.argmax(coarse))
+    return [
+        f"{coarse.sum()} of {len(coarse)} features vary too little around their mean for float32 (the first is "
+        f"{first}: {mean[first]:g} +- {np.sqrt(variance[first]):g}); subtract the mean before saving"
+    ]

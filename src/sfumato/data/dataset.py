@@ -1,6 +1,7 @@
 """How a source is read, what a reader finds in it, and the data set that the rest of the package uses."""
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -12,6 +13,7 @@ from torch import Tensor
 from ..errors import InputError
 from ..numerics.integers import whole
 from .axis import Axis
+from .column import Column
 from .layouts import LayoutName
 from .samples import Samples
 from .spec import DataSpec
@@ -29,6 +31,10 @@ class DataOptions:
             the classes of a folder of images.
         noise: name of an array in an .npz file with the standard normal noise that each sample is paired with, of the
             samples' shape.
+        columns: what the columns of a table hold, by name, where it is not what their cells look like: "number",
+            "whole", either with bounds as in "whole 0..100", "category", "ordinal", with an order as in "ordinal
+            low<mid<high", "date" or "drop".
+        missing: "keep" rows of a table that lack values, so that samples lack some too, or "drop" them.
         axis: name of an array in an .npz file with the positions of a signal's values. "wavelength [nm]" also gives
             the name of the axis and its unit.
         channels: "first" or "last" to choose which axis of an array holds the channels of a signal or an image.
@@ -51,6 +57,8 @@ class DataOptions:
     key: str | None = None
     labels: str | None = None
     noise: str | None = None
+    columns: Mapping[str, str] | None = None
+    missing: Literal["keep", "drop"] | None = None
     axis: str | None = None
     channels: Literal["first", "last"] | None = None
     size: tuple[int, int] | None = None
@@ -69,6 +77,7 @@ class DataOptions:
                 object.__setattr__(self, name, whole(f"data.{name}", value))
         _require("layout", self.layout, self.layout in {"auto", "vector", "signal", "image"}, "vector, signal or image")
         _require("channels", self.channels, self.channels in {None, "first", "last"}, "first or last")
+        _require("missing", self.missing, self.missing in {None, "keep", "drop"}, "keep or drop")
         _require("convert", self.convert, self.convert in {None, "rgb", "gray"}, "rgb or gray")
         _require("unreadable", self.unreadable, self.unreadable in {"skip", "stop"}, "skip or stop")
         _require("size", self.size, self.size is None or min(self.size) >= 1, "height and width of at least 1 pixel")
@@ -133,6 +142,8 @@ class Content:
         notes: sentences for the user.
         noise: (N, *shape), or None.
         axis: positions of a signal's values, or None.
+        columns: the columns of a table, whose values have NaN where one is missing; else empty.
+        label: name of a table's column of classes, and its position among the columns; or None.
     """
 
     values: Shaped[np.ndarray, "n ..."]
@@ -146,6 +157,8 @@ class Content:
     notes: tuple[str, ...] = ()
     noise: Float32[np.ndarray, "n ..."] | None = None
     axis: Axis | None = None
+    columns: tuple[Column, ...] = ()
+    label: tuple[str, int] | None = None
 
 
 def full_range(dtype: np.dtype[Any]) -> tuple[tuple[float, float] | None, int | None]:

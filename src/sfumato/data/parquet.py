@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterator, Sequence
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import numpy.typing as npt
 
 from ..errors import InputError
 from ..files import no_permission
+from .column import Type
 from .dataset import reason, shown
 
 PARQUET = ".parquet"
@@ -32,8 +34,8 @@ class Cells(Sequence[str]):
         return (self[i] for i in range(len(self)))
 
 
-TextColumns = list[tuple[str, Sequence[str], npt.NDArray[np.float64] | None]]
-"""Columns: name, cells as text, and numbers, which are None for a column of text."""
+TextColumns = list[tuple[str, Sequence[str], npt.NDArray[np.float64] | None, Type]]
+"""Columns: name, cells as text, numbers, which are None for a column of text, and type."""
 
 
 def read_columns(path: Path) -> TextColumns:
@@ -70,21 +72,27 @@ def text_columns(table: Any, where: str, arrow: Any) -> TextColumns:
             raise InputError(f"{where}, column '{shown(name)}' holds {kind} in each cell; give one number per cell")
         if any(test(kind) for test in (kinds.is_integer, kinds.is_floating, kinds.is_decimal, kinds.is_boolean)):
             numbers = column.cast(arrow.float64()).to_numpy()
-            found.append((name, Cells(numbers), None if np.isnan(numbers).all() else numbers))
+            type: Type = "bool" if kinds.is_boolean(kind) else "int" if kinds.is_integer(kind) else "float"
+            found.append((name, Cells(numbers), None if np.isnan(numbers).all() else numbers, type))
         else:
-            found.append((name, ["" if cell is None else str(cell) for cell in column.to_pylist()], None))
+            written: Type = "date" if kinds.is_temporal(kind) else "text"
+            found.append((name, ["" if cell is None else str(cell) for cell in column.to_pylist()], None, written))
     return found
 
 
-def write_columns(path: Path, values: npt.NDArray[np.generic], names: Sequence[str], labels: Sequence[str]) -> None:
-    """Write samples (n, D) as columns, and a last column "label" where there are labels.
+def write_columns(path: Path, columns: Sequence[tuple[str, Sequence[Any], Type]]) -> None:
+    """Write columns: their names, cells, None where a value is missing, and types.
 
     Raises:
         InputError: pyarrow is not installed.
     """
     arrow, parquet = pyarrow_for(path)
-    columns = {name: arrow.array(column) for name, column in zip(names, values.T, strict=True)}
-    parquet.write_table(arrow.table({**columns, **({"label": list(labels)} if labels else {})}), path)
+    kinds = {"float": arrow.float64(), "int": arrow.int64(), "bool": arrow.bool_(), "text": arrow.string()}
+    found = {}
+    for name, cells, type in columns:
+        cells = [None if cell is None else date.fromisoformat(cell) for cell in cells] if type == "date" else cells
+        found[name] = arrow.array(cells, arrow.date32() if type == "date" else kinds[type])
+    parquet.write_table(arrow.table(found), path)
 
 
 def pyarrow_for(path: Path) -> tuple[Any, Any]:

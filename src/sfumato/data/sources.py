@@ -24,13 +24,14 @@ _ACCEPTED = (
 )
 _ARRAYS_ONLY = ("key", "labels", "noise", "axis", "channels")
 _IMAGES_ONLY = ("size", "convert")
+_TABLES_ONLY = ("columns", "missing")
 _REFUSED = {
-    "built-in data": (*_ARRAYS_ONLY, *_IMAGES_ONLY),
+    "built-in data": (*_ARRAYS_ONLY, *_IMAGES_ONLY, *_TABLES_ONLY),
     "a saved data set": ("key", "noise", "channels"),
-    "a folder of images": tuple(name for name in _ARRAYS_ONLY if name != "labels"),
-    "a file of arrays": _IMAGES_ONLY,
+    "a folder of images": (*(name for name in _ARRAYS_ONLY if name != "labels"), *_TABLES_ONLY),
+    "a file of arrays": (*_IMAGES_ONLY, *_TABLES_ONLY),
     "a table": ("key", "noise", "channels", *_IMAGES_ONLY),
-    "an idx file": (*_ARRAYS_ONLY, *_IMAGES_ONLY),
+    "an idx file": (*_ARRAYS_ONLY, *_IMAGES_ONLY, *_TABLES_ONLY),
 }
 _PICKLES = (".pt", ".pth", ".pkl", ".pickle", ".joblib", ".ckpt")
 _FIX = "save the array with numpy.save('data.npy', array) and give that"

@@ -98,6 +98,11 @@ class DataSpec:
         return self.grid is None
 
     @property
+    def has_density(self) -> bool:
+        """Whether a likelihood of the data is defined; a table with categories, steps or gaps has none."""
+        return self.transform.has_density
+
+    @property
     def bounds(self) -> tuple[float, float] | None:
         """Smallest and largest value that the data can take, in data units; None where it is not bounded."""
         return self.transform.bounds
@@ -120,7 +125,7 @@ class DataSpec:
         """Lower and upper bound in model units: one value each, or one per feature; None for unbounded data."""
         return self.transform.model_bounds()
 
-    def encode(self, x: Shaped[Tensor, "*s"]) -> Float[Tensor, "*s"]:
+    def encode(self, x: Shaped[Tensor, "*s"]) -> Float[Tensor, "*m"]:
         """Convert data units to model units.
 
         Arguments:
@@ -138,7 +143,7 @@ class DataSpec:
         wide = x.dtype in {torch.int32, torch.int64} and self.dtype not in {"uint8", "uint16"}
         return self.transform.encode(x.to(torch.float64 if wide else out)).to(out)
 
-    def decode(self, x: Float[Tensor, "*s"]) -> Float[Tensor, "*s"]:
+    def decode(self, x: Float[Tensor, "*m"]) -> Float[Tensor, "*s"]:
         """Convert model units to data units, clipped where the data is bounded.
 
         Values between two levels stay there. Only ``to_array`` rounds, because rounding turns a difference in the last
@@ -155,7 +160,7 @@ class DataSpec:
         """
         return self.transform.decode(self._in_model_units(x))
 
-    def decode_unclipped(self, x: Float[Tensor, "*s"]) -> Float[Tensor, "*s"]:
+    def decode_unclipped(self, x: Float[Tensor, "*m"]) -> Float[Tensor, "*s"]:
         """Convert model units to data units without clipping, for noisy states; otherwise like ``decode``."""
         return self.transform.decode_unclipped(self._in_model_units(x))
 
@@ -163,7 +168,7 @@ class DataSpec:
         _check_shape(x, self.model_shape, "decode")
         return x.to(torch.float64 if x.dtype == torch.float64 else torch.float32)
 
-    def to_array(self, x: Float[Tensor, "*s"]) -> Shaped[np.ndarray, "*s"]:
+    def to_array(self, x: Float[Tensor, "*m"]) -> Shaped[np.ndarray, "*s"]:
         """Convert model units to an array of the type the data came in, rounded to its levels.
 
         Raises:
@@ -193,7 +198,8 @@ class DataSpec:
                 f"{what}: its samples have shape {found}, but the model was trained on {expected}; "
                 "give data of that shape"
             )
-        if not values.double().isfinite().all():
+        gap = values.isnan() & torch.tensor(self.transform.gaps, device=values.device)
+        if not (values.double().isfinite() | gap).all():
             raise InputError(f"{what}: some values are NaN or infinite; remove or repair those samples")
         self.transform.check_values(values, what)
 

@@ -4,7 +4,7 @@ import csv
 import io
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -14,12 +14,15 @@ import numpy.typing as npt
 from ..errors import InputError
 from ..files import no_permission
 from .axis import Axis, is_ordered
+from .column import Column, Type, day
+from .column_kinds import MISSING, are_dates, column_of, is_missing
 from .dataset import Content, DataOptions, shown
 from .parquet import PARQUET, TextColumns, read_columns, write_columns
+from .spec import DataSpec
+from .transforms import Columns
 
 TABLES = (".csv", ".tsv", PARQUET)
 _AXIS_FROM = 8  # columns: so many ordered numbers in a first row are positions, not a sample
-_MISSING = {"", "na", "n/a", "nan", "null", "none", "-", "?"}
 _POSITION = re.compile(r"(?P<number>[+-]?\d+(?:[.,]\d+)?(?:[eE][+-]?\d+)?)\s*[\[(]?(?P<unit>[^\W\d][^\s\[\]()]*)[\])]?")
 _DECIMAL_COMMA = re.compile(r"[+-]?\d+,\d+(?:[eE][+-]?\d+)?")
 
@@ -28,11 +31,12 @@ Numbers = npt.NDArray[np.float64]
 
 @dataclass(frozen=True)
 class _Column:
-    """A column: its name, its cells as text, and its numbers, None if some cell is not a number."""
+    """A column: its name, its cells as text, its numbers, None if some cell is not a number, and its type if known."""
 
     name: str
     cells: Sequence[str]
     numbers: Numbers | None
+    type: Type | None = None
 
 
 @dataclass(frozen=True)
@@ -71,12 +75,21 @@ def from_columns(where: str, columns: TextColumns, options: DataOptions) -> Cont
 def _content(table: _Table, options: DataOptions) -> Content:
     if options.axis is not None:
         return _by_column(table, options.axis, options)
-    columns, labels, classes, notes = _without_labels(table, options)
+    _check_options(table, options)
+    columns, labels, classes, notes, label = _without_labels(table, options)
     columns, more = _without_numbering(columns)
-    values, names = _numbers(table, columns), [column.name for column in columns]
-    found = Content(values=values, layout="vector", labels=labels, class_names=classes)
+    names = [column.name for column in columns]
     axis = None if options.layout == "vector" else _axis(names, table.where)
-    if options.layout == "signal" or (options.layout == "auto" and axis is not None):
+    bounded = options.low is not None or options.levels is not None
+    if axis is None and options.layout != "signal" and all(names) and not bounded:
+        found = _kinds(table, columns, options)
+        at = 0 if label is None else sum(column.name in found.channels for column in table.columns[: label[1]])
+        label = None if label is None else (label[0], at)
+        found = replace(found, labels=labels, class_names=classes, label=label)
+        return _without_gaps(replace(found, notes=(*notes, *more, *found.notes)), options)
+    values = _numbers(table, columns)
+    found = Content(values=values, layout="vector", labels=labels, class_names=classes)
+    if options.layout == "signal" or axis is not None:
         if axis is not None:
             unit = f" {shown(axis.unit)}" if axis.unit else ""
             more.append(
@@ -85,6 +98,72 @@ def _content(table: _Table, options: DataOptions) -> Content:
             )
         return replace(found, values=values[:, None], layout="signal", axis=axis, notes=(*notes, *more))
     return replace(found, channels=tuple(names) if all(names) else (), notes=(*notes, *more))
+
+
+def _check_options(table: _Table, options: DataOptions) -> None:
+    for name in options.columns or {}:
+        column = _named(table, name, "data.columns")
+        if column.name == options.labels:
+            raise InputError(f"data.columns: '{shown(name)}' is the class by data.labels; leave out one of them")
+
+
+def _kinds(table: _Table, columns: list[_Column], options: DataOptions) -> Content:
+    """The columns by their kinds."""
+    found, values, notes = [], [], []
+    for column in columns:
+        where, asked = f"{table.where}, column '{shown(column.name)}'", (options.columns or {}).get(column.name)
+        if asked is None:
+            _refuse_slips(table, column, where)
+        result = column_of(where, column.name, column.cells, column.numbers, column.type, asked)
+        if result is not None:
+            found.append(result[0])
+            values.append(result[1])
+        elif asked is None:
+            different = len({cell for cell in column.cells if cell.lower() not in MISSING})
+            notes.append(
+                f"the column '{shown(column.name)}' is left out: it has {different} different texts in "
+                f"{len(column.cells)} rows; data.columns='{{{shown(column.name)}: category}}' keeps it"
+            )
+    if not found:
+        raise InputError(f"{table.where} has no columns of numbers or categories; give some, or set data.columns")
+    names = tuple(column.name for column in found)
+    if len(set(names)) < len(names):
+        twice = next(name for name in names if names.count(name) > 1)
+        raise InputError(f"{table.where} has two columns '{shown(twice)}'; rename one")
+    return Content(np.stack(values, axis=1), "vector", channels=names, columns=tuple(found), notes=tuple(notes))
+
+
+def _refuse_slips(table: _Table, column: _Column, where: str) -> None:
+    """Refuse a column of numbers with a slip, and infinite numbers."""
+    present = [i for i, gap in enumerate(is_missing(column.cells)) if not gap]
+    if column.numbers is not None:
+        bad = [i for i in present if not math.isfinite(column.numbers[i])]
+        if bad:
+            raise InputError(
+                f"{table.where}, line {table.lines[bad[0]]}, column '{shown(column.name)}': is "
+                f"{shown(column.cells[bad[0]])}; fill the gap or remove the row"
+            )
+        return
+    slips = [i for i in present if not _is_number(column.cells[i], ";")]
+    if 0 < len(slips) <= len(present) / 2:
+        raise InputError(
+            f"{table.where}, line {table.lines[slips[0]]}, column '{shown(column.name)}': "
+            f"'{shown(column.cells[slips[0]])}' is not a number; repair it, or set "
+            f"data.columns='{{{shown(column.name)}: category}}'"
+        )
+
+
+def _without_gaps(found: Content, options: DataOptions) -> Content:
+    """Without the rows that lack a value, where ``data.missing`` says so."""
+    full = ~np.isnan(found.values).any(1)
+    if full.all() or options.missing != "drop":
+        return found
+    if not full.any():
+        raise InputError("data.missing: every row has a gap; set data.missing=keep, or drop columns by data.columns")
+    labels = None if found.labels is None else found.labels[full]
+    note = f"{int((~full).sum()):,} of {len(full):,} rows have gaps and are left out (data.missing)"
+    columns = tuple(replace(column, missing=0.0) for column in found.columns)
+    return replace(found, values=found.values[full], labels=labels, columns=columns, notes=(*found.notes, note))
 
 
 def _parsed(path: Path) -> _Table:
@@ -166,7 +245,7 @@ def _as_numbers(cells: Sequence[str], delimiter: str) -> Numbers | None:
     if delimiter != ",":  # then a comma may be the decimal one
         cells = [cell.replace(",", ".") if _DECIMAL_COMMA.fullmatch(cell) else cell for cell in cells]
     try:
-        numbers = np.array([math.nan if cell.lower() in _MISSING else float(cell) for cell in cells])
+        numbers = np.array([math.nan if cell.lower() in MISSING else float(cell) for cell in cells])
     except ValueError:
         return None
     return None if np.isnan(numbers).all() else numbers
@@ -174,21 +253,21 @@ def _as_numbers(cells: Sequence[str], delimiter: str) -> Numbers | None:
 
 def _without_labels(
     table: _Table, options: DataOptions
-) -> tuple[list[_Column], npt.NDArray[np.int64] | None, tuple[str, ...], list[str]]:
-    """The other columns, the class of each row, the names of the classes, and notes."""
+) -> tuple[list[_Column], npt.NDArray[np.int64] | None, tuple[str, ...], list[str], tuple[str, int] | None]:
+    """The other columns, the class of each row, the names of the classes, notes, and name and position of classes."""
     columns, where = table.columns, table.where
     chosen, notes = None, []
     if options.labels is not None:
         chosen = _named(table, options.labels, "data.labels")
     else:
-        texts = [column for column in columns if column.numbers is None and any(column.cells)]
-        if len(texts) == 1 and len(columns) > 1 and 2 * len(set(texts[0].cells)) <= len(texts[0].cells):
+        texts = [column for column in columns if _is_text(column) and column.name not in (options.columns or {})]
+        if len(texts) == 1 and len(columns) > 1 and _has_classes(texts[0]):
             chosen = texts[0]
             notes.append(f"labels come from the column '{shown(chosen.name or columns.index(chosen) + 1)}'")
     if chosen is None:
-        return columns, None, (), notes
+        return columns, None, (), notes, None
     for cell, line in zip(chosen.cells, table.lines, strict=True):
-        if cell.lower() in _MISSING:
+        if cell.lower() in MISSING:
             raise InputError(f"{where}, line {line}: has no class in '{shown(chosen.name)}'; fill it or remove the row")
     kinds = sorted(set(chosen.cells))
     if chosen.numbers is not None and (chosen.numbers == np.rint(chosen.numbers)).all():
@@ -200,7 +279,17 @@ def _without_labels(
         )
     index = {kind: i for i, kind in enumerate(kinds)}
     labels = np.array([index[cell] for cell in chosen.cells], dtype=np.int64)
-    return [column for column in columns if column is not chosen], labels, tuple(map(shown, kinds)), notes
+    rest = [column for column in columns if column is not chosen]
+    return rest, labels, tuple(map(shown, kinds)), notes, (chosen.name, columns.index(chosen))
+
+
+def _is_text(column: _Column) -> bool:
+    return column.numbers is None and any(column.cells) and not are_dates(column.cells)
+
+
+def _has_classes(column: _Column) -> bool:
+    """Whether every row has one of a few texts."""
+    return 2 * len(set(column.cells)) <= len(column.cells) and not is_missing(column.cells).any()
 
 
 def _named(table: _Table, name: str, key: str) -> _Column:
@@ -229,7 +318,7 @@ def _numbers(table: _Table, columns: list[_Column]) -> Numbers:
     for k, column in enumerate(columns):
         name = f"column '{shown(column.name or k + 1)}'"
         numbers = column.numbers
-        if all(cell.lower() in _MISSING for cell in column.cells):
+        if all(cell.lower() in MISSING for cell in column.cells):
             raise InputError(f"{table.where}, {name}: is empty in all {len(column.cells)} rows; remove the column")
         if numbers is None:
             at = next((i for i, cell in enumerate(column.cells) if not _is_number(cell, ";")), 0)
@@ -267,17 +356,79 @@ def _by_column(table: _Table, name: str, options: DataOptions) -> Content:
     )
 
 
-def write_table(path: Path, values: npt.NDArray[np.generic], names: Sequence[str], labels: Sequence[str] = ()) -> None:
-    """Write samples (n, D) as a table with a header of ``names``, and a last column "label" where there are labels.
+@dataclass(frozen=True)
+class TableColumn:
+    """A column to be written.
+
+    Arguments:
+        name: of the column.
+        cells: numbers, texts, or None where a value is missing.
+        type: how they are written.
+    """
+
+    name: str
+    cells: Sequence[float | int | str | bool | None]
+    type: Type
+
+
+def typed_columns(
+    spec: DataSpec, values: npt.NDArray[np.generic], names: Sequence[str], labels: Sequence[str] = ()
+) -> list[TableColumn]:
+    """Samples (n, D) in data units as the columns of a table like the one that the contract describes.
+
+    Arguments:
+        spec: the contract.
+        values: as ``spec.to_array`` returns them, one row per sample.
+        names: of the columns, for data that was no table of named columns.
+        labels: the class of each row, or empty. It is a last column "label", or where the table had it.
+    """
+    transform = spec.transform
+    classes = [TableColumn("label", labels, "text")] * bool(labels)
+    if not isinstance(transform, Columns):
+        plain: Type = "float" if values.dtype.kind == "f" else "int"
+        return [*(TableColumn(name, x.tolist(), plain) for name, x in zip(names, values.T, strict=True)), *classes]
+    found = [_typed(column, x) for column, x in zip(transform.columns, values.T, strict=True)]
+    if classes and transform.label is not None:
+        found.insert(transform.label_at, replace(classes[0], name=transform.label))
+        classes = []
+    return [*found, *classes]
+
+
+_READ: dict[Type, Callable[[float], float | int | bool]] = {"float": float, "int": int, "bool": bool}
+
+
+def _typed(column: Column, values: npt.NDArray[np.generic]) -> TableColumn:
+    def cell(x: float) -> float | int | str | bool | None:
+        if math.isnan(x):
+            return None
+        if column.names:
+            name = column.names[round(x)]
+            return name if column.type in {"text", "date"} else _READ[column.type](float(name))
+        if column.type == "date":
+            return day(x)
+        if column.type == "bool":
+            return x > 0.5
+        return round(x) if column.type == "int" else x
+
+    return TableColumn(column.name, [cell(float(str(x))) for x in values.astype(np.float32)], column.type)
+
+
+def write_table(path: Path, columns: Sequence[TableColumn]) -> None:
+    """Write a table with a header.
 
     Raises:
         InputError: a .parquet file without pyarrow.
     """
     if path.suffix.lower() == PARQUET:
-        write_columns(path, values, names, labels)
+        write_columns(path, [(column.name, column.cells, column.type) for column in columns])
         return
     with open(path, "w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, delimiter="\t" if path.suffix.lower() == ".tsv" else ",", lineterminator="\n")
-        writer.writerow([*names, "label"] if labels else names)
-        for i, row in enumerate(values.tolist()):
-            writer.writerow([*(f"{x:.9g}" for x in row), *([labels[i]] if labels else [])])
+        writer.writerow([column.name for column in columns])
+        writer.writerows(zip(*(map(_as_text, column.cells) for column in columns), strict=True))
+
+
+def _as_text(cell: float | int | str | bool | None) -> str:
+    if isinstance(cell, float):
+        return f"{cell:.9g}"
+    return "" if cell is None else str(cell)

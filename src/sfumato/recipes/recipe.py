@@ -39,6 +39,8 @@ class DataSection(Section):
     key: str | None = None
     labels: str | None = None
     noise: str | None = None
+    columns: dict[str, str] | None = None
+    missing: Literal["keep", "drop"] | None = None
     axis: str | None = None
     channels: Literal["first", "last"] | None = None
     size: Annotated[list[PositiveInt], BeforeValidator(_sides), Field(min_length=2, max_length=2)] | None = None

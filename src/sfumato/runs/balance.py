@@ -13,7 +13,7 @@ from torch import Tensor
 
 from sfumato import kinds, recipes
 from sfumato._version import __version__
-from sfumato.data import TABLES, Dataset, DataSpec, class_indices, write_table
+from sfumato.data import TABLES, Dataset, DataSpec, class_indices, typed_columns, write_table
 from sfumato.errors import InputError
 from sfumato.files import write_text, write_with
 from sfumato.generative_model import GenerativeModel
@@ -137,8 +137,8 @@ class _Filters:
         self.spec, self.settings = dataset.spec, settings
         self.values = dataset.values.double()
         self.labels = dataset.labels.numpy()
-        self.whole = (self.values == self.values.round()).all(0)
-        self.low, self.high = self.values.min(0).values, self.values.max(0).values
+        self.whole = (self.values.isnan() | (self.values == self.values.round())).all(0)
+        self.low, self.high = (torch.from_numpy(end(self.values.numpy(), axis=0)) for end in (np.nanmin, np.nanmax))
         forest = RandomForestClassifier(200, oob_score=True, random_state=0, min_samples_leaf=2)
         self.forest = forest.fit(self._scaled(self.values), self.labels)
         own = np.nan_to_num(forest.oob_decision_function_[np.arange(len(self.labels)), self.labels], nan=0.0)
@@ -205,10 +205,11 @@ def _written(
     assert dataset.labels is not None
     ending = next((ending for ending in TABLES if settings.source.lower().endswith(ending)), ".csv")
     names = spec.channels or tuple(f"x{j}" for j in range(spec.shape[0]))
+    all_labels = [*(spec.class_names[int(row)] for row in dataset.labels), *labels]
     values = np.concatenate([dataset.values.double().numpy(), made])
     if spec.dtype == "float32":  # its shortest decimal number: 5.1, not 5.0999999
         values = np.array([[float(str(x)) for x in row] for row in values.astype(np.float32)])
-    all_labels = [*(spec.class_names[int(row)] for row in dataset.labels), *labels]
+    columns = typed_columns(spec, values, names, all_labels)
     record = {
         "sfumato": __version__,
         "table": f"data{ending}",
@@ -222,6 +223,6 @@ def _written(
         "recipe": recipe.model_dump(mode="json"),
     }
     folder.mkdir(parents=True, exist_ok=True)
-    write_with(folder / f"data{ending}", lambda beside: write_table(Path(beside), values, names, all_labels))
+    write_with(folder / f"data{ending}", lambda beside: write_table(Path(beside), columns))
     write_text(folder / "manifest.json", json.dumps(record, indent=2, ensure_ascii=False) + "\n")
     return Balanced(folder, record)

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from sfumato import recipes
 from sfumato.core import Prediction, SeededNoise
-from sfumato.data import TABLES, DataSpec, write_table
+from sfumato.data import TABLES, DataSpec, typed_columns, write_table
 from sfumato.errors import InputError
 from sfumato.files import write_with
 from sfumato.generate import Watch
@@ -280,7 +280,7 @@ def _write(
                 np.savez_compressed(file, allow_pickle=False, **arrays)
         elif path.suffix.lower() in TABLES:
             values = spec.to_array(spec.encode(samples))
-            write_table(path, values.reshape(len(values), -1), columns(spec), classes)
+            write_table(path, typed_columns(spec, values.reshape(len(values), -1), columns(spec), classes))
         elif path.suffix.lower() == ".png":
             drawn = class_sheet(samples.numpy(), classes, spec) if classes else picture(samples.numpy(), spec)
             drawn.save(path)

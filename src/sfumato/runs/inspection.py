@@ -51,9 +51,10 @@ class Inspection:
     def describe(self) -> list[str]:
         """The findings as lines of text."""
         values = self.dataset.values
+        seen = ~values.isnan()
         rows = [
             *contract(self.dataset.spec),
-            ("values", f"{float(values.min()):g} {blocks(self.histogram)} {float(values.max()):g}"),
+            ("values", f"{float(values[seen].min()):g} {blocks(self.histogram)} {float(values[seen].max()):g}"),
         ]
         if self.seconds_per_pass is not None:
             rows.append(
@@ -91,7 +92,7 @@ def inspect(settings: InspectSettings, reporter: Reporter = SILENT) -> Inspectio
         drawn = picture(chosen.numpy(), dataset.spec)
         write_with(settings.out, lambda beside: drawn.save(beside, "PNG"))
     finite = dataset.values.to(torch.float64).flatten().numpy()
-    histogram, _ = np.histogram(finite, bins=BINS)
+    histogram, _ = np.histogram(finite[~np.isnan(finite)], bins=BINS)
     return Inspection(dataset, histogram, warnings(dataset, seconds or 0.0), seconds, settings.out)
 
 

@@ -5,8 +5,9 @@ from .. import plain
 from .affine import MOST_LEVELS as MOST_LEVELS
 from .affine import Affine as Affine
 from .base import Transform as Transform
+from .columns import Columns as Columns
 
-_KINDS: dict[str, type[Transform]] = {each.kind: each for each in (Affine,)}
+_KINDS: dict[str, type[Transform]] = {each.kind: each for each in (Affine, Columns)}
 
 
 def transform_from_dict(data: object) -> Transform:

@@ -39,16 +39,20 @@ class Transform(ABC):
         """Shape in model units of a sample whose shape in data units is ``shape``."""
 
     @abstractmethod
-    def encode(self, x: Float[Tensor, "*s"]) -> Float[Tensor, "*s"]:
+    def encode(self, x: Float[Tensor, "*s"]) -> Float[Tensor, "*m"]:
         """Data units to model units, in the precision of ``x``."""
 
     @abstractmethod
-    def decode(self, x: Float[Tensor, "*s"]) -> Float[Tensor, "*s"]:
+    def decode(self, x: Float[Tensor, "*m"]) -> Float[Tensor, "*s"]:
         """Model units to data units, clipped to the bounds where there are any; not rounded to the levels."""
 
     @abstractmethod
-    def decode_unclipped(self, x: Float[Tensor, "*s"]) -> Float[Tensor, "*s"]:
+    def decode_unclipped(self, x: Float[Tensor, "*m"]) -> Float[Tensor, "*s"]:
         """Model units to data units, also beyond the bounds."""
+
+    def per_feature(self, x: Float[Tensor, "*s"]) -> Float[Tensor, "*s"]:
+        """One number per feature, of about the same spread for all, for pictures and statistics."""
+        return self.encode(x)
 
     @abstractmethod
     def log_det(self, x: Float[Tensor, "b *s"]) -> Float64[Tensor, "b"]:
@@ -76,6 +80,16 @@ class Transform(ABC):
     @abstractmethod
     def unit_scale(self) -> float | None:
         """Data units per model unit where all values share this factor, else None."""
+
+    @property
+    def has_density(self) -> bool:
+        """Whether a likelihood of the data is defined: by a density of all values, or by probabilities of all."""
+        return True
+
+    @property
+    def gaps(self) -> tuple[bool, ...]:
+        """Whether values can be missing (NaN), per feature."""
+        return (False,)
 
     @abstractmethod
     def level_index(self, values: Shaped[Tensor, "*s"]) -> Int64[Tensor, "*s"] | None:

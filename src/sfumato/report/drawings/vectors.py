@@ -228,11 +228,10 @@ def _correlations(sets: Sequence[Panel], spec: DataSpec) -> Figure:
 
 
 def _correlation(values: Values) -> npt.NDArray[np.float64]:
-    """Correlations (D, D) of the samples that are finite; 0 for a feature that does not vary."""
-    kept = values[np.isfinite(values).all(1)].astype(np.float64)
-    if len(kept) < 2:
-        return np.zeros((values.shape[1],) * 2)
-    centred = kept - kept.mean(0)
+    """Correlations (D, D) of the finite values, others at their feature's mean; 0 for a feature that does not vary."""
+    known = np.isfinite(values)
+    kept = np.where(known, values, 0).astype(np.float64)
+    centred = np.where(known, kept - kept.sum(0) / np.maximum(known.sum(0), 1), 0)
     deviation = centred.std(0)
     unit = centred / np.where(deviation > 0, deviation, np.inf)
     found: npt.NDArray[np.float64] = unit.T @ unit / len(kept)
@@ -240,7 +239,8 @@ def _correlation(values: Values) -> npt.NDArray[np.float64]:
 
 
 def _in_model_units(values: Values, spec: DataSpec) -> npt.NDArray[Any]:
-    encoded: npt.NDArray[Any] = spec.encode(torch.from_numpy(np.asarray(values, np.float64))).numpy()
+    x = torch.from_numpy(np.asarray(values, np.float64))
+    encoded: npt.NDArray[Any] = spec.transform.per_feature(x).numpy()
     return encoded
 
 
