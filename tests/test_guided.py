@@ -16,6 +16,7 @@ from sfumato.denoisers import Clamped, Condition, NormBounded
 from sfumato.errors import InputError
 from sfumato.generate import generate
 from sfumato.guidance import Autoguided, ClassifierFree, Interval
+from sfumato.guided import Guidance, store
 from sfumato.model_folder import TableKey
 
 SMALL = ["network.kind=mlp", "network.width=16", "network.depth=1"]
@@ -153,3 +154,82 @@ def test_the_command_draws_what_python_draws(tmp_path: Path, model: Model, capsy
     assert "add --guidance 1.5" in capsys.readouterr().err
     assert main(["sample", str(tmp_path / "run"), "-n", "2", "--guidance", "1.5", "--sampler", "heun"]) == 0
     assert "heun-20-guided1.5-n2-seed0.npz" in capsys.readouterr().out
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Path:
+    """A run on two classes, with a network that has hardly begun to learn."""
+    labelled(tmp_path / "x.npz")
+    words = ["train", str(tmp_path / "x.npz"), *SMALL, "training.held_out=0.7", "--steps", "40", "--out"]
+    assert main([*words, str(tmp_path / "run"), "--device", "cpu"]) == 0
+    return tmp_path / "run"
+
+
+def test_a_chosen_guidance_is_stored_or_removed(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (run / "guidance.json").write_text("{}")
+    capsys.readouterr()
+    assert main(["tune", str(run), "--guidance", "--count", "30", "--json", "--device", "cpu"]) == 0
+    captured = capsys.readouterr()
+    record = json.loads(captured.out)["guidance"]
+    assert len(record["tried"]) == 8
+    assert record["kept"] == (record["checked"]["gain"] > 1.645 * record["checked"]["error"])
+    assert "energy distance to held-out data of the same class, in values" in captured.err
+    assert record["kept"] == (run / "guidance.json").is_file()
+    assert ("sample uses it from now on" in captured.err) == record["kept"]
+    assert not list(run.glob("sampler-*.json"))
+
+
+def test_a_chosen_guidance_is_used_and_said(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    model = sfumato.load(run)
+    assert isinstance(model, Model)
+    plain = model.sample(4, sampler="heun", steps=8)
+    store(run, Guidance(2.0, Interval(-2, 3)), model.fitted_to)
+    chosen = sfumato.load(run)
+    assert isinstance(chosen, Model)
+    expected = model.with_guidance(2, Interval(-2, 3))
+    assert torch.equal(chosen.sample(4, sampler="heun", steps=8), expected.sample(4, sampler="heun", steps=8))
+    assert torch.equal(chosen.sample(4, sampler="heun", steps=8, guidance=1), plain)
+    assert chosen.plan().record == expected.plan().record
+    assert chosen.can("flow")  # the model itself has its likelihood
+    chosen.save_pretrained(run.parent / "copy")
+    copy = sfumato.load(run.parent / "copy")
+    assert isinstance(copy, Model)
+    assert copy.plan().record == expected.plan().record
+    capsys.readouterr()
+    assert main(["sample", str(run), "-n", "2", "--device", "cpu"]) == 0
+    told = capsys.readouterr().out
+    assert "guidance 2 at log-SNRs from -2 until 3, as 'sfumato tune' chose; --guidance 1 draws without" in told
+    assert main(["sample", str(run), "-n", "2", "--guidance", "1", "--device", "cpu"]) == 0
+    assert "tune" not in capsys.readouterr().out
+
+
+def test_tables_are_fitted_under_the_chosen_guidance(run: Path) -> None:
+    model = sfumato.load(run)
+    assert isinstance(model, Model)
+    store(run, Guidance(2.0), model.fitted_to)
+    assert main(["tune", str(run), "--nfe", "3", "--count", "48", "--iterations", "3", "--device", "cpu"]) == 0
+    fitted = sfumato.load(run)
+    assert isinstance(fitted, Model)
+    assert {key.sampled.guidance for key in fitted.fitted} == {"guidance 2"}
+    assert fitted.plan("auto", 3).method == "fitted(3)"
+    assert fitted.with_guidance(1).plan("auto", 3).method != "fitted(3)"
+
+
+def test_a_guidance_of_other_weights_is_not_used(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    store(run, Guidance(2.0), "of other weights")
+    model = sfumato.load(run)
+    assert isinstance(model, Model)
+    assert model.tuned is None
+    capsys.readouterr()
+    assert main(["sample", str(run), "-n", "2", "--device", "cpu"]) == 0
+    assert "guidance.json was chosen for other weights and is not used; 'sfumato tune" in capsys.readouterr().err
+
+
+def test_a_choice_that_cannot_be_made_is_refused(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["tune", str(run), "--guidance", "--count", "3"]) == 2
+    assert "--count: 3 samples are too few" in capsys.readouterr().err
+    words = ["train", "moons", *SMALL, "--steps", "2", "--out", str(run.parent / "moons"), "--device", "cpu"]
+    assert main(words) == 0
+    capsys.readouterr()
+    assert main(["tune", str(run.parent / "moons"), "--guidance"]) == 2
+    assert "there is nothing to lead towards" in capsys.readouterr().err

@@ -1,18 +1,25 @@
 """What sampling makes of a model's denoiser: guidance, and x_0 kept within the bounds of the data."""
 
+import json
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, Protocol, TypeVar, cast, runtime_checkable
 
+from sfumato._version import __version__
 from sfumato.data import DataSpec
 from sfumato.denoisers import Clamped, Denoiser, NormBounded
 from sfumato.errors import InputError
+from sfumato.files import write_text
 from sfumato.guidance import Autoguided, ClassifierFree, Interval
 from sfumato.recipes import Recipe
 
 from .sampling_plan import SamplingPlan
 
 EVERYWHERE = Interval()
+CHOSEN = "guidance.json"  # the guidance that was chosen for the weights beside it
+_FORMAT = 1
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,20 +41,20 @@ class Guidance:
     @property
     def text(self) -> str:
         """In words, such as "guidance 1.5 at log-SNRs from -3 until 2"."""
-        where = "".join(f" {name} {end:g}" for name, end in self._ends.items())
+        where = "".join(f" {name} {end:g}" for name, end in self.ends.items())
         away = "" if self.guide is None else f" away from {self.guide_name}"
         return f"guidance {self.weight:g}{' at log-SNRs' if where else ''}{where}{away}"
 
     def on(self, plan: SamplingPlan) -> SamplingPlan:
         """The plan of the same sampler with guidance."""
-        ends = "".join(f"-{name}{end:g}" for name, end in self._ends.items())
+        ends = "".join(f"-{name}{end:g}" for name, end in self.ends.items())
         label = f"{plan.label}-guided{self.weight:g}{ends}" + ("" if self.guide is None else "-by-another")
         text = f"{plan.text} with {self.text}" + (", two networks in each evaluation" if self.weight != 1 else "")
-        record = {"weight": self.weight, **self._ends, "guide": self.guide_name or None}
+        record = {"weight": self.weight, **self.ends, "guide": self.guide_name or None}
         return replace(plan, label=label, text=text, record={**plan.record, "guidance": record})
 
     @property
-    def _ends(self) -> dict[str, float]:
+    def ends(self) -> dict[str, float]:
         """The finite ends of the interval."""
         ends = {"from": self.interval.low, "until": self.interval.high}
         return {name: float(end) for name, end in ends.items() if math.isfinite(end)}
@@ -79,6 +86,14 @@ class Guidable(Protocol):
     def name(self) -> str:
         """The name of the model."""
 
+    @property
+    def guidance(self) -> Guidance | None:
+        """How samples are guided."""
+
+    @property
+    def tuned(self) -> Guidance | None:
+        """The guidance that was chosen for the model."""
+
 
 G = TypeVar("G", bound=Guidable)
 
@@ -109,6 +124,44 @@ def with_guidance(
     guidance = Guidance(float(weight), interval or EVERYWHERE, denoiser, "" if guide is None else name or guide.name)
     guidance.around(self.denoiser)  # refuses what does not fit
     return cast(G, replace(cast(Any, self), guidance=guidance))
+
+
+def as_sampled(model: G, weight: int | float | None = None) -> G:
+    """The model as ``sample`` draws from it: guided with ``weight``, else as it is, else as was chosen for it.
+
+    Raises:
+        InputError: as ``with_guidance``.
+    """
+    if weight is not None:
+        return with_guidance(model, weight)
+    if model.guidance is not None or model.tuned is None:
+        return model
+    return cast(G, replace(cast(Any, model), guidance=model.tuned))
+
+
+def store(folder: Path, chosen: Guidance, weights: str, measured: Mapping[str, Any] | None = None) -> Path:
+    """Write the guidance that was chosen for weights of that digest, and what was ``measured``. Returns the file."""
+    path = folder / CHOSEN
+    about = {"format": _FORMAT, "sfumato": __version__, "weights": weights, "weight": chosen.weight, **chosen.ends}
+    write_text(path, json.dumps({**about, "measured": dict(measured or {})}, indent=1) + "\n")
+    return path
+
+
+def stored(folder: Path, weights: str) -> Guidance | None:
+    """The guidance in ``folder`` that was chosen for the weights of that digest.
+
+    None without a file, and for one that is damaged or of other weights: a model can be sampled without.
+    """
+    try:
+        data = json.loads((folder / CHOSEN).read_text(encoding="utf-8"))
+        if (data["format"], data["weights"]) != (_FORMAT, weights) or not math.isfinite(
+            weight := float(data["weight"])
+        ):
+            return None
+        interval = Interval(float(data.get("from", -math.inf)), float(data.get("until", math.inf)))
+        return Guidance(weight, interval) if weight != 1 else None
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, InputError):
+        return None
 
 
 def _require_two_models_in_one(recipe: Recipe | None, name: str) -> None:

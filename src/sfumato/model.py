@@ -36,7 +36,7 @@ from sfumato.world import ALONE, World
 
 from .class_condition import Classes
 from .generative_model import Ability, GenerativeModel
-from .guided import Guidance, bounded, with_guidance
+from .guided import Guidance, as_sampled, bounded, store, stored, with_guidance
 from .sampling_plan import SamplerChoice, SamplingPlan
 
 _NO_DENSITY = "is of a table with categories, steps or gaps, which have no density"
@@ -60,7 +60,8 @@ class Model(GenerativeModel):
         fitted: samplers that were fitted to these weights (``sfumato tune``).
         chosen: by number of evaluations the name of the method that is "auto" (``best_methods``).
         fitted_to: the digest of the weights that samplers were fitted to, and methods chosen for.
-        guidance: how samples are guided (``with_guidance``); None for not at all.
+        guidance: how samples are guided (``with_guidance``); None for not at all, or as was chosen.
+        tuned: the guidance that was chosen for these weights (``sfumato tune --guidance``).
     """
 
     kind = DiffusionRecipe.kind
@@ -75,6 +76,7 @@ class Model(GenerativeModel):
     chosen: Mapping[int, str] = field(default_factory=dict)
     fitted_to: str = ""
     guidance: Guidance | None = None
+    tuned: Guidance | None = None
     _exact: ExactChoice = field(default_factory=ExactChoice, init=False, repr=False)
 
     @classmethod
@@ -97,7 +99,7 @@ class Model(GenerativeModel):
         read, path = super().from_pretrained, expanded(folder)
         model, weights = model_folder.with_digest(path, lambda: read(folder, device))
         fitted, chosen = model_folder.read_fitted(path, weights)[0], model_folder.read_chosen(path, weights)
-        return replace(model, fitted=fitted, chosen=chosen, fitted_to=weights)
+        return replace(model, fitted=fitted, chosen=chosen, fitted_to=weights, tuned=stored(path, weights))
 
     def save_pretrained(self, folder: str | Path, card: str | None = None) -> None:
         """Write the model and its samplers, fitted and chosen, into ``folder`` (see ``GenerativeModel``)."""
@@ -106,6 +108,8 @@ class Model(GenerativeModel):
             model_folder.write_chosen(expanded(folder), self.chosen, model_folder.weights_digest(expanded(folder)))
         for key, table in self.fitted.items():
             model_folder.write_fitted(expanded(folder), key, table, self.fitted_to)
+        if self.tuned is not None:
+            store(expanded(folder), self.tuned, self.fitted_to)
 
     @property
     def module(self) -> Denoiser:
@@ -114,12 +118,12 @@ class Model(GenerativeModel):
 
     def sampled(self, cond: Condition | None = None) -> Sampled:
         """What tables are fitted for: samples with the parts of ``cond``, or those drawn by default."""
-        guidance = "" if self.guidance is None else self.guidance.text
+        guidance = "" if self.guidance is None or self.guidance.weight == 1 else self.guidance.text
         return replace(Sampled.of(self.condition(1) if cond is None else cond), guidance=guidance)
 
     def with_module(self, module: Denoiser) -> "Model":
         """The same model with other weights, without the samplers fitted to the former ones or chosen for them."""
-        return replace(self, denoiser=module, fitted={}, chosen={}, fitted_to="")
+        return replace(self, denoiser=module, fitted={}, chosen={}, fitted_to="", tuned=None)
 
     @property
     def limits(self) -> Mapping[Ability, str]:
@@ -189,7 +193,7 @@ class Model(GenerativeModel):
         Raises:
             InputError: an unknown sampler, "adaptive", and what the sampler or the model does not have.
         """
-        return self._table(self._choice(sampler, steps, eta, None), self.sampled())
+        return _table(as_sampled(self), self._choice(sampler, steps, eta, None), None)
 
     def plan(
         self,
@@ -200,24 +204,15 @@ class Model(GenerativeModel):
         cond: Condition | None = None,
     ) -> SamplingPlan:
         """How ``sample`` would draw with these settings. Raises InputError as ``sample`` does."""
-        choice = self._choice(sampler, steps, eta, tolerance)
-        plan = choice.plan(None if choice.sampler == ADAPTIVE else self._table(choice, self.sampled(cond)))
-        return plan if self.guidance is None else self.guidance.on(plan)
+        choice, model = self._choice(sampler, steps, eta, tolerance), as_sampled(self)
+        plan = choice.plan(None if choice.sampler == ADAPTIVE else _table(model, choice, cond))
+        return plan if model.guidance is None else model.guidance.on(plan)
 
     def _choice(
         self, sampler: str | None, steps: SupportsIndex | None, eta: float | None, tolerance: float | None
     ) -> SamplerChoice:
         own = self.sampling or (SamplingSection() if self.made_by is None else self.made_by.sampling)
         return SamplerChoice(sampler, optional("steps", steps), eta, tolerance).completed(own.sampler, own.steps)
-
-    def _table(self, choice: SamplerChoice, sampled: Sampled) -> Tableau:
-        chosen = self.chosen
-        exact = self.made_by is None and sampled == Sampled() and TableKey(choice.steps or 1) not in self.fitted
-        if not chosen and exact and choice.sampler == "auto":
-            chosen = self._exact.methods(self.sampling_denoiser(), self.spec.model_shape, choice.steps or 1)
-        table = choice.table(self.denoiser.process, self.fitted, chosen, sampled)
-        _check_noise(self, table, choice)
-        return table
 
     def sample(
         self,
@@ -238,13 +233,24 @@ class Model(GenerativeModel):
         world: World = ALONE,
     ) -> Tensor:
         """Draw samples (see ``GenerativeModel.sample``), with the weight ``guidance`` as ``with_guidance`` does."""
-        model = self if guidance is None else self.with_guidance(guidance)
+        model = as_sampled(self, guidance)
         cond = self.condition(count, classes, first) if cond is None else cond
         table = model.plan(sampler, steps, eta, tolerance, cond).table
         method = Adaptive(TOLERANCE if tolerance is None else tolerance) if table is None else table
         drawn = partial(generate, model.sampling_denoiser(), method, count, self.spec.model_shape, seed, cond=cond)
         samples = drawn(batch=batch, first=first, watch=watch, progress=progress, world=world)
         return self.spec.decode(samples)
+
+
+def _table(model: Model, choice: SamplerChoice, cond: Condition | None) -> Tableau:
+    """The table of a choice for samples with the parts of ``cond``."""
+    chosen, sampled = model.chosen, model.sampled(cond)
+    exact = model.made_by is None and sampled == Sampled() and TableKey(choice.steps or 1) not in model.fitted
+    if not chosen and exact and choice.sampler == "auto":
+        chosen = model._exact.methods(model.sampling_denoiser(), model.spec.model_shape, choice.steps or 1)
+    table = choice.table(model.denoiser.process, model.fitted, chosen, sampled)
+    _check_noise(model, table, choice)
+    return table
 
 
 def _check_noise(model: Model, table: Tableau, choice: SamplerChoice) -> None:

@@ -391,7 +391,7 @@ def test_the_surface_of_the_command_line_is_frozen() -> None:
         "evaluate": sorted(
             [*common, "--against", "--count", "--features", "--inception", "--nfe", "--seed", "--threads"]
         ),
-        "tune": sorted([*common, "--count", "--iterations", "--nfe", "--seed", "--show", "--threads"]),
+        "tune": sorted([*common, "--count", "--guidance", "--iterations", "--nfe", "--seed", "--show", "--threads"]),
         "certify": sorted([*common, "--methods", "--nfe", "--oracle", "--out", "--samples", "--seed", "--threads"]),
         "compare": sorted([*common, "--budget", "--count", "--out", "--recipes", "--steps"]),
         "runs": ["--debug", "--help", "--json", "--sort"],

@@ -9,6 +9,7 @@ from typing import Any
 from sfumato.denoisers import Denoiser
 from sfumato.errors import InputError
 from sfumato.files import digest, strict_json, write_text, write_with
+from sfumato.guided import as_sampled
 from sfumato.model import Model
 from sfumato.report.charts.certify import certificate
 from sfumato.reporting import SILENT, Reporter
@@ -140,7 +141,7 @@ def _target(settings: CertifySettings) -> Target:
         raise InputError(
             f"--oracle {settings.oracle}: {settings.target} is a model, not an oracle; give one of the two"
         )
-    model = load_with_samplers(settings.target, device)
+    model = as_sampled(load_with_samplers(settings.target, device))
     tables = {key.evaluations: table for key, table in model.fitted.items() if key.sampled == model.sampled()}
     fitted = {"fitted": tables} if tables else {}
     return Target(settings.target, model.sampling_denoiser(), model.spec.model_shape, fitted, model, 256, 2**18)

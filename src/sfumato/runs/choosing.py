@@ -35,7 +35,7 @@ def with_choice(folder: Path, model: Model, seconds: float, reporter: Reporter =
     own = model.plan().evaluations
     budgets = [*([] if own is None else [own]), *sorted(BUDGETS, key=lambda n: abs(n - (own or 0)))]
     with reporter.task("choosing a sampler"):
-        denoiser, cond = model.sampling_denoiser(), model.condition(STARTS)
+        denoiser, cond = replace(model, guidance=None).sampling_denoiser(), model.condition(STARTS)
         chosen = best_methods(denoiser, model.spec.model_shape, list(dict.fromkeys(budgets)), seconds, cond)
     if chosen:
         write_chosen(folder, chosen, weights_digest(folder))

@@ -21,6 +21,8 @@ from sfumato.files import write_with
 from sfumato.generate import Watch
 from sfumato.generative_model import GenerativeModel
 from sfumato.guidance import Interval
+from sfumato.guided import CHOSEN as GUIDANCE
+from sfumato.guided import as_sampled
 from sfumato.kinds import load
 from sfumato.model import Model
 from sfumato.model_folder import TableKey, read_fitted
@@ -92,6 +94,7 @@ def draw(settings: SampleSettings, reporter: Reporter = SILENT) -> Drawn | None:
     model = _model(settings)
     folder = writable_or_here(RunFolder(settings.run).samples, reporter) if settings.out is None else None
     settings, cond = with_classes(settings, model)
+    _say_guidance(model, settings, reporter)
     plan = _plan(model, settings, reporter)
     if settings.out is not None and settings.out.suffix.lower() in TABLES:
         columns(model.spec)  # refuse what is no table before the work
@@ -140,6 +143,17 @@ def _model(settings: SampleSettings) -> GenerativeModel:
     return model.with_guidance(settings.guidance, Interval(low, high), guide, str(settings.guide_with or ""))
 
 
+def _say_guidance(model: GenerativeModel, settings: SampleSettings, reporter: Reporter) -> None:
+    """Say that samples are guided as was chosen, or that what was chosen is not used."""
+    if settings.guidance is not None or not isinstance(model, Model):
+        return
+    if model.tuned is not None:
+        reporter.info(f"{model.tuned.text}, as 'sfumato tune' chose; --guidance 1 draws without")
+    elif (settings.run / GUIDANCE).is_file():
+        again = TuneSettings(settings.run, guidance=True).command()
+        reporter.warn(f"{GUIDANCE} was chosen for other weights and is not used; '{again}' chooses again")
+
+
 def _under(run: Path, settings: SampleSettings) -> Model:
     model = load_with_samplers(run, pick_device(settings.device))
     if settings.under is None:
@@ -172,7 +186,7 @@ def _plan(model: GenerativeModel, settings: SampleSettings, reporter: Reporter) 
 
 def _warn_if_unused(model: Model, evaluations: int, settings: SampleSettings, reporter: Reporter) -> None:
     """Warn if a table was fitted for this budget and cannot be used."""
-    unused, key = read_fitted(settings.run, model.fitted_to)[1], TableKey(evaluations, model.sampled())
+    unused, key = read_fitted(settings.run, model.fitted_to)[1], TableKey(evaluations, as_sampled(model).sampled())
     if key not in model.fitted and key.file in unused:
         again = TuneSettings(settings.run, nfe=(evaluations,)).command()
         reporter.warn(f"{key.file} {unused[key.file]} and is not used; '{again}' fits it again")

@@ -12,6 +12,7 @@ from safetensors.torch import save_file
 
 from sfumato.errors import InputError
 from sfumato.files import no_permission, write_text, write_with
+from sfumato.guided import as_sampled
 from sfumato.model import Model
 from sfumato.model_folder import TableKey, read_fitted, write_fitted
 from sfumato.reporting import SILENT, Reporter, duration
@@ -73,10 +74,10 @@ class Tuning:
     def __init__(self, settings: TuneSettings) -> None:
         self.settings = settings
         self.folder = RunFolder(settings.run)
-        self.model = load_with_samplers(settings.run, pick_device(settings.device))
+        self.model = as_sampled(load_with_samplers(settings.run, pick_device(settings.device)))
         require_writable_run(settings.run)
         self.denoiser = self.model.sampling_denoiser()
-        for evaluations in settings.nfe:
+        for evaluations in settings.budgets:
             fitting.check_budget(evaluations)
         self.iterations = settings.iterations or fitting.ITERATIONS
         self.count = settings.count or fitting.count_for(self.model.spec.model_shape)
