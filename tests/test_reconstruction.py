@@ -82,7 +82,9 @@ def test_what_the_model_cannot_explain_has_a_small_p_value_and_less_evidence():
     [
         ({"y": torch.zeros(2, 5)}, "does not fit the operator"),
         ({"y": torch.full((1, 2), float("nan"))}, "NaN"),
-        ({"noise": 1e4}, "data's units"),
+        ({"noise": 300.0}, "data's units"),
+        ({"noise": torch.ones(2, 2)}, "one per reading"),
+        ({"noise": "3 apples"}, "25dB"),
         ({"noise": 0.0}, "more than 0"),
         ({"operator": torch.ones(2, 5)}, "does not act on samples"),
         ({"method": "best"}, "is not known"),
@@ -97,6 +99,39 @@ def test_bad_input_is_refused_in_one_line(settings, message):
     with pytest.raises(InputError, match=message) as caught:
         MODEL.reconstruct(given.pop("y"), given.pop("operator"), **given)
     assert "\n" not in str(caught.value)
+
+
+def test_each_measurement_can_have_noise_of_its_own():
+    _, y = truth(5, 2)
+    own = torch.stack((NOISE, 4 * NOISE))
+    for method in ("annealed", "mmps"):
+        settings = {"method": method, "draws": 8, "steps": 5}
+        together = MODEL.reconstruct(y, MATRIX, noise=own, **settings)
+        assert torch.equal(together.noise, own.double())
+        for i, key in enumerate(("first", "second")):
+            alone = MODEL.reconstruct(y[i], MATRIX, noise=own[i], seed=0, **settings)
+            if key == "first":  # the second has another key of its random numbers
+                assert torch.allclose(together.draws[0], alone.draws[0], atol=1e-5)
+    assert together.std[1].mean() > together.std[0].mean()
+
+
+def test_noise_is_known_by_its_ratio_or_by_photons():
+    x, y = truth(6, 3)
+    found = MODEL.reconstruct(y, MATRIX, noise="20dB", draws=4, particles=8, steps=4)
+    assert torch.allclose(found.noise[:, 0], (y.double().pow(2).mean(1) / 101).sqrt())
+    expected = (x @ MATRIX.T).double()
+    found = MODEL.reconstruct(y, MATRIX, noise="photons:0.02:0.1", draws=64, particles=64, steps=8)
+    assert torch.allclose(found.noise, (0.02 * expected.clamp(min=0.02) + 0.01).sqrt(), rtol=0.3)
+
+
+def test_unknown_noise_is_estimated():
+    x, _ = truth(7, 4)
+    matrix = torch.randn(8, 3, generator=torch.Generator().manual_seed(0))
+    y = x @ matrix.T + 0.5 * torch.randn(4, 8, generator=torch.Generator().manual_seed(1))
+    found = MODEL.reconstruct(y, matrix, noise="auto", draws=4, particles=8, steps=4)
+    assert float(found.noise[0, 0]) == pytest.approx(0.5, rel=0.4)
+    with pytest.raises(InputError, match="linear operators alone"):
+        MODEL.reconstruct(y[:, :2], lambda x: x[:, :2].abs(), noise="auto")
 
 
 def test_a_band_needs_a_probability():

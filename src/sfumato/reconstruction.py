@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol, SupportsIndex, runtime_checkable
 
 import torch
@@ -15,7 +15,20 @@ from sfumato.generate import device_of, drawing, generate
 from sfumato.numerics import random
 from sfumato.numerics.integers import whole
 from sfumato.reporting import Progress
-from sfumato.restoration import DPS, MMPS, Measurement, Operator, PiGDM, anneal, operator_for
+from sfumato.restoration import (
+    DPS,
+    MMPS,
+    UNKNOWN,
+    Decibels,
+    Measurement,
+    Operator,
+    Photons,
+    PiGDM,
+    anneal,
+    likeliest,
+    operator_for,
+    read_noise,
+)
 from sfumato.sampling.methods import tableau
 
 APPROXIMATE = {"mmps": MMPS, "pigdm": PiGDM, "dps": DPS}
@@ -25,6 +38,8 @@ METHODS = ("auto", "annealed", *APPROXIMATE)
 _STEPS = {"annealed": 20, "mmps": 50, "pigdm": 100, "dps": 250}  # evaluations of the denoiser, per move or per draw
 _SAMPLER = "dpm++2m-sde"
 _FEWEST = 256  # particles
+_ASKED, _QUICK = 8, (64, 6)  # measurements, particles and steps of each evidence that estimates noise
+_LEAST, _TIMES = 0.01, 8  # the least noise that is estimated, of the readings' spread; evidences for it
 
 
 @runtime_checkable  # so that the test run can check annotations
@@ -55,6 +70,7 @@ class Reconstruction:
         mean: posterior means (M, *shape), over all particles.
         std: posterior standard deviations (M, *shape).
         method: the method that drew them.
+        noise: the standard deviation of the noise that was assumed or found (M, *readings).
         log_evidence: log p(y) in nats, a density in the units of the readings (M,); nan for approximate methods.
         residual: root mean square of (y - A x) / noise over readings and draws (M,); about 1 where the model explains
             the measurement.
@@ -68,6 +84,7 @@ class Reconstruction:
     mean: Tensor
     std: Tensor
     method: str
+    noise: Tensor
     log_evidence: Tensor
     residual: Tensor
     p_value: Tensor
@@ -93,7 +110,7 @@ def reconstruct(
     y: Any,
     operator: Any,
     *,
-    noise: float | Tensor,
+    noise: float | Tensor | str | Decibels | Photons,
     draws: SupportsIndex = 64,
     method: str = "auto",
     steps: SupportsIndex | None = None,
@@ -105,14 +122,16 @@ def reconstruct(
 ) -> Reconstruction:
     """Draw samples that fit the measurement ``y = operator(x) + noise z``, with this model as the prior of x.
 
-    Measurement i depends on (seed, i) alone, up to float rounding.
+    Measurement i depends on (seed, i) alone, up to float rounding; where the noise is estimated, on all of them.
 
     Arguments:
         self: the model.
         y: readings (M, *readings), or of a single measurement; any array.
         operator: what ``restoration.operator_for`` takes: a matrix, a boolean mask, a function of samples in data
             units, an ``Operator``, or one of another library.
-        noise: the standard deviation of the readings' noise, in their units: one number, or one per reading.
+        noise: the standard deviation of the readings' noise, in their units: one number, one per reading, or one per
+            reading of each measurement. Or ``restoration.Decibels``, ``restoration.Photons``, or as text "25dB",
+            "photons:GAIN:READ". "auto" is the one deviation under which the measurements are likeliest.
         draws: samples per measurement.
         method: "annealed" (``restoration.anneal``), exact in the limit; "mmps", "pigdm" or "dps", approximate; "auto"
             for annealed if the operator is linear, else dps.
@@ -126,38 +145,102 @@ def reconstruct(
     Raises:
         InputError: readings, an operator or noise that do not fit each other or the model; an unknown method.
     """
-    count, size = whole("draws", draws, 1), whole("batch", batch, 1)
     given = operator_for(operator, self.spec.shape)
-    measured = _measured(self.spec, given, y, noise, cond)
-    if method == "auto":
-        method = "annealed" if given.linear else "dps"
-    if method not in _STEPS:
-        raise InputError(f"method: '{method}' is not known; choose one of {', '.join(METHODS)}")
-    number = _STEPS[method] if steps is None else whole("steps", steps, 2)
-    population = max(count, _FEWEST) if particles is None else whole("particles", particles, 2)
-    if method == "annealed" and population < count:
-        raise InputError(f"particles: {population} are fewer than {count} draws; give at least as many")
-    parts = []
-    for i in range(len(measured)):
-        row, key = measured.row(i), random.derive(whole("seed", seed), "reconstruct", i)
-        of_row = condition_rows(cond, slice(i, i + 1))
-        if method == "annealed":
-            parts.append(_annealed(self, row, population, number, key, of_row, size))
-        else:
-            parts.append(_approximate(self, row, method, count, number, key, of_row, size))
-        if progress is not None:
-            progress(i + 1, len(measured))
-    return _joined(self.spec, measured, parts, method, count)
-
-
-def _measured(spec: DataSpec, operator: Operator, y: Any, noise: float | Tensor, cond: Condition | None) -> Measurement:
-    """The measurement in model units."""
     values = torch.as_tensor(y).double()
-    values = values[None] if tuple(values.shape) == operator.output_shape else values
-    measured = Measurement(operator, values, noise).in_model_units(spec.decode_unclipped)
-    if cond is not None and len(cond) != len(measured):
-        raise InputError(f"cond: has {len(cond)} rows for {len(measured)} measurements; give one row per measurement")
-    return measured
+    values = values[None] if tuple(values.shape) == given.output_shape else values
+    if cond is not None and len(cond) != len(values):
+        raise InputError(f"cond: has {len(cond)} rows for {len(values)} measurements; give one row per measurement")
+    way = _Way.of(
+        given, whole("draws", draws, 1), method, steps, particles, whole("seed", seed), whole("batch", batch, 1)
+    )
+    noise = read_noise(noise) if isinstance(noise, str) else noise
+    level: float | Tensor
+    if noise == UNKNOWN:
+        level = _estimated(self, given, values, way, cond)
+    elif isinstance(noise, Decibels):
+        level = noise.deviation(values)
+    elif isinstance(noise, Photons):  # their number is first taken from the readings, then from what explains them
+        first = _posterior(self, Measurement(given, values, noise.deviation(values)), way, cond)
+        level = noise.deviation(given(first.mean.double()))
+    else:
+        level = noise
+    return _posterior(self, Measurement(given, values, level), way, cond, progress)
+
+
+@dataclass(frozen=True)
+class _Way:
+    """How to draw."""
+
+    method: str
+    draws: int
+    steps: int
+    particles: int
+    seed: int
+    batch: int
+
+    @classmethod
+    def of(
+        cls,
+        operator: Operator,
+        draws: int,
+        method: str,
+        steps: SupportsIndex | None,
+        particles: SupportsIndex | None,
+        seed: int,
+        batch: int,
+    ) -> "_Way":
+        if method == "auto":
+            method = "annealed" if operator.linear else "dps"
+        if method not in _STEPS:
+            raise InputError(f"method: '{method}' is not known; choose one of {', '.join(METHODS)}")
+        number = _STEPS[method] if steps is None else whole("steps", steps, 2)
+        population = max(draws, _FEWEST) if particles is None else whole("particles", particles, 2)
+        if method == "annealed" and population < draws:
+            raise InputError(f"particles: {population} are fewer than {draws} draws; give at least as many")
+        return cls(method, draws, number, population, seed, batch)
+
+
+def _posterior(
+    model: Prior, measured: Measurement, way: _Way, cond: Condition | None, progress: Progress | None = None
+) -> Reconstruction:
+    inner = measured.in_model_units(model.spec.decode_unclipped)
+    parts = []
+    for i in range(len(inner)):
+        row, key = inner.row(i), random.derive(way.seed, "reconstruct", i)
+        of_row = condition_rows(cond, slice(i, i + 1))
+        if way.method == "annealed":
+            parts.append(_annealed(model, row, way, key, of_row))
+        else:
+            parts.append(_approximate(model, row, way, key, of_row))
+        if progress is not None:
+            progress(i + 1, len(inner))
+    return _joined(model.spec, inner, parts, way)
+
+
+def _estimated(model: Prior, operator: Operator, y: Tensor, way: _Way, cond: Condition | None) -> float:
+    """The noise under which the measurements are likeliest, by the evidence of the annealed method.
+
+    Up to ``_ASKED`` of the measurements are asked, with few particles and the same random numbers at every noise.
+    """
+    chosen = torch.arange(len(y))[:: -(-len(y) // _ASKED)]
+    part = Measurement(operator, y[chosen], 1.0).y  # refuses readings that are none
+    rows = None if cond is None else cond.rows(chosen)
+    quick = replace(way, method="annealed", draws=2, particles=_QUICK[0], steps=_QUICK[1])
+    if not operator.linear:
+        raise InputError("noise: is estimated for linear operators alone; give its standard deviation")
+
+    def log_evidence(noise: float) -> float:
+        return float(_posterior(model, Measurement(operator, part, noise), quick, rows).log_evidence.sum())
+
+    most = float((part - part.mean()).std()) if part.numel() > 1 else float(part.abs().max())
+    most = most or float(part.abs().max()) or 1.0
+    found = likeliest(log_evidence, most * _LEAST, most, _TIMES)
+    if found < 1.5 * most * _LEAST:
+        raise InputError(
+            "noise: the measurements say nothing of it, for the model explains them without any; give its standard "
+            "deviation, or more measurements at once"
+        )
+    return found
 
 
 @dataclass(frozen=True, eq=False)
@@ -170,40 +253,37 @@ class _Part:
     evaluations: int
 
 
-def _annealed(
-    model: Prior, row: Measurement, particles: int, steps: int, seed: int, cond: Condition | None, batch: int
-) -> _Part:
+def _annealed(model: Prior, row: Measurement, way: _Way, seed: int, cond: Condition | None) -> _Part:
     denoiser = model.sampling_denoiser()
     # An exact denoiser computes in float64 whatever the states are, and its noise may be far below float32's.
     dtype = torch.float32 if any(True for _ in denoiser.parameters()) else torch.float64
     with drawing(denoiser):
-        found = anneal(denoiser, row, particles, steps, seed=seed, cond=cond, batch=batch, dtype=dtype)
+        found = anneal(denoiser, row, way.particles, way.steps, seed=seed, cond=cond, batch=way.batch, dtype=dtype)
     return _Part(found.particles.cpu(), found.log_evidence, found.last_size, found.evaluations)
 
 
-def _approximate(
-    model: Prior, row: Measurement, method: str, draws: int, steps: int, seed: int, cond: Condition | None, batch: int
-) -> _Part:
-    posterior = APPROXIMATE[method](model.denoiser, row).to(device_of(model.denoiser))
+def _approximate(model: Prior, row: Measurement, way: _Way, seed: int, cond: Condition | None) -> _Part:
+    posterior = APPROXIMATE[way.method](model.denoiser, row).to(device_of(model.denoiser))
     denoiser = model.with_module(posterior).sampling_denoiser()
-    table = tableau(denoiser.process, _SAMPLER, steps)
-    repeated = None if cond is None else cond.rows(torch.zeros(draws, dtype=torch.long))
-    x = generate(denoiser, table, draws, model.spec.model_shape, seed, cond=repeated, batch=batch)
+    table = tableau(denoiser.process, _SAMPLER, way.steps)
+    repeated = None if cond is None else cond.rows(torch.zeros(way.draws, dtype=torch.long))
+    x = generate(denoiser, table, way.draws, model.spec.model_shape, seed, cond=repeated, batch=way.batch)
     return _Part(x, math.nan, math.nan, table.evaluations)
 
 
-def _joined(spec: DataSpec, measured: Measurement, parts: list[_Part], method: str, count: int) -> Reconstruction:
+def _joined(spec: DataSpec, measured: Measurement, parts: list[_Part], way: _Way) -> Reconstruction:
     particles = torch.stack([part.x for part in parts])  # (M, N, *)
     residuals = torch.stack([measured.row(i).residual(part.x.double()) for i, part in enumerate(parts)])
     power, readings = residuals.pow(2).sum(2), residuals.shape[2]
     x = spec.decode(particles)
-    chosen = torch.arange(count) * x.shape[1] // count
+    chosen = torch.arange(way.draws) * x.shape[1] // way.draws
     numbers = _columns(parts, lambda part: part.log_evidence), _columns(parts, lambda part: part.last_size)
     return Reconstruction(
         draws=x[:, chosen],
         mean=x.double().mean(1).to(x.dtype),
         std=x.double().std(1).to(x.dtype) if x.shape[1] > 1 else torch.zeros_like(x[:, 0]),
-        method=method,
+        method=way.method,
+        noise=torch.as_tensor(measured.noise).expand(measured.y.shape),
         log_evidence=numbers[0],
         residual=(power.mean(1) / readings).sqrt(),
         p_value=torch.special.gammaincc(torch.tensor(readings / 2.0).double(), power / 2).mean(1),

@@ -42,12 +42,31 @@ def test_readings_become_one_folder_with_everything(run: Path, files: Path, caps
         "result.json",
     ]
     assert len(record["measurements"]) == 2
-    assert json.loads((files / "out" / "result.json").read_text())["settings"]["noise"] == 0.1
+    assert json.loads((files / "out" / "result.json").read_text())["settings"]["noise"] == "0.1"
     with np.load(files / "out" / "reconstruction.npz") as found:
         assert found["draws"].shape == (2, 8, 2)
         readings = found["draws"] @ [1.0, 0.5]
         assert np.abs(readings.mean(1) - [0.3, 0.7]).max() < 0.3
         assert (found["low"] <= found["high"]).all()
+
+
+@pytest.mark.parametrize(
+    ("noise", "found"), [("deviations.csv", [0.1, 0.2]), ("20dB", [0.3 / 101**0.5, 0.7 / 101**0.5])]
+)
+def test_noise_is_given_by_a_file_or_a_ratio(
+    run: Path,
+    files: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    noise: str,
+    found: list[float],
+) -> None:
+    monkeypatch.chdir(files)
+    Path("deviations.csv").write_text("0.1\n0.2\n")
+    words = ["--operator", "matrix.npy", "--measurements", "y.csv", "--noise", noise, *map(str, QUICK), "--json"]
+    assert main(["reconstruct", str(run), *words, "--out", "out"]) == 0
+    record = json.loads(capsys.readouterr().out)
+    assert [row["noise"] for row in record["measurements"]] == pytest.approx(found)
 
 
 def test_a_point_is_filled_in_and_what_is_known_stays(run: Path, files: Path) -> None:
@@ -70,6 +89,8 @@ def test_a_point_is_filled_in_and_what_is_known_stays(run: Path, files: Path) ->
         ({"--measurements": "point.npy"}, "does not fit the operator"),
         ({"--noise": "30000"}, "data's units"),
         ({"--noise": "0"}, "--noise 0"),
+        ({"--noise": "loud"}, "25dB"),
+        ({"--noise": "wide.npy"}, "5 deviations"),
         ({"--method": "best"}, "is not known"),
         ({"--draws": "1"}, "at least 2 draws"),
         ({"--out": "."}, "exists"),

@@ -16,7 +16,7 @@ EXAMPLES = """\
 examples:
   sfumato reconstruct runs/demo --operator downsample:2 --measurements small.npz --noise 0.3
   sfumato reconstruct runs/demo --operator matrix.npz --measurements y.npz --noise 0.01 --draws 64
-  sfumato reconstruct runs/demo --operator blur:1.5 --measurements y.npy --noise 0.1 --method mmps
+  sfumato reconstruct runs/demo --operator blur:1.5 --measurements y.npy --noise 25dB --method mmps
   sfumato reconstruct runs/spectra --operator response:filters.csv --measurements readings.csv --noise 0.01
 """
 
@@ -49,7 +49,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="a file with a matrix, downsample:FACTOR, blur:WIDTH, mask:FILE (white is missing), or response:FILE",
     )
     flag("--measurements", required=True, type=Path, metavar="FILE", help="readings, one row per measurement")
-    flag("--noise", required=True, type=float, help="standard deviation of the readings' noise, in their units")
+    flag(
+        "--noise",
+        required=True,
+        help="deviation of the readings' noise in their units, or a file of them; 25dB, photons:GAIN:READ, auto",
+    )
     flag("--draws", type=positive, default=ReconstructSettings.draws, help="samples per measurement (default: 64)")
     add_method(parser)
 

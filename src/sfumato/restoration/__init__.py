@@ -3,6 +3,11 @@
 from .annealing import Posterior as Posterior
 from .annealing import anneal as anneal
 from .measurement import Measurement as Measurement
+from .noise import UNKNOWN as UNKNOWN
+from .noise import Decibels as Decibels
+from .noise import Photons as Photons
+from .noise import likeliest as likeliest
+from .noise import read_noise as read_noise
 from .operators import Blur as Blur
 from .operators import Downsampling as Downsampling
 from .operators import Function as Function

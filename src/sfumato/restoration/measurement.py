@@ -1,6 +1,5 @@
 """A measurement: readings ``y = A(x) + noise`` of known Gaussian noise, in data units or in those of a model."""
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
@@ -22,7 +21,8 @@ class Measurement:
     Arguments:
         operator: A.
         y: readings (M, *operator.output_shape), one row per measurement.
-        noise: the standard deviation of the noise in the units of y: one number, or one per reading.
+        noise: the standard deviation of the noise in the units of y: one number, one per reading, or one per reading of
+            each measurement (M, *operator.output_shape).
 
     Raises:
         InputError: another shape, values that are not finite, a noise that is not above 0.
@@ -44,7 +44,7 @@ class Measurement:
             raise InputError(
                 f"measurements: {bad:,} of {y.numel():,} readings are NaN or infinite; remove or mask them"
             )
-        if noise.ndim and tuple(noise.shape) != shape:
+        if noise.ndim and tuple(noise.shape) not in (shape, tuple(y.shape)):
             raise InputError(
                 f"noise: shape {tuple(noise.shape)} does not fit; give one number, or one per reading, {shape}"
             )
@@ -58,7 +58,8 @@ class Measurement:
 
     def row(self, i: int) -> "Measurement":
         """Measurement number i alone."""
-        return replace(self, y=self.y[i : i + 1])
+        noise = torch.as_tensor(self.noise)
+        return replace(self, y=self.y[i : i + 1], noise=noise[i] if noise.ndim == self.y.ndim else noise)
 
     def residual(self, x: Float[Tensor, "b *s"]) -> Float[Tensor, "b r"]:
         """``(y - A(x)) / noise`` flattened, for M = 1 or M = B; standard normal for the true x."""
@@ -67,15 +68,16 @@ class Measurement:
     def in_model_units(self, decode: Callable[[Tensor], Tensor]) -> "Measurement":
         """The same measurement of ``x_model``, where ``x = decode(x_model)`` is affine.
 
-        Raises InputError for noise far above what any sample of unit size can move a reading by.
+        Raises InputError for noise far above what a sample of unit size moves a reading by.
         """
         composed = Decoded(self.operator, decode)
-        # A reading moves by at most the sum of its row's magnitudes, about sqrt(D) times its root mean square.
-        size = composed.row_norm() * math.sqrt(math.prod(self.operator.input_shape))
+        # Smooth samples move a reading by the sum of its row, rough ones by the row's norm.
+        one = torch.ones(1, *self.operator.input_shape, dtype=torch.float64)
+        size = max(float((composed(one) - composed(0 * one)).abs().amax()), composed.row_norm())
         least = float(torch.as_tensor(self.noise).min())
         if least > _MOST_NOISE * size:
             raise InputError(
-                f"noise: {least:g} is far above the readings, which the data moves by about {composed.row_norm():.3g}; "
+                f"noise: {least:g} is far above the readings, which the data moves by about {size:.3g}; "
                 "give the standard deviation of the noise in the data's units"
             )
         return Measurement(composed, self.y - composed.offset, self.noise)

@@ -11,7 +11,7 @@ from sfumato.data.archives import read_archive
 from sfumato.data.dataset import reason
 from sfumato.errors import InputError
 from sfumato.files import reach
-from sfumato.restoration import Blur, Downsampling, Operator, operator_for
+from sfumato.restoration import Blur, Decibels, Downsampling, Operator, Photons, operator_for, read_noise
 
 _ARRAYS, _TABLES = (".npy", ".npz"), {".csv": ",", ".tsv": "\t"}
 _KINDS = "a .npy, .npz, .csv or .tsv file with a matrix, downsample:FACTOR, blur:WIDTH, mask:FILE, or response:FILE"
@@ -84,6 +84,26 @@ def read_mask(flag: str, path: Path, spec: DataSpec) -> Tensor:
     if mask.all() or not mask.any():
         raise InputError(f"{flag} {path}: is set {'everywhere' if mask.all() else 'nowhere'}; set a part of it")
     return mask
+
+
+def read_noise_of(text: str, readings: Tensor) -> float | Tensor | Decibels | Photons | str:
+    """What ``--noise`` says of readings (M, *shape): what ``restoration.read_noise`` reads, or a file of deviations.
+
+    Raises InputError for other text, and for deviations that are neither one per reading nor a row per measurement.
+    """
+    if Path(text).suffix.lower() not in (*_ARRAYS, *_TABLES):
+        found = read_noise(text)
+        if isinstance(found, float) and not 0 < found < float("inf"):
+            raise InputError(f"--noise {text}: is no standard deviation; give more than 0, in their units")
+        return found
+    values = read_numbers("--noise", Path(text).expanduser())
+    for shape in (readings.shape, readings.shape[1:]):
+        if values.numel() == shape.numel():
+            return values.reshape(shape)
+    raise InputError(
+        f"--noise {text}: has {values.numel():,} deviations; give one for each of {readings[0].numel():,} readings, "
+        f"or a row for each of {len(readings):,} measurements"
+    )
 
 
 def read_operator(text: str, spec: DataSpec) -> Operator:

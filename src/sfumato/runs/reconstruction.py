@@ -14,11 +14,11 @@ from sfumato.model import Model
 from sfumato.reconstruction import Reconstruction
 from sfumato.report.charts.reconstruction import Shown, reconstruction_figure
 from sfumato.reporting import SILENT, Reporter
-from sfumato.restoration import Operator
+from sfumato.restoration import Decibels, Operator, Photons
 
 from .device import pick_device
 from .loading import load_with_samplers
-from .measurement_files import read_mask, read_numbers, read_operator, read_sample
+from .measurement_files import read_mask, read_noise_of, read_numbers, read_operator, read_sample
 from .result_folder import new_folder, stated, write_results
 from .settings import InpaintSettings, ReconstructSettings
 from .threads import threads
@@ -37,14 +37,14 @@ class Problem:
         model: the prior.
         y: readings (M, *readings).
         operator: what they are of a sample.
-        noise: their standard deviation.
+        noise: what is known of it, as ``model.reconstruct`` takes it.
         given: samples (M, *shape) to show beside the result, nan where nothing is known; or None.
     """
 
     model: Model
     y: Tensor
     operator: Operator | Tensor
-    noise: float
+    noise: float | Tensor | Decibels | Photons | str
     given: np.ndarray | None
 
 
@@ -80,7 +80,8 @@ def lines(record: Mapping[str, Any]) -> list[str]:
     for i, each in enumerate(record["measurements"][:10]):
         evidence = "" if each["log_evidence"] is None else f", log p(y) {each['log_evidence']:.2f} nats"
         text.append(
-            f"measurement {i + 1}: residual {each['residual']:.2f} of the noise, p = {each['p_value']:.2g}{evidence}, "
+            f"measurement {i + 1}: residual {each['residual']:.2f} of the noise {each['noise']:.3g}, "
+            f"p = {each['p_value']:.2g}{evidence}, "
             f"mean deviation {each['std']:.3g}"
         )
     more = len(record["measurements"]) - 10
@@ -98,7 +99,8 @@ def _measured(settings: ReconstructSettings) -> Problem:
             f"--measurements {settings.measurements}: shape {tuple(y.shape)} does not fit the operator; give one row "
             f"of shape {shape} per measurement"
         )
-    return Problem(model, y.reshape(count, *shape), operator, settings.noise, None)
+    readings = y.reshape(count, *shape)
+    return Problem(model, readings, operator, read_noise_of(settings.noise, readings), None)
 
 
 def _inpainting(settings: InpaintSettings) -> Problem:
@@ -121,18 +123,20 @@ def _record(settings: ReconstructSettings | InpaintSettings, problem: Problem, f
             "p_value": p_value,
             "last_size": None if np.isnan(size) else size,
             "std": std,
+            "noise": noise,
         }
-        for evidence, residual, p_value, size, std in zip(
+        for evidence, residual, p_value, size, std, noise in zip(
             found.log_evidence.tolist(),
             found.residual.tolist(),
             found.p_value.tolist(),
             found.last_size.tolist(),
             found.std.flatten(1).mean(1).tolist(),
+            found.noise.flatten(1).pow(2).mean(1).sqrt().tolist(),
             strict=True,
         )
     ]
     return {
-        **stated(settings, noise=problem.noise),
+        **stated(settings, **({} if isinstance(settings, ReconstructSettings) else {"noise": problem.noise})),
         "method": found.method,
         "evaluations": found.evaluations,
         "coverage": COVERAGE,

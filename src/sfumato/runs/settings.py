@@ -527,9 +527,7 @@ class ReportSettings(Settings):
     threads: Annotated[int | None, "--threads"] = None
 
 
-def _check_reconstruction(noise: float, draws: int) -> None:
-    if not (0 < noise < float("inf")):
-        raise InputError(f"--noise {noise:g}: is no standard deviation; give more than 0, in the units of the readings")
+def _check_draws(draws: int) -> None:
     if draws < 2:
         raise InputError(f"--draws {draws}: a standard deviation needs at least 2 draws")
 
@@ -542,7 +540,8 @@ class ReconstructSettings(Settings):
         run: a run or model folder.
         operator: what was measured: a file with a matrix, or "downsample:4", "blur:1.5", "mask:FILE", "response:FILE".
         measurements: a file of readings, one row per measurement.
-        noise: the standard deviation of their noise, in their units.
+        noise: the standard deviation of their noise, in their units; "25dB", "photons:GAIN:READ", "auto"; or a file of
+            deviations, one per reading, or a row per measurement.
         draws: samples per measurement.
         method: "auto", "annealed", "mmps", "pigdm" or "dps".
         steps: evaluations of the network per move, or per draw.
@@ -554,14 +553,14 @@ class ReconstructSettings(Settings):
         threads: CPU threads.
 
     Raises:
-        InputError: noise that is not above 0, less than 2 draws.
+        InputError: less than 2 draws.
     """
 
     verb: ClassVar[str] = "reconstruct"
     run: Path
     operator: Annotated[str, "--operator"]
     measurements: Annotated[Path, "--measurements"]
-    noise: Annotated[float, "--noise"]
+    noise: Annotated[str, "--noise"]
     draws: Annotated[int, "--draws"] = 64
     method: Annotated[str, "--method"] = "auto"
     steps: Annotated[int | None, "--steps"] = None
@@ -574,7 +573,7 @@ class ReconstructSettings(Settings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _check_reconstruction(self.noise, self.draws)
+        _check_draws(self.draws)
 
 
 @dataclass(frozen=True)
@@ -618,7 +617,9 @@ class InpaintSettings(Settings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _check_reconstruction(1.0 if self.noise is None else self.noise, self.draws)
+        if self.noise is not None and not 0 < self.noise < float("inf"):
+            raise InputError(f"--noise {self.noise:g}: is no standard deviation; give more than 0, in data units")
+        _check_draws(self.draws)
 
 
 @dataclass(frozen=True)
