@@ -31,7 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     flag, default = parser.add_argument, TrainSettings
     flag("source", nargs="?", metavar="SOURCE", help="the data to train on")
     flag("overrides", nargs="*", metavar="key=value", help="settings that replace those of the recipe")
-    flag("--recipe", help="a preset or a YAML file (default: flow)")
+    flag("--recipe", help="a preset or a YAML file (default: flow; trees for small tables)")
     flag("--budget", type=seconds, metavar="TIME", help="time for training, samples and report: 90s, 10m, 1h30m")
     flag("--steps", type=positive, metavar="N", help="train until step N (default: the recipe's number of steps)")
     flag("--out", type=Path, metavar="DIR", help="run folder (default: runs/SOURCE-RECIPE)")

@@ -1,7 +1,7 @@
 """Tables in Parquet files, read and written by pyarrow, which is an extra."""
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -46,16 +46,26 @@ def read_columns(path: Path) -> TextColumns:
     Raises:
         InputError: pyarrow is not installed, or the file is no Parquet file.
     """
+    table = _opened(path, lambda parquet: parquet.read_table(path))
+    arrow, _ = pyarrow_for(path)
+    return text_columns(table, f"'{shown(path)}'", arrow)
+
+
+def parquet_rows(path: Path) -> int:
+    """The number of rows of a file. Raises InputError as ``read_columns`` does."""
+    return int(_opened(path, lambda parquet: parquet.read_metadata(path).num_rows))
+
+
+def _opened(path: Path, read: Callable[[Any], Any]) -> Any:
     arrow, parquet = pyarrow_for(path)
     try:
-        table = parquet.read_table(path)
+        return read(parquet)
     except PermissionError:
         raise no_permission(shown(path)) from None
     except (arrow.ArrowException, OSError, ValueError) as error:
         raise InputError(
             f"'{shown(path)}' cannot be read as a Parquet file ({reason(error)}); write it again"
         ) from None
-    return text_columns(table, f"'{shown(path)}'", arrow)
 
 
 def text_columns(table: Any, where: str, arrow: Any) -> TextColumns:

@@ -17,7 +17,7 @@ from .axis import Axis, is_ordered
 from .column import Column, Type, day
 from .column_kinds import MISSING, are_dates, column_of, is_missing
 from .dataset import Content, DataOptions, shown
-from .parquet import PARQUET, TextColumns, read_columns, write_columns
+from .parquet import PARQUET, TextColumns, parquet_rows, read_columns, write_columns
 from .spec import DataSpec
 from .transforms import Columns
 
@@ -62,6 +62,21 @@ def read_table(path: Path, options: DataOptions) -> Content:
     if path.suffix.lower() == PARQUET:
         return from_columns(f"'{shown(path)}'", read_columns(path), options)
     return _content(_parsed(path), options)
+
+
+def count_rows(path: Path) -> int:
+    """The rows of a table, or of a text file its lines below the first, without reading it whole.
+
+    Raises:
+        InputError: a file that cannot be opened, or .parquet without pyarrow.
+    """
+    if path.suffix.lower() == PARQUET:
+        return parquet_rows(path)
+    try:
+        with path.open("rb") as file:
+            return max(sum(chunk.count(b"\n") for chunk in iter(lambda: file.read(2**20), b"")) - 1, 0)
+    except PermissionError:
+        raise no_permission(shown(path)) from None
 
 
 def from_columns(where: str, columns: TextColumns, options: DataOptions) -> Content:

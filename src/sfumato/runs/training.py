@@ -20,7 +20,9 @@ from sfumato.training import Compute, Keep, Options, Trainer, joined, signals
 from sfumato.world import World
 
 from . import lifecycle, trees
+from .automatic import with_recipe
 from .choosing import PART, SHARE, choose_sampler
+from .console import is_main_process
 from .device import pick_device
 from .folder import Origin, RunFolder
 from .outputs import require_writable_run
@@ -116,6 +118,7 @@ def train(settings: TrainSettings, reporter: Reporter = SILENT, began: float | N
     started, worked = time.monotonic(), time.process_time()
     began = started if began is None else began
     device = pick_device(settings.device)
+    settings = with_recipe(settings, reporter if is_main_process() else SILENT)
     if is_of_trees(settings):
         return _grown(settings, reporter)
     with joined(device, settings.timeout) as world:

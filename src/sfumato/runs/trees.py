@@ -13,7 +13,7 @@ from sfumato.training.trees import Grower, grow_run, require_library
 from . import lifecycle
 from .folder import Origin, RunFolder
 from .outputs import require_writable_run
-from .settings import TrainSettings
+from .settings import DEFAULT, TrainSettings
 from .sources import load_data, origin_of
 
 
@@ -21,7 +21,7 @@ def is_of_trees(settings: TrainSettings) -> bool:
     """Whether these settings train a model of trees. Raises InputError as ``recipes.read`` does."""
     if settings.resume is not None:
         return isinstance(RunFolder(settings.resume).recipe(), recipes.TreesRecipe)
-    return isinstance(recipes.read(settings.recipe or "ddpm", settings.overrides), recipes.TreesRecipe)
+    return isinstance(recipes.read(settings.recipe or DEFAULT, settings.overrides), recipes.TreesRecipe)
 
 
 def train(settings: TrainSettings, reporter: Reporter = SILENT) -> tuple[Grower, RunFolder, Dataset, str]:
