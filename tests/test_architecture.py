@@ -30,6 +30,7 @@ MODELS = {
     "shared_denoiser",
     "best_methods",
     "reconstruction",
+    "reconstruction_certificate",
     "denoising",
     "interpolation",
     "class_condition",

@@ -392,7 +392,20 @@ def test_the_surface_of_the_command_line_is_frozen() -> None:
             [*common, "--against", "--count", "--features", "--inception", "--nfe", "--seed", "--threads"]
         ),
         "tune": sorted([*common, "--count", "--guidance", "--iterations", "--nfe", "--seed", "--show", "--threads"]),
-        "certify": sorted([*common, "--methods", "--nfe", "--oracle", "--out", "--samples", "--seed", "--threads"]),
+        "certify": sorted(
+            [
+                *common,
+                "--methods",
+                "--nfe",
+                "--noise",
+                "--operator",
+                "--oracle",
+                "--out",
+                "--samples",
+                "--seed",
+                "--threads",
+            ]
+        ),
         "compare": sorted([*common, "--budget", "--count", "--out", "--recipes", "--steps"]),
         "runs": ["--debug", "--help", "--json", "--sort"],
         "balance": sorted(

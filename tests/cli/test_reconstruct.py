@@ -69,6 +69,21 @@ def test_noise_is_given_by_a_file_or_a_ratio(
     assert [row["noise"] for row in record["measurements"]] == pytest.approx(found)
 
 
+def test_a_reconstruction_is_certified(run: Path, files: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["--operator", files / "matrix.npy", "--noise", 0.1, "--methods", "mmps,dps", "--samples", 2]
+    assert main(["certify", str(run), *map(str, words), "--out", str(files / "c.png"), "--json"]) == 0
+    record = json.loads(capsys.readouterr().out)
+    assert [row["method"] for row in record["twin"]] == ["mmps", "dps"]
+    assert record["held_out"]["problems"] == 4
+    assert record["verdict"]
+    assert json.loads((files / "c.json").read_text())["noise"] == 0.1
+    assert (files / "c.png").stat().st_size > 5000
+    for wrong, message in ((["--methods", "heun"], "heun"), (["--nfe", "5"], "--nfe"), (["--noise", "0"], "--noise 0")):
+        given = [*map(str, words[:4]), *wrong]
+        assert main(["certify", str(run), *given, "--out", str(files / "d.png")]) == 2
+        assert message in capsys.readouterr().err
+
+
 def test_a_point_is_filled_in_and_what_is_known_stays(run: Path, files: Path) -> None:
     words = [str(files / "point.npy"), "--mask", str(files / "mask.npy"), *QUICK, "--out", str(files / "out")]
     assert main(["inpaint", str(run), *words]) == 0

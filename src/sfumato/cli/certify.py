@@ -1,7 +1,10 @@
-"""Measure the error of every sampler at every budget, and its order of convergence.
+"""Measure the error of every sampler at every budget, and its order of convergence; or of reconstructions.
 
 Without RUN, samplers are measured on an oracle: a mixture of Gaussians whose exact denoiser is known in closed form.
 With RUN, they are measured against the trained model's own fine solution of 1,000 evaluations. Oracles run on the CPU.
+
+With --operator and --noise, methods of reconstruction are compared on a twin of the problem whose posterior is known,
+and the bands of the best are checked on held-out data.
 """
 
 import argparse
@@ -17,6 +20,7 @@ examples:
   sfumato certify                                    25 modes in the plane, exact
   sfumato certify oracle --oracle cosine64 --nfe 5,10,20
   sfumato certify runs/demo --methods auto,ddim,dpm++2m
+  sfumato certify runs/demo --operator downsample:2 --noise 0.5
 """
 
 
@@ -37,8 +41,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--samples",
         type=positive,
         metavar="N",
-        help="samples per method (default: up to 1024 for an oracle, up to 256 for a model)",
+        help="samples per method (default: up to 1024 for an oracle, 256 for a model; 20 problems with --operator)",
     )
+    flag(
+        "--operator", metavar="A", help="certify reconstructions: what was measured, as 'sfumato reconstruct' takes it"
+    )
+    flag("--noise", type=float, help="standard deviation of the readings' noise, in their units")
     flag("--seed", type=int, default=default.seed, help="random seed of the starts (default: 0)")
     flag(
         "--out",
@@ -53,10 +61,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Measure, print the tables, and draw the figure."""
     out, settings = Output(args), settings_of(CertifySettings, args)
-    from sfumato.runs.certification import run_certification
-    from sfumato.runs.certification_text import lines
+    if settings.operator is None:
+        from sfumato.runs.certification import run_certification as certify
+        from sfumato.runs.certification_text import lines
+    else:
+        from sfumato.runs.reconstruction_certification import lines
+        from sfumato.runs.reconstruction_certification import run_reconstruction_certification as certify
 
-    record, files = run_certification(settings, out.reporter)
+    record, files = certify(settings, out.reporter)
     out.say(*lines(record), *map(str, files))
     out.result({**record, "files": [str(path) for path in files]})
     return 0

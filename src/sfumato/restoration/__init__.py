@@ -19,3 +19,4 @@ from .operators import operator_for as operator_for
 from .posteriors import DPS as DPS
 from .posteriors import MMPS as MMPS
 from .posteriors import PiGDM as PiGDM
+from .twin import Twin as Twin

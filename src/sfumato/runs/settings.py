@@ -397,7 +397,10 @@ class CertifySettings(Settings):
         oracle: the name of an oracle; "modes" by default.
         nfe: numbers of network evaluations to measure at.
         methods: the samplers to measure; all by default.
-        samples: number of starts per method; up to 1024 for an oracle and 256 for a model by default.
+        operator: certify reconstructions from readings of this operator instead of samplers.
+        noise: the standard deviation of those readings.
+        samples: number of starts per method, up to 1024 for an oracle and 256 for a model by default; with an operator,
+            the problems per method, 20 by default.
         seed: the random seed of the starts.
         out: the picture to write, a .png file; the numbers go into a .json file beside it.
         device: "auto", "cpu" or "cuda".
@@ -415,6 +418,8 @@ class CertifySettings(Settings):
     methods: Annotated[tuple[str, ...] | None, "--methods", comma_separated] = None
     samples: Annotated[int | None, "--samples"] = None
     seed: Annotated[int, "--seed"] = 0
+    operator: Annotated[str | None, "--operator"] = None
+    noise: Annotated[float | None, "--noise"] = None
     out: Annotated[Path | None, "--out"] = None
     device: Annotated[str, "--device"] = "auto"
     threads: Annotated[int | None, "--threads"] = None
@@ -423,6 +428,12 @@ class CertifySettings(Settings):
         super().__post_init__()
         if not self.is_oracle:
             object.__setattr__(self, "target", str(expanded(self.target)))
+        if (self.operator is None) != (self.noise is None):
+            raise InputError("--operator, --noise: a reconstruction needs both; give the other too")
+        if self.operator is not None and (self.is_oracle or self.oracle or self.nfe):
+            raise InputError(f"--operator {self.operator}: is for a RUN, without --oracle and --nfe; give a run folder")
+        if self.noise is not None and not 0 < self.noise < float("inf"):
+            raise InputError(f"--noise {self.noise:g}: is no standard deviation; give more than 0, in their units")
         if self.out is not None:
             _require_ending("--out", self.out, (".png",))
 

@@ -1,0 +1,168 @@
+"""How far reconstructions of a run can be trusted: methods on a twin of the problem, bands on held-out data."""
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from sfumato.data import Affine
+from sfumato.errors import InputError
+from sfumato.files import digest, strict_json, write_text, write_with
+from sfumato.model import Model
+from sfumato.reconstruction import METHODS, Reconstruction
+from sfumato.reconstruction_certificate import AT, DRAWS, LEVELS, HeldOut, Run, Scores, compare, held_out
+from sfumato.report.charts.certify_reconstruction import certificate_of_reconstruction
+from sfumato.reporting import SILENT, Reporter
+from sfumato.restoration import Operator
+from sfumato.restoration.twin import MOST_NUMBERS
+
+from .device import pick_device
+from .evaluating import own_parts
+from .folder import RunFolder
+from .loading import load_with_samplers
+from .measurement_files import read_operator
+from .outputs import require_writable_figure, writable_or_here
+from .settings import CertifySettings
+from .threads import threads
+
+PROBLEMS = 20  # of the twin; twice as many samples are held out for the network
+CENTRES = 100  # samples that the twin is made of
+_CLOSE = 1.1  # distances to the exact posterior that are as good as the best
+_SIGMAS, _SLACK = 2.0, 0.02  # what bands of 90 % may be off by: standard errors, or a share of the values
+
+
+def run_reconstruction_certification(
+    settings: CertifySettings, reporter: Reporter = SILENT
+) -> tuple[dict[str, Any], list[Path]]:
+    """Measure as ``settings`` say, and write the figure and the numbers.
+
+    Returns:
+        The record, as the .json file holds it, and the files that were written.
+
+    Raises:
+        InputError: an operator, a method or a noise that does not fit the model, or a run whose data is gone.
+    """
+    run = Path(settings.target)
+    if settings.out is None:
+        picture = RunFolder(writable_or_here(run, reporter) if run.is_dir() else run).picture("certify-reconstruction")
+    else:
+        picture = settings.out
+        require_writable_figure("--out", picture)
+    with threads(settings.threads, settings.target):
+        record = _certification(settings, reporter)
+    numbers = picture.with_suffix(".json")
+    write_text(numbers, strict_json(record, indent=2) + "\n")
+    write_with(picture, lambda beside: certificate_of_reconstruction(record).save(beside, "PNG"))
+    return record, [picture, numbers]
+
+
+def lines(record: Mapping[str, Any]) -> list[str]:
+    """The tables and the verdict of a record."""
+    levels = "".join(f"{level:>7.0%}" for level in LEVELS)
+    found = [f"{record['target']}: {record['operator']}, noise {record['noise']:g}"]
+    if record["twin"]:
+        found += [
+            "",
+            f"On {record['problems']} problems of a twin whose posterior is known (distance: that of exact draws is 1)",
+            f"{'method':<10}{'distance':>9}{'mean off':>9}   covered by bands of{levels}{'seconds':>9}",
+        ]
+        for row in record["twin"]:
+            covered = "".join(f"{share:>7.0%}" for share in row["coverage"])
+            found.append(
+                f"{row['method']:<10}{row['distance']:>9.2f}{row['off']:>9.2f}{' ' * 22}{covered}{row['seconds']:>9.2f}"
+            )
+    held = record["held_out"]
+    covered = "".join(f"{share:>7.0%}" for share in held["scores"]["coverage"])
+    found += [
+        "",
+        f"With the network, on {held['problems']} held-out samples, {held['scores']['method']}",
+        f"error of the mean {held['scores']['error']:.4g}{' ' * 5}covered by bands of{levels}",
+        f"{' ' * 42}{covered}",
+        "",
+        *record["verdict"],
+    ]
+    return found
+
+
+def _certification(settings: CertifySettings, reporter: Reporter) -> dict[str, Any]:
+    assert settings.operator is not None
+    assert settings.noise is not None
+    model = load_with_samplers(settings.target, pick_device(settings.device))
+    operator = read_operator(settings.operator, model.spec)
+    parts = own_parts(RunFolder(Path(settings.target)), model, settings.seed)
+    if parts is None:
+        raise InputError(f"{settings.target}: the data of this run is gone or has changed; restore it")
+    problems = settings.samples or PROBLEMS
+    runs = _runs(settings, operator)
+    twin: list[Scores] = []
+    if operator.linear and parts[0][0].numel() <= MOST_NUMBERS and isinstance(model.spec.transform, Affine):
+        with reporter.task("twin") as task:
+            twin = compare(
+                model, parts[0][:CENTRES], operator, settings.noise, runs, problems, settings.seed, task.count
+            )
+    else:
+        reporter.info(f"no twin: it is made for linear operators and samples of at most {MOST_NUMBERS} numbers")
+    chosen = best(twin) if twin else next(iter(runs))
+    with reporter.task("held-out samples") as task:
+        samples = parts[1][: 2 * problems]
+        held = held_out(model, samples, operator, settings.noise, chosen, runs[chosen], settings.seed, task.count)
+    return {
+        "target": settings.target,
+        "weights": digest(RunFolder(Path(settings.target)).weights),
+        "operator": settings.operator,
+        "noise": settings.noise,
+        "seed": settings.seed,
+        "problems": problems,
+        "levels": list(LEVELS),
+        "twin": [asdict(row) for row in twin],
+        "held_out": asdict(held) | {"scores": _known(asdict(held.scores))},
+        "verdict": verdict(twin, held),
+    }
+
+
+def best(twin: list[Scores]) -> str:
+    """The method nearest to the exact posterior; of those as near, the fastest."""
+    least = min(row.distance for row in twin)
+    return min((row for row in twin if row.distance <= _CLOSE * least), key=lambda row: row.seconds).method
+
+
+def verdict(twin: list[Scores], held: HeldOut) -> list[str]:
+    """What to do, in words."""
+    found, share, unsure = [], held.scores.coverage[AT], held.scores.uncertainty
+    if twin:
+        row = next(row for row in twin if row.method == held.scores.method)
+        found.append(
+            f"{row.method}: draws are {row.distance:.2f} times as far from the exact posterior as exact draws are, and "
+            f"bands of 90 % cover {row.coverage[AT]:.0%} of true values, on the twin."
+        )
+    text = f"With the network, bands of 90 % cover {share:.0%} ± {unsure:.0%} of held-out values"
+    if abs(share - 0.9) <= max(_SIGMAS * unsure, _SLACK):
+        found.append(f"{text}: as they should, as far as {held.problems} samples can tell.")
+    else:
+        found.append(
+            f"{text}: too {'narrow' if share < 0.9 else 'wide'}. Both halves times {held.widening:.2f} cover "
+            f"{held.widened:.0%} on samples that did not choose the factor."
+        )
+    return found
+
+
+def _runs(settings: CertifySettings, operator: Operator) -> dict[str, Run]:
+    known = [name for name in METHODS if name != "auto"] if operator.linear else ["dps"]
+    wanted = settings.methods or tuple(known)
+    unknown = [name for name in wanted if name not in known]
+    if unknown:
+        raise InputError(f"--methods: '{unknown[0]}' is none for this operator; choose from {', '.join(known)}")
+    assert settings.noise is not None
+    return {name: partial(_run, operator, settings.noise, name) for name in wanted}
+
+
+def _run(operator: Operator, noise: float, method: str, model: Model, y: Tensor, seed: int) -> Reconstruction:
+    return model.reconstruct(y, operator, noise=noise, draws=DRAWS, method=method, seed=seed)
+
+
+def _known(row: Mapping[str, Any]) -> dict[str, Any]:
+    """Without what is not known of a network's posterior."""
+    return {key: value for key, value in row.items() if key not in ("distance", "off")}

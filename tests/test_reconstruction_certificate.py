@@ -1,0 +1,70 @@
+"""What a certificate of a reconstruction says of methods and networks whose faults are known."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from sfumato import Model
+from sfumato.core import VP, Cosine, Process
+from sfumato.data import LAYOUTS, Affine, DataSpec
+from sfumato.denoisers import ExactDenoiser
+from sfumato.errors import InputError
+from sfumato.reconstruction_certificate import DRAWS, LEVELS, compare, covered, held_out, sliced
+from sfumato.restoration import Matrix, Twin
+from sfumato.runs.reconstruction_certification import best, verdict
+
+SPEC = DataSpec(
+    LAYOUTS["vector"], (2,), "float32", Affine((3.0,), (2.0,)), (), 1.0, 8.0, (), (), 100, "0" * 64, "points"
+)  # fmt: skip
+CENTRES = 3 + 2 * torch.randn(30, 2, generator=torch.Generator().manual_seed(0))
+MATRIX, NOISE = Matrix(torch.tensor([[1.0, 0.5]]), (2,)), 0.3
+MODEL = Model(ExactDenoiser(Process(VP(), Cosine()), Twin.of(SPEC.encode(CENTRES)).mixture), SPEC)
+
+
+def annealed(model, y, seed):
+    return model.reconstruct(y, MATRIX, noise=NOISE, draws=DRAWS, particles=DRAWS, steps=6, seed=seed)
+
+
+def too_narrow(model, y, seed):
+    found = annealed(model, y, seed)
+    mean = found.draws.mean(1, keepdim=True)
+    return replace(found, draws=mean + 0.3 * (found.draws - mean))
+
+
+def test_the_twin_tells_a_narrow_method_from_an_exact_one():
+    found = {s.method: s for s in compare(MODEL, CENTRES, MATRIX, NOISE, {"a": annealed, "n": too_narrow}, 12, seed=1)}
+    at = LEVELS.index(0.9)
+    assert found["a"].coverage[at] > 0.75
+    assert found["n"].coverage[at] < 0.6
+    assert found["a"].distance < 0.6 * found["n"].distance
+    assert found["a"].error == found["n"].error
+    assert found["a"].off < 0.5
+    assert best(list(found.values())) == "a"
+
+
+def test_held_out_data_tells_by_how_much_bands_are_too_narrow():
+    g = torch.Generator().manual_seed(3)
+    twin = Twin.of(SPEC.encode(CENTRES))
+    samples = SPEC.decode_unclipped(twin.sample(40, g)).float()
+    found = held_out(MODEL, samples, MATRIX, NOISE, "n", too_narrow, seed=2)
+    assert 2 < found.widening < 6  # 1 / 0.3 = 3.3
+    assert found.widened > found.scores.coverage[LEVELS.index(0.9)] + 0.2
+    assert sum(found.ranks) == pytest.approx(1)
+    assert found.ranks[0] + found.ranks[-1] > 0.4  # a bowl
+    assert "too narrow" in verdict([], found)[0]
+    with pytest.raises(InputError, match="too few"):
+        held_out(MODEL, samples[:3], MATRIX, NOISE, "n", too_narrow, seed=2)
+
+
+def test_bands_between_draws_cover_what_they_promise():
+    g = torch.Generator().manual_seed(0)
+    shares = torch.stack(
+        [covered(torch.randn(DRAWS, 1, generator=g), torch.randn(1, generator=g)) for _ in range(4000)]
+    )
+    assert torch.allclose(shares.mean(0), torch.tensor(LEVELS).double(), atol=0.025)
+
+
+def test_the_distance_of_shifted_draws_is_the_shift():
+    x = torch.randn(50, 1, generator=torch.Generator().manual_seed(0)).double()
+    assert sliced(x, (x + 2).repeat(4, 1)) == pytest.approx(2)
