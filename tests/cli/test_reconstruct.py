@@ -69,6 +69,25 @@ def test_noise_is_given_by_a_file_or_a_ratio(
     assert [row["noise"] for row in record["measurements"]] == pytest.approx(found)
 
 
+def test_an_instrument_is_calibrated_from_pairs(run: Path, files: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    g = np.random.default_rng(0)
+    x = g.normal(size=(200, 2))
+    np.savez(files / "pairs.npz", x=x, y=x @ [[1.0], [0.5]] + 2 + 0.1 * g.normal(size=(200, 1)))
+    (files / "shifted.csv").write_text("2.3\n2.7\n")
+    words = ["--calibrate-operator", files / "pairs.npz", "--measurements", files / "shifted.csv", *QUICK, "--json"]
+    assert main(["reconstruct", str(run), *map(str, words), "--out", str(files / "out")]) == 0
+    with np.load(files / "out" / "reconstruction.npz") as found:
+        assert np.abs((found["draws"] @ [1.0, 0.5]).mean(1) - [0.3, 0.7]).max() < 0.3
+    capsys.readouterr()
+    for wrong, message in (
+        (["--noise", "1"], "leave out"),
+        (["--calibrate-operator", str(files / "point.npy")], "arrays x and y"),
+        (["--calibrate-operator", str(files / "nan.npz")], "arrays x and y"),
+    ):
+        assert main(["reconstruct", str(run), *map(str, words[:4]), *wrong, "--out", str(files / "d")]) == 2
+        assert message in capsys.readouterr().err
+
+
 def test_a_reconstruction_is_certified(run: Path, files: Path, capsys: pytest.CaptureFixture[str]) -> None:
     words = ["--operator", files / "matrix.npy", "--noise", 0.1, "--methods", "mmps,dps", "--samples", 2]
     assert main(["certify", str(run), *map(str, words), "--out", str(files / "c.png"), "--json"]) == 0

@@ -18,6 +18,7 @@ examples:
   sfumato reconstruct runs/demo --operator matrix.npz --measurements y.npz --noise 0.01 --draws 64
   sfumato reconstruct runs/demo --operator blur:1.5 --measurements y.npy --noise 25dB --method mmps
   sfumato reconstruct runs/spectra --operator response:filters.csv --measurements readings.csv --noise 0.01
+  sfumato reconstruct runs/spectra --calibrate-operator pairs.npz --measurements readings.csv
 """
 
 
@@ -44,15 +45,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     flag = parser.add_argument
     flag(
         "--operator",
-        required=True,
         metavar="A",
         help="a file with a matrix, downsample:FACTOR, blur:WIDTH, mask:FILE (white is missing), or response:FILE",
     )
     flag("--measurements", required=True, type=Path, metavar="FILE", help="readings, one row per measurement")
     flag(
         "--noise",
-        required=True,
         help="deviation of the readings' noise in their units, or a file of them; 25dB, photons:GAIN:READ, auto",
+    )
+    flag(
+        "--calibrate-operator",
+        type=Path,
+        metavar="FILE",
+        help="an .npz file of samples x and their readings y: estimate the operator and its noise from them",
     )
     flag("--draws", type=positive, default=ReconstructSettings.draws, help="samples per measurement (default: 64)")
     add_method(parser)

@@ -2,6 +2,7 @@
 
 from .annealing import Posterior as Posterior
 from .annealing import anneal as anneal
+from .calibration import Calibration as Calibration
 from .measurement import Measurement as Measurement
 from .noise import UNKNOWN as UNKNOWN
 from .noise import Decibels as Decibels

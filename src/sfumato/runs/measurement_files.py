@@ -11,7 +11,7 @@ from sfumato.data.archives import read_archive
 from sfumato.data.dataset import reason
 from sfumato.errors import InputError
 from sfumato.files import reach
-from sfumato.restoration import Blur, Decibels, Downsampling, Operator, Photons, operator_for, read_noise
+from sfumato.restoration import Blur, Calibration, Decibels, Downsampling, Operator, Photons, operator_for, read_noise
 
 _ARRAYS, _TABLES = (".npy", ".npz"), {".csv": ",", ".tsv": "\t"}
 _KINDS = "a .npy, .npz, .csv or .tsv file with a matrix, downsample:FACTOR, blur:WIDTH, mask:FILE, or response:FILE"
@@ -104,6 +104,25 @@ def read_noise_of(text: str, readings: Tensor) -> float | Tensor | Decibels | Ph
         f"--noise {text}: has {values.numel():,} deviations; give one for each of {readings[0].numel():,} readings, "
         f"or a row for each of {len(readings):,} measurements"
     )
+
+
+def read_calibration(path: Path, spec: DataSpec) -> Calibration:
+    """The instrument of an .npz file with samples in the array x and their readings, a row each, in y.
+
+    Raises InputError for a file that cannot be read, samples of another shape, and pairs that are none.
+    """
+    flag = f"--calibrate-operator {path}"
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            x, y = (torch.from_numpy(np.asarray(file[name], dtype=np.float64)) for name in ("x", "y"))
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{flag}: cannot be read ({reason(error)}); give an .npz file of arrays x and y") from None
+    if x.ndim < 2 or x[0].numel() != int(np.prod(spec.shape)) or y.ndim != 2:
+        raise InputError(
+            f"{flag}: x has shape {tuple(x.shape)} and y {tuple(y.shape)}; give samples of shape {spec.shape} and "
+            "a row of readings for each"
+        )
+    return Calibration.of(x.reshape(-1, *spec.shape), y)
 
 
 def read_operator(text: str, spec: DataSpec) -> Operator:

@@ -18,7 +18,7 @@ from sfumato.restoration import Decibels, Operator, Photons
 
 from .device import pick_device
 from .loading import load_with_samplers
-from .measurement_files import read_mask, read_noise_of, read_numbers, read_operator, read_sample
+from .measurement_files import read_calibration, read_mask, read_noise_of, read_numbers, read_operator, read_sample
 from .result_folder import new_folder, stated, write_results
 from .settings import InpaintSettings, ReconstructSettings
 from .threads import threads
@@ -90,8 +90,13 @@ def lines(record: Mapping[str, Any]) -> list[str]:
 
 def _measured(settings: ReconstructSettings) -> Problem:
     model = load_with_samplers(settings.run, pick_device(settings.device))
-    operator = read_operator(settings.operator, model.spec)
     y = read_numbers("--measurements", settings.measurements)
+    if settings.calibrate_operator is not None:
+        found = read_calibration(settings.calibrate_operator, model.spec)
+        return Problem(model, found.whitened(y), found.operator, 1.0, None)
+    assert settings.operator is not None
+    assert settings.noise is not None
+    operator = read_operator(settings.operator, model.spec)
     shape = operator.output_shape
     count = y.numel() // int(np.prod(shape))
     if count * int(np.prod(shape)) != y.numel() or y.shape[-1] not in (shape[-1], int(np.prod(shape))):

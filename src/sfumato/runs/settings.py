@@ -550,10 +550,12 @@ class ReconstructSettings(Settings):
 
     Arguments:
         run: a run or model folder.
-        operator: what was measured: a file with a matrix, or "downsample:4", "blur:1.5", "mask:FILE", "response:FILE".
+        operator: what was measured: a file with a matrix, or "downsample:4", "blur:1.5", "mask:FILE", "response:FILE";
+            None with ``calibrate_operator``.
         measurements: a file of readings, one row per measurement.
         noise: the standard deviation of their noise, in their units; "25dB", "photons:GAIN:READ", "auto"; or a file of
-            deviations, one per reading, or a row per measurement.
+            deviations, one per reading, or a row per measurement. None with ``calibrate_operator``.
+        calibrate_operator: an .npz file of samples x and their readings y, from which operator and noise are estimated.
         draws: samples per measurement.
         method: "auto", "annealed", "mmps", "pigdm" or "dps".
         steps: evaluations of the network per move, or per draw.
@@ -570,9 +572,10 @@ class ReconstructSettings(Settings):
 
     verb: ClassVar[str] = "reconstruct"
     run: Path
-    operator: Annotated[str, "--operator"]
     measurements: Annotated[Path, "--measurements"]
-    noise: Annotated[str, "--noise"]
+    operator: Annotated[str | None, "--operator"] = None
+    noise: Annotated[str | None, "--noise"] = None
+    calibrate_operator: Annotated[Path | None, "--calibrate-operator"] = None
     draws: Annotated[int, "--draws"] = 64
     method: Annotated[str, "--method"] = "auto"
     steps: Annotated[int | None, "--steps"] = None
@@ -586,6 +589,11 @@ class ReconstructSettings(Settings):
     def __post_init__(self) -> None:
         super().__post_init__()
         _check_draws(self.draws)
+        given = [self.operator is not None, self.noise is not None]
+        if self.calibrate_operator is None and not all(given):
+            raise InputError("--operator, --noise: give both, or estimate both with --calibrate-operator FILE")
+        if self.calibrate_operator is not None and any(given):
+            raise InputError("--calibrate-operator: estimates operator and noise; leave out --operator and --noise")
 
 
 @dataclass(frozen=True)
