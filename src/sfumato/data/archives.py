@@ -16,6 +16,7 @@ from numpy.lib import format as npy
 from ..errors import InputError
 from ..files import no_permission
 from .dataset import DataOptions, reason, shown
+from .mapped import may_stay, open_mapped
 
 _KEYS = ("x", "X", "data", "images", "samples", "arr_0")
 _LABEL_KEYS = ("y", "labels", "label", "target")
@@ -81,8 +82,11 @@ def read_archive(path: Path, options: DataOptions) -> Archive:
             "them out, or give an .npz"
         )
     with _damage(path), open(path, "rb") as file:
-        _check(_header(file, path.name, path.stat().st_size), path)
+        header = _header(file, path.name, path.stat().st_size)
+        _check(header, path)
         file.seek(0)
+        if may_stay(header.dtype, header.room):
+            return Archive(open_mapped(path))
         return Archive(npy.read_array(file, allow_pickle=False))
 
 

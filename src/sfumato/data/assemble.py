@@ -13,6 +13,7 @@ from .chunks import chunks, refuse
 from .dataset import Content, DataOptions, Dataset
 from .duplicates import copies
 from .layouts import LAYOUTS
+from .mapped import is_mapped
 from .order import permutation
 from .spec import DataSpec
 from .transforms import MOST_LEVELS, Affine, Columns
@@ -70,7 +71,11 @@ def finish(content: Content, options: DataOptions, source: str) -> Dataset:
     )
     labels = None if content.labels is None else torch.from_numpy(content.labels)
     noise = None if content.noise is None else torch.from_numpy(content.noise)
-    return Dataset(_tensor(values), labels, spec, content.skipped, (*content.notes, *remarks, _reading(spec)), noise)
+    mapped = values if is_mapped(values) else None
+    notes = [*content.notes, *remarks, _reading(spec)]
+    if mapped is not None:
+        notes.append(f"{values.nbytes / 1e9:.1f} GB stay in the file; samples are read from it when they are needed")
+    return Dataset(_tensor(values), labels, spec, content.skipped, tuple(notes), noise, mapped)
 
 
 def _affine(
@@ -188,36 +193,40 @@ def _bounds(content: Content, options: DataOptions, source: str) -> tuple[tuple[
 
 def _moments(values: np.ndarray, per_feature: bool) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Mean, variance and whether all values are equal, in float64, per feature (D,) or of all values together (1,)."""
-    table = values if per_feature else values.reshape(len(values), -1)
     axis = 0 if per_feature else None
-    mean = np.atleast_1d(table.mean(axis, dtype=np.float64))
+    number = len(values) if per_feature else values.size
+    parts = [(c.sum(axis, dtype=np.float64), c.min(axis), c.max(axis)) for c in chunks(values)]
+    total, low, high = (np.stack(each) for each in zip(*parts, strict=True))
+    mean = np.atleast_1d(total.sum(0) / number)
     squares: np.ndarray | float = 0.0
-    for chunk in chunks(table):
-        centred = chunk.astype(np.float64)
+    for chunk in chunks(values):
+        centred = chunk.reshape(len(chunk), -1).astype(np.float64)
         centred -= mean
         squares += np.einsum("ij,ij->j" if per_feature else "ij,ij->", centred, centred)
-    variance = np.atleast_1d(squares / (len(table) if per_feature else table.size))
-    return mean, variance, np.atleast_1d(table.min(axis) == table.max(axis))
+    return mean, np.atleast_1d(squares / number), np.atleast_1d(low.min(0) == high.max(0))
 
 
 def diameter(values: np.ndarray, scale: np.ndarray) -> float:
     """The largest Euclidean distance between two samples of ``values / scale``, or a little less.
 
     From several starts it walks to the farthest sample, again and again, until the distance no longer grows. That takes
-    one pass over the data per step; comparing all pairs would take one per sample. Never less than half the true value.
+    one pass over the data per step; comparing all pairs would take one per sample. Data in a file is passed once. Never
+    less than half the true value.
     """
-    table = values.reshape(len(values), -1)
-    weights = np.broadcast_to(1 / np.asarray(scale, np.float64) ** 2, table.shape[1])
+    weights = np.broadcast_to(1 / np.asarray(scale, np.float64) ** 2, math.prod(values.shape[1:]))
+
+    def squares_from(start: int) -> np.ndarray:
+        centre = values[start].reshape(-1).astype(np.float64)
+        rows = (chunk.reshape(len(chunk), -1).astype(np.float64) for chunk in chunks(values))
+        return np.concatenate([((each - centre) ** 2) @ weights for each in rows])
+
+    if is_mapped(values):
+        return math.sqrt(float(squares_from(0).max()))
     most = 0.0
-    for start in {0, len(table) // 3, 2 * len(table) // 3}:
+    for start in {0, len(values) // 3, 2 * len(values) // 3}:
         current, reached = start, -1.0
         while True:
-            squares = np.concatenate(
-                [
-                    ((chunk.astype(np.float64) - table[current].astype(np.float64)) ** 2) @ weights
-                    for chunk in chunks(table)
-                ]
-            )
+            squares = squares_from(current)
             current = int(squares.argmax())
             if squares[current] <= reached:
                 break
@@ -227,6 +236,8 @@ def diameter(values: np.ndarray, scale: np.ndarray) -> float:
 
 
 def _tensor(values: np.ndarray) -> Tensor:
+    if is_mapped(values):
+        return torch.from_numpy(values)
     wider = _WIDER.get(values.dtype.name)
     return torch.from_numpy(np.ascontiguousarray(values if wider is None else values.astype(wider)))
 
@@ -239,7 +250,8 @@ def _reading(spec: DataSpec) -> str:
 
 def _unbounded(values: np.ndarray) -> list[str]:
     """A note for data without bounds that seems to have some, with the settings that keep samples within them."""
-    low, high = float(values.min()), float(values.max())
+    low = min(float(chunk.min()) for chunk in chunks(values))
+    high = max(float(chunk.max()) for chunk in chunks(values))
     integers = values.dtype.kind in "ui"
     if not low < high:
         return []

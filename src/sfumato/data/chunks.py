@@ -5,12 +5,18 @@ from collections.abc import Callable, Iterator
 import numpy as np
 
 from ..errors import InputError
+from .mapped import give_back
 
 
 def chunks(values: np.ndarray) -> Iterator[np.ndarray]:
-    """Yield the array in chunks of whole samples, of about a million values each."""
+    """Yield the array in chunks of whole samples, of about a million values each.
+
+    A chunk of a mapped array must be used before the next one is taken: its memory is then given back.
+    """
     rows = max(1, 2**20 * len(values) // max(values.size, 1))
-    return (values[start : start + rows] for start in range(0, len(values), rows))
+    for start in range(0, len(values), rows):
+        yield values[start : start + rows]
+        give_back(values)
 
 
 def refuse(values: np.ndarray, wrong: Callable[[np.ndarray], np.ndarray], what: str, fix: str) -> None:

@@ -15,9 +15,12 @@ from ..numerics.integers import whole
 from .axis import Axis
 from .column import Column
 from .layouts import LayoutName
-from .samples import Samples
+from .mapped import Mapped
+from .samples import Samples, SampleSource
 from .spec import DataSpec
 from .transforms import MOST_LEVELS
+
+_TOGETHER = 2**26  # values of a data set in a file that are read into memory together, at most
 
 
 @dataclass(frozen=True)
@@ -94,7 +97,7 @@ class DataOptions:
 
 @dataclass(frozen=True, eq=False)
 class Dataset:
-    """A data set in memory, in data units, with its contract.
+    """A data set in data units, with its contract; in memory, or, if it is large, in its file.
 
     Arguments:
         values: (N, *shape), in the type they came in, except that bool becomes uint8, and unsigned integers of 16 to
@@ -104,6 +107,7 @@ class Dataset:
         skipped: pairs of a file that was left out and the reason.
         notes: sentences for the user.
         noise: (N, *shape) float32, the noise that each sample is paired with, or None.
+        mapped: the values where they are in a file; else None.
     """
 
     values: Shaped[Tensor, "n ..."]
@@ -112,14 +116,25 @@ class Dataset:
     skipped: tuple[tuple[str, str], ...] = ()
     notes: tuple[str, ...] = ()
     noise: Float32[Tensor, "n ..."] | None = None
+    mapped: Shaped[np.ndarray, "n ..."] | None = None
 
     def __len__(self) -> int:
         return len(self.values)
 
-    def samples(self, device: torch.device | str = "cpu") -> Samples:
+    def samples(self, device: torch.device | str = "cpu") -> SampleSource:
         """All samples in model units on ``device``, with their noise and labels, as training takes them."""
+        if self.mapped is not None:
+            return Mapped(self.mapped, self.spec, self.labels, device)
         noise, labels = (None if each is None else each.to(device) for each in (self.noise, self.labels))
         return Samples(self.spec.encode(self.values).to(device), noise, labels)
+
+    def fitting(self, index: Int64[Tensor, "n"]) -> Int64[Tensor, "m"]:
+        """As many of these indices as may be read into memory together: all, but of a data set in a file 2^26 values.
+
+        Random indices should be given, so that the first ones are a random part.
+        """
+        most = len(index) if self.mapped is None else max(_TOGETHER // math.prod(self.spec.shape), 1)
+        return index[:most]
 
     def encoded(self, index: Int64[Tensor, "n"]) -> Tensor:
         """The values of the samples with these indices, in model units."""

@@ -84,7 +84,7 @@ def make_gallery(
 
     train, held_out = split(len(dataset), recipe.training.held_out, recipe.training.seed)
     # In random order: a folder of images is often sorted by class.
-    training = dataset.encoded(train[permutation(len(train), seed, "gallery")])
+    training = dataset.encoded(dataset.fitting(train[permutation(len(train), seed, "gallery")]))
     others = dataset.encoded(held_out[permutation(len(held_out), seed, "judged")[: max(shown, JUDGED)]])
     samples = spec.encode(drawn.samples)
     distances, at = _as_many_as_fit(samples, training, allowance)

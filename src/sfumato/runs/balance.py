@@ -78,7 +78,7 @@ def balance(settings: BalanceSettings, reporter: Reporter = SILENT) -> Balanced:
     require_free(folder)
     model = kinds.fresh(recipe, spec)
     assert isinstance(model, Model)
-    grower = Grower(model, dataset.samples())
+    grower = Grower(model, dataset.samples().take(torch.arange(len(dataset))))
     with reporter.task("growing trees") as task:
         grower.grow(watch=task.count)
     filters = _Filters(dataset, settings)

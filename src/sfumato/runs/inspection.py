@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from sfumato import recipes
 from sfumato.data import Dataset
@@ -50,7 +51,7 @@ class Inspection:
 
     def describe(self) -> list[str]:
         """The findings as lines of text."""
-        values = self.dataset.values
+        values = _looked_at(self.dataset)
         seen = ~values.isnan()
         rows = [
             *contract(self.dataset.spec),
@@ -91,9 +92,16 @@ def inspect(settings: InspectSettings, reporter: Reporter = SILENT) -> Inspectio
         chosen = dataset.values[permutation(len(dataset), 0, "inspected")[:SHOWN]]
         drawn = picture(chosen.numpy(), dataset.spec)
         write_with(settings.out, lambda beside: drawn.save(beside, "PNG"))
-    finite = dataset.values.to(torch.float64).flatten().numpy()
+    finite = _looked_at(dataset).to(torch.float64).flatten().numpy()
     histogram, _ = np.histogram(finite[~np.isnan(finite)], bins=BINS)
     return Inspection(dataset, histogram, warnings(dataset, seconds or 0.0), seconds, settings.out)
+
+
+def _looked_at(dataset: Dataset) -> Tensor:
+    """The values that histogram and range are of: all, or a random part of data that stays in its file."""
+    if dataset.mapped is None:
+        return dataset.values
+    return dataset.values[dataset.fitting(permutation(len(dataset), 0, "inspected"))]
 
 
 def _seconds(recipe: recipes.Recipe, dataset: Dataset, device: torch.device, reporter: Reporter) -> float:
