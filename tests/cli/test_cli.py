@@ -412,6 +412,7 @@ def test_the_surface_of_the_command_line_is_frozen() -> None:
             ["--debug", "--help", "--json", "--keep-copies", "--keep-implausible", "--out", "--seed", "--target"]
         ),
         "denoise": sorted([*common, "--batch", "--draws", "--out", "--seed", "--sigma", "--steps", "--threads"]),
+        "design": sorted([*common, "--check", "--count", "--filters", "--noise", "--out", "--seed", "--threads"]),
         "inpaint": sorted([*common, "--mask", *posterior]),
         "interpolate": sorted([*common, "--at", "--frames", "--mode", "--out", "--seed", "--steps", "--threads"]),
         "inspect": sorted([*common, "--out", "--recipe"]),

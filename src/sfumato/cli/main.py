@@ -27,6 +27,7 @@ VERBS = {
     "likelihood": "compute the likelihood of data, in bits per dimension with error bars",
     "evaluate": "measure how samples differ from real data, and whether they copy it, with error bars",
     "reconstruct": "reconstruct samples from measurements, with bands and evidence",
+    "design": "choose the filters of an instrument, and predict its error",
     "inpaint": "fill in a part of an image, or of any other sample, in several ways",
     "balance": "fill the rare classes of a table with synthetic rows, and say which they are",
     "denoise": "remove noise from samples, with the model as the prior",

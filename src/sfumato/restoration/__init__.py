@@ -3,6 +3,8 @@
 from .annealing import Posterior as Posterior
 from .annealing import anneal as anneal
 from .calibration import Calibration as Calibration
+from .design import Design as Design
+from .design import choose as choose
 from .measurement import Measurement as Measurement
 from .noise import UNKNOWN as UNKNOWN
 from .noise import Decibels as Decibels

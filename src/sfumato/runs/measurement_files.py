@@ -139,11 +139,11 @@ def read_operator(text: str, spec: DataSpec) -> Operator:
     if kind == "mask":
         return operator_for(~read_mask("--operator mask:", Path(value).expanduser(), spec), shape)
     if kind == "response":
-        return operator_for(response_matrix(Path(value).expanduser(), spec), shape)
+        return operator_for(response_matrix("--operator response:", Path(value).expanduser(), spec), shape)
     return operator_for(read_numbers("--operator", Path(text).expanduser()), shape)
 
 
-def response_matrix(path: Path, spec: DataSpec) -> Tensor:
+def response_matrix(flag: str, path: Path, spec: DataSpec) -> Tensor:
     """The matrix of a spectrometer: a column per filter, interpolated from the file's positions to the model's.
 
     The first column of the table is the position, such as the wavelength, in the units of the data's axis. Reading k is
@@ -152,7 +152,6 @@ def response_matrix(path: Path, spec: DataSpec) -> Tensor:
     Raises InputError for data without an axis, positions that do not rise or do not cover it, and responses that are
     not finite or all zero.
     """
-    flag = "--operator response:"
     if spec.axis is None:
         raise InputError(f"{flag} {path}: the model's data has no axis of positions; give a matrix instead")
     table, wanted = read_numbers(flag, path).numpy(), np.asarray(spec.axis.values, dtype=np.float64)
@@ -171,6 +170,12 @@ def response_matrix(path: Path, spec: DataSpec) -> Tensor:
     if dark.any():
         raise InputError(f"{flag} {path}: filter {int(dark.argmax()) + 1} is zero on all of the axis; leave it out")
     return torch.from_numpy(np.repeat(matrix, spec.shape[0], axis=1) if spec.shape[0] > 1 else matrix)
+
+
+def table_cells(path: Path) -> list[list[str]]:
+    """The words of a table that can be read as numbers, row by row, with the names of its columns where it has them."""
+    lines = path.read_text(encoding="utf-8-sig").splitlines()
+    return [[word.strip() for word in line.split(_TABLES[path.suffix.lower()])] for line in lines if line.strip()]
 
 
 def _number(text: str, value: str) -> float:
