@@ -31,6 +31,7 @@ MODELS = {
     "best_methods",
     "reconstruction",
     "reconstruction_certificate",
+    "next_reading",
     "denoising",
     "interpolation",
     "class_condition",

@@ -413,6 +413,12 @@ def test_the_surface_of_the_command_line_is_frozen() -> None:
         ),
         "denoise": sorted([*common, "--batch", "--draws", "--out", "--seed", "--sigma", "--steps", "--threads"]),
         "design": sorted([*common, "--check", "--count", "--filters", "--noise", "--out", "--seed", "--threads"]),
+        "next": sorted(
+            [
+                *(*common, "--count", "--draws", "--measured", "--noise", "--operator", "--particles", "--seed"),
+                *("--steps", "--threads"),
+            ]
+        ),
         "inpaint": sorted([*common, "--mask", *posterior]),
         "interpolate": sorted([*common, "--at", "--frames", "--mode", "--out", "--seed", "--steps", "--threads"]),
         "inspect": sorted([*common, "--out", "--recipe"]),

@@ -88,6 +88,18 @@ def test_an_instrument_is_calibrated_from_pairs(run: Path, files: Path, capsys: 
         assert message in capsys.readouterr().err
 
 
+def test_the_next_reading_is_named(run: Path, files: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    np.save(files / "seen.npy", np.array([0.4, np.nan]))
+    words = ["--measured", str(files / "seen.npy"), "--noise", "0.05", "--steps", "3", "--particles", "64"]
+    assert main(["next", str(run), *words, "--json"]) == 0
+    record = json.loads(capsys.readouterr().out)
+    assert [row["reading"] for row in record["next"]] == [2]
+    assert record["next"][0]["error"] < 0.5 * record["error"]
+    np.save(files / "seen.npy", np.array([0.4, 0.1]))
+    assert main(["next", str(run), *words]) == 2
+    assert "every reading is taken" in capsys.readouterr().err
+
+
 def test_a_reconstruction_is_certified(run: Path, files: Path, capsys: pytest.CaptureFixture[str]) -> None:
     words = ["--operator", files / "matrix.npy", "--noise", 0.1, "--methods", "mmps,dps", "--samples", 2]
     assert main(["certify", str(run), *map(str, words), "--out", str(files / "c.png"), "--json"]) == 0

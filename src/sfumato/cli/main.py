@@ -28,6 +28,7 @@ VERBS = {
     "evaluate": "measure how samples differ from real data, and whether they copy it, with error bars",
     "reconstruct": "reconstruct samples from measurements, with bands and evidence",
     "design": "choose the filters of an instrument, and predict its error",
+    "next": "say which reading, pixel or wavelength to measure next",
     "inpaint": "fill in a part of an image, or of any other sample, in several ways",
     "balance": "fill the rare classes of a table with synthetic rows, and say which they are",
     "denoise": "remove noise from samples, with the model as the prior",

@@ -5,6 +5,7 @@ from .annealing import anneal as anneal
 from .calibration import Calibration as Calibration
 from .design import Design as Design
 from .design import choose as choose
+from .design import gain as gain
 from .measurement import Measurement as Measurement
 from .noise import UNKNOWN as UNKNOWN
 from .noise import Decibels as Decibels
@@ -18,6 +19,7 @@ from .operators import Mask as Mask
 from .operators import Matrix as Matrix
 from .operators import Operator as Operator
 from .operators import decompose as decompose
+from .operators import dense as dense
 from .operators import operator_for as operator_for
 from .posteriors import DPS as DPS
 from .posteriors import MMPS as MMPS
