@@ -1,5 +1,6 @@
 """Plain torch networks, ``network(x, label, cond) -> y``, independent of diffusion."""
 
+from sfumato.networks.dit import DiT as DiT
 from sfumato.networks.dropout import Dropout as Dropout
 from sfumato.networks.embeddings import Fourier as Fourier
 from sfumato.networks.embeddings import Sinusoidal as Sinusoidal

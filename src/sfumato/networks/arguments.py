@@ -30,6 +30,17 @@ def positives(name: str, values: Sequence[SupportsIndex]) -> tuple[int, ...]:
     return given
 
 
+def image_or_signal(shape: Sequence[SupportsIndex]) -> tuple[int, ...]:
+    """``shape`` as ints if it is that of a signal, (C, L), or of an image, (C, H, W), else ``InputError``."""
+    given = positives("shape", shape)
+    if len(given) not in (2, 3):
+        raise InputError(
+            f"shape={given} is neither a signal nor an image: give (channels, length) or (channels, height, width), "
+            "or use an MLP, which takes any shape"
+        )
+    return given
+
+
 def even(name: str, value: SupportsIndex) -> int:
     """``value`` as an int if it is an even integer of at least 4, else ``InputError``."""
     number = positive(name, value)

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from sfumato.errors import InputError
-from sfumato.networks.arguments import even, fits, positive, positives, probability
+from sfumato.networks.arguments import even, fits, image_or_signal, positive, positives, probability
 from sfumato.networks.embeddings import LabelEmbedding
 from sfumato.networks.execution import Attention
 from sfumato.networks.layers import (
@@ -146,7 +146,7 @@ class UNet(nn.Module):
         extra: SupportsIndex = 0,
     ) -> None:
         super().__init__()
-        self.shape = _image_or_signal(shape)
+        self.shape = image_or_signal(shape)
         self.extra = whole("extra", extra, 0)
         width, blocks, heads = even("width", width), positive("blocks", blocks), positive("heads", heads)
         groups, outputs = positive("groups", groups), positive("outputs", outputs)
@@ -230,16 +230,6 @@ class UNet(nn.Module):
             for axis, length in enumerate(self.shape[1:], start=2):
                 x = x.narrow(axis, 0, length)
         return x
-
-
-def _image_or_signal(shape: Sequence[SupportsIndex]) -> tuple[int, ...]:
-    given = positives("shape", shape)
-    if len(given) not in (2, 3):
-        raise InputError(
-            f"shape={given} is neither a signal nor an image: give (channels, length) or (channels, height, width), "
-            "or use an MLP, which takes any shape"
-        )
-    return given
 
 
 def _padded_sides(shape: tuple[int, ...], factor: int, pad: bool) -> list[int]:

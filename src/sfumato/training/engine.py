@@ -73,10 +73,10 @@ class Engine:
         network = self.configurable
         if compute.gradient_checkpointing:
             if network is None:
-                raise InputError("--gradient-checkpointing: for a U-Net; this network is small, leave it out")
+                raise InputError("--gradient-checkpointing: for a U-Net or a DiT; this network is small, leave it out")
             network.configure(recompute=True)
         if compute.compile and (compute.shard or network is None):
-            raise InputError("--compile: for a U-Net that is not sharded; leave it out")
+            raise InputError("--compile: for a U-Net or a DiT that is not sharded; leave it out")
         if compute.shard and self.loss.differentiates:
             raise InputError("--shard: not for a loss that differentiates the network; leave it out")
 
