@@ -4,6 +4,7 @@
     python benchmarks/time_to_quality.py train mnist sfumato --seconds 40 120 300 600 --folder OUT
     python benchmarks/time_to_quality.py train mnist lucidrains --seconds 40 120 300 600 --folder OUT
     python benchmarks/time_to_quality.py judge mnist --folder OUT          # for every set; or for one library
+    python benchmarks/time_to_quality.py figure                            # of the results
 
 A peer trains once, and its averaged weights are kept whenever the process has used so many seconds of CPU in training;
 nothing else that its program does is counted. Ours is a run for each budget, `sfumato.train(data, budget=T)`, whose
@@ -32,6 +33,7 @@ from quality_sets import Judge, Set, denoising_error, sets
 from torch import Tensor
 
 RESULTS = Path(__file__).parent / "results" / "time_to_quality.json"
+FIGURE = Path(__file__).parents[1] / "docs" / "images" / "time_to_quality.png"
 EVALUATIONS = 25  # of a peer's sampler
 
 
@@ -139,10 +141,32 @@ def save(name: str, rows: dict[str, Any]) -> None:
     RESULTS.write_text(json.dumps({**known, **about, "sets": {**known["sets"], name: merged}}, indent=1) + "\n")
 
 
+def figure() -> None:
+    """Draw the distances of all sets against the seconds of training."""
+    from sfumato.report.style import BLUE, GRAY, INK_ON_WHITE, ORANGE, new_figure, styled
+
+    results = json.loads(RESULTS.read_text())["sets"]
+    colours = {"sfumato": BLUE, "lucidrains": ORANGE, "diffusers": "#7c3aed"}
+    with styled(INK_ON_WHITE):
+        drawn = new_figure(260 * len(results), 280)
+        for axes, (name, rows) in zip(drawn.subplots(1, len(results), squeeze=False)[0], results.items(), strict=True):
+            for by, colour in colours.items():
+                points = [(row["seconds"], row["frechet"]) for row in rows.get(by, [])]
+                if points:
+                    axes.plot(*zip(*points, strict=True), color=colour, marker="o", markersize=4, label=by)
+            axes.axhline(rows["real"][0]["frechet"], color=GRAY, linestyle=(0, (4, 2)), label="real held-out data")
+            axes.set(title=name, xlabel="CPU seconds", xscale="log", yscale="log")
+            axes.set_xticks([40, 120, 300, 600], labels=["40", "120", "300", "600"], minor=False)
+            axes.set_xticks([], minor=True)
+        drawn.axes[0].set_ylabel("Frechet distance")
+        drawn.axes[0].legend()
+        drawn.savefig(FIGURE, dpi=144, facecolor="white")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("do", choices=["train", "judge"])
-    parser.add_argument("set_name", metavar="SET")
+    parser.add_argument("do", choices=["train", "judge", "figure"])
+    parser.add_argument("set_name", metavar="SET", nargs="?", default="mnist")
     parser.add_argument("by", nargs="?", choices=["sfumato", *PEERS])
     parser.add_argument("--seconds", type=float, nargs="+", default=[40.0, 120.0, 300.0, 600.0])
     parser.add_argument("--folder", type=Path, default=Path("runs/time_to_quality"))
@@ -151,8 +175,10 @@ def main() -> None:
     parser.add_argument("--bfloat16", action="store_true", help="draw the peers' samples in bfloat16, which is faster")
     parser.add_argument("--set", nargs="*", default=[], metavar="KEY=VALUE", help="settings of ours, for an ablation")
     arguments = parser.parse_args()
+    if arguments.do == "figure":
+        return figure()
     data = sets(arguments.data)[arguments.set_name]()
-    {"train": train, "judge": judge}[arguments.do](arguments, data)
+    return {"train": train, "judge": judge}[arguments.do](arguments, data)
 
 
 if __name__ == "__main__":

@@ -2,8 +2,8 @@
 
 Each recipe is trained into DIR/RECIPE, a run like those of 'sfumato train', and measured: bits per dimension of the
 same held-out samples by two methods, with paired differences; and the distance of its samples to held-out data,
-relative to that of real samples. The network is chosen by the data, so it is the same for all diffusion models; it
-starts from nothing, and from a mixture of Gaussians with base=mixture.
+relative to that of real samples. The network is chosen by the data, so it is the same for all diffusion models,
+without a fitted mixture unless base=mixture is given.
 key=value applies to all recipes; diffusion-only settings are not applied to hierarchical VAEs. If the command is
 interrupted, the same command continues it; recipes may be added.
 """

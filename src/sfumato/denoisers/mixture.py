@@ -1,4 +1,4 @@
-"""A mixture of Gaussians fitted to the data, as a denoiser: what a network starts from.
+"""A mixture of Gaussians fitted to the data, as a denoiser: what a network is told.
 
 The q principal directions A of the data carry a mixture of K Gaussians, and the directions beside them one isotropic
 Gaussian of variance s^2:
@@ -10,8 +10,8 @@ At every level this is a mixture again, with variances ``v = alpha^2 l_k + sigma
 
     E[z | x_t, k] = m_k + alpha U_k (l_k p_k / v),    E[eps | x_t, k] = sigma U_k (p_k / v).
 
-Fitting takes seconds. The samples of the mixture have the shapes of the data, which a network learns last, and lack its
-detail, which a network learns first.
+Fitting takes seconds. The samples of the mixture have the arrangement of the data, which a network learns last, and
+lack its detail, which a network learns first.
 """
 
 import math
@@ -27,10 +27,6 @@ from sfumato.numerics import mixtures
 
 from .base import Denoiser
 from .condition import Condition
-
-KNOTS = 21
-FARTHEST = 10.0  # log-SNR of the last knot: the error changes little beyond
-MEASURED = 256  # samples at each knot
 
 
 class MixtureDenoiser(Denoiser):
@@ -51,7 +47,6 @@ class MixtureDenoiser(Denoiser):
     centres: Tensor
     variances: Tensor
     axes: Tensor
-    errors: Tensor
 
     def __init__(
         self, process: Process, shape: tuple[int, ...], directions: int, components: int, classes: int = 0
@@ -70,7 +65,6 @@ class MixtureDenoiser(Denoiser):
         self.register_buffer("centres", torch.zeros(K, q))
         self.register_buffer("variances", torch.ones(K, q))
         self.register_buffer("axes", unit[:, None].repeat(1, K, 1))  # (q, K, q): U_k is axes[:, k]
-        self.register_buffer("errors", torch.ones(KNOTS))
 
     def forward(self, x_t: Tensor, t: Tensor, cond: Condition | None = None) -> Prediction:
         return self.predict(x_t, self.process.level(t), None if cond is None else cond.classes)
@@ -112,23 +106,9 @@ class MixtureDenoiser(Denoiser):
         beside = (away - z @ A.T) / (alpha**2 * s2 + sigma**2)
         return mean + z_0 @ A.T + alpha * s2 * beside, z_eps @ A.T + sigma * beside
 
-    def error(self, level: Level) -> Tensor:
-        """The root mean square of ``v - E[v | x_t]``, for ``v = (alpha eps - sigma x_0) / sqrt(alpha^2 + sigma^2)``.
-
-        Measured by ``fit``; of the level's shape, on the device of the mixture.
-        """
-        place = (level.logsnr.clamp(-FARTHEST, FARTHEST) / FARTHEST + 1) * (KNOTS - 1) / 2
-        below = place.detach().floor().clamp(max=KNOTS - 2)
-        part = place - below
-        if place.ndim == 0:  # one number stays on the CPU
-            knot: int | Tensor = int(below)
-        else:
-            knot, part = below.long().to(self.errors.device), part.to(self.errors.device)
-        return self.errors[knot] + (self.errors[knot + 1] - self.errors[knot]) * part
-
     @torch.no_grad()
     def fit(self, x_0: Float[Tensor, "n *s"], labels: Int64[Tensor, "n"] | None, seed: int) -> None:
-        """Fit the mixture to samples, and measure its error on them.
+        """Fit the mixture to samples.
 
         Arguments:
             x_0: samples in model units, at least as many as there are components.
@@ -155,22 +135,6 @@ class MixtureDenoiser(Denoiser):
         }
         for name, value in new.items():
             getattr(self, name).copy_(value)
-        self.errors.copy_(self._measured(x_0, labels, generator))
-
-    def _measured(self, x_0: Tensor, labels: Tensor, generator: torch.Generator) -> Tensor:
-        """The errors at the knots."""
-        errors = []
-        for logsnr in torch.linspace(-FARTHEST, FARTHEST, KNOTS, dtype=torch.float64):
-            alpha, sigma = torch.sigmoid(logsnr).sqrt(), torch.sigmoid(-logsnr).sqrt()
-            own = torch.randint(len(x_0), (MEASURED,), generator=generator, device=x_0.device)
-            clean = x_0[own].float()
-            eps = torch.randn(clean.shape, generator=generator, device=x_0.device)
-            level = Level(alpha, sigma, logsnr)
-            noisy = expand(alpha, clean) * clean + expand(sigma, clean) * eps
-            found = self.predict(noisy, level, labels[own] if self.classes else None)
-            off = expand(alpha, eps) * (eps - found.eps) - expand(sigma, eps) * (clean - found.x_0)
-            errors.append(off.square().mean().sqrt())
-        return torch.stack(errors)
 
 
 def _principal(x: Float[Tensor, "n d"], q: int, seed: int) -> tuple[Float[Tensor, "d q"], float]:

@@ -37,12 +37,7 @@ class NetworkDenoiser(Denoiser):
     label of the noise level. Its output is solved for x_0 and eps.
 
     With a ``base``, a mixture fitted to the data, the network also gets the base's estimate of x_0, as channels after
-    c_in x_t, and learns what the base misses:
-
-        y = a x_0^base + b eps^base + |det| / sqrt(alpha^2 + sigma^2) e F(c_in x_t, x_0^base),
-
-    with the target's row (a, b) and the base's error e at the level. A network F that is 0 has the estimates of the
-    base, and its output is of order one at every level.
+    c_in x_t: the arrangement of the whole, which a network learns last.
 
     Times and levels are float64, states are float32 or float64, and the network has its own type: they are converted
     here. This is also the only place that shifts the index of a level to what a network was trained with. A learned
@@ -59,7 +54,7 @@ class NetworkDenoiser(Denoiser):
         classes: number of classes K, the first entries of the condition vector: ``sqrt(K)`` at the sample's class, so
             that their mean square is 1, and 0 elsewhere; all are 0 for a class that is not given.
         augmentation: number of entries after them, which describe how a training image was moved.
-        base: the mixture that the network starts from; the network's input then has twice the channels.
+        base: the mixture whose estimate the network gets; its input then has twice the channels.
 
     Raises:
         InputError: an unknown label, or a target without a solution at t = 1 (the noise at pure noise).
@@ -110,15 +105,12 @@ class NetworkDenoiser(Denoiser):
         if label.ndim == 0 and label.device != x_t.device:  # created there: a copy would wait for the device
             label = x_t.new_full((), float(label), dtype=torch.float32)
         label = label.to(device=x_t.device, dtype=torch.float32).expand(len(x_t))
-        inputs, numbers = expand(scale, x_t) * x_t, () if cond is None else (self._numbers(cond),)
-        if self.base is None:
-            y: Tensor = self.network(inputs.to(dtype), label, *numbers)
-            return y.to(x_t.dtype)
-        known = self.base(x_t, t, cond)
-        y = self.network(torch.cat([inputs, known.x_0], dim=1).to(dtype), label, *numbers).to(x_t.dtype)
-        gain = self.target.det(level).abs() / torch.hypot(level.alpha, level.sigma) * self.base.error(level)
-        found = self.target.encode(known.x_0, known.eps, level) + expand(gain, x_t) * y[:, : x_t.shape[1]]
-        return torch.cat([found, y[:, x_t.shape[1] :]], dim=1) if self.learned_variance else found
+        inputs = expand(scale, x_t) * x_t
+        if self.base is not None:
+            inputs = torch.cat([inputs, self.base(x_t, t, cond).x_0], dim=1)
+        numbers = () if cond is None else (self._numbers(cond),)
+        y: Tensor = self.network(inputs.to(dtype), label, *numbers)
+        return y.to(x_t.dtype)
 
     def forward(self, x_t: Tensor, t: Tensor, cond: Condition | None = None) -> Prediction:
         y, variance = self._all_outputs(x_t, t, cond), None

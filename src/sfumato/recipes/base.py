@@ -1,4 +1,4 @@
-"""The base section: the mixture of Gaussians that a network starts from."""
+"""The base section: the mixture of Gaussians whose estimate a network gets."""
 
 from __future__ import annotations
 

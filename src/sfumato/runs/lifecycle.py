@@ -63,7 +63,7 @@ def untrained(source: str, recipe: Recipe, dataset: Dataset) -> GenerativeModel:
 
 
 def fit_base(model: GenerativeModel, dataset: Dataset, world: World = ALONE, reporter: Reporter = SILENT) -> None:
-    """Fit the mixture that the network of an ``untrained`` model starts from, if it has one; all processes call it.
+    """Fit the mixture that the network of an ``untrained`` model is told of, if there is one; all processes call it.
 
     The first process fits it to samples that are not held out, and the others get it.
     """
@@ -84,7 +84,7 @@ def fit_base(model: GenerativeModel, dataset: Dataset, world: World = ALONE, rep
             base.fit(samples.values, samples.labels, seed)
         components, directions = base.centres.shape
         gaussians = "1 Gaussian" if components == 1 else f"a mixture of {components} Gaussians"
-        reporter.info(f"starting from {gaussians} in {directions} principal directions; base=none leaves it out")
+        reporter.info(f"fitted {gaussians} in {directions} principal directions; base=none leaves it out")
     for buffer in base.buffers():
         world.sum(buffer if world.is_main else buffer.zero_())
 

@@ -11,7 +11,7 @@ from sfumato.recipes.reading import presets
 from .settings import recipe_label
 
 # Replace a recipe's own; the user's settings win. A hierarchical VAE has no classes, so a bound given them would not
-# compare with its bound. A mixture to start from would hide much of what recipes differ in.
+# compare with its bound. A fitted mixture would hide much of what recipes differ in.
 SAME = ("network.kind=auto", "network.fourier=false", "base.kind=none", "conditioning.kind=none")
 _SHARED = ("data", "training.seed", "training.held_out")
 
