@@ -34,6 +34,7 @@ MODELS = {
     "next_reading",
     "denoising",
     "interpolation",
+    "imputation",
     "class_condition",
     "guided",
     "generative_model",

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from .denoisers import Denoiser as Denoiser
     from .errors import InputError as InputError
     from .hierarchical_model import HierarchicalModel as HierarchicalModel
+    from .imputation import SfumatoImputer as SfumatoImputer
     from .kinds import load as load
     from .model import Model as Model
     from .recipes import Recipe as Recipe
@@ -38,6 +39,7 @@ _HOMES = {
     "Model": "model",
     "Process": "core",
     "Recipe": "recipes",
+    "SfumatoImputer": "imputation",
     "Tableau": "sampling",
     "evaluate": "runs.entry",
     "load": "kinds",

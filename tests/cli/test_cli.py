@@ -411,6 +411,7 @@ def test_the_surface_of_the_command_line_is_frozen() -> None:
         "balance": sorted(
             ["--debug", "--help", "--json", "--keep-copies", "--keep-implausible", "--out", "--seed", "--target"]
         ),
+        "impute": sorted(["--debug", "--draws", "--help", "--json", "--out", "--seed"]),
         "denoise": sorted([*common, "--batch", "--draws", "--out", "--seed", "--sigma", "--steps", "--threads"]),
         "design": sorted([*common, "--check", "--count", "--filters", "--noise", "--out", "--seed", "--threads"]),
         "next": sorted(

@@ -155,6 +155,17 @@ def test_parquet_keeps_types(path: Path, tmp_path: Path) -> None:
     assert back["x"].to_pylist() == pytest.approx(kept["x"].to_pylist(), abs=1e-6)
 
 
+def test_dates_of_a_few_days_stay_these(tmp_path: Path) -> None:
+    rows = [f"{i / 7:.3f},{['2001-01-01', '2003-01-01', '2004-01-01'][i % 3]}" for i in range(60)]
+    (tmp_path / "t.csv").write_text("\n".join(["x,day", *rows]))
+    spec = load(str(tmp_path / "t.csv")).spec
+    assert "2001-01-01, 2003-01-01, 2004-01-01" in dict(spec.transform.describe())["column day"]
+    made = spec.to_array(torch.randn(100, 2, generator=torch.Generator().manual_seed(0)))
+    (_, days) = data.typed_columns(spec, made, spec.channels)
+    assert set(days.cells) == {"2001-01-01", "2003-01-01", "2004-01-01"}
+    assert days.type == "date"
+
+
 def test_scoring_refuses_values_that_the_table_never_had(path: Path) -> None:
     spec = load(str(path), DataOptions(columns=GRADES)).spec
     row = load(str(path), DataOptions(columns=GRADES)).values[:1].clone()

@@ -31,6 +31,7 @@ VERBS = {
     "next": "say which reading, pixel or wavelength to measure next",
     "inpaint": "fill in a part of an image, or of any other sample, in several ways",
     "balance": "fill the rare classes of a table with synthetic rows, and say which they are",
+    "impute": "fill the gaps of a table, several times, with draws that agree with the rest of each row",
     "denoise": "remove noise from samples, with the model as the prior",
     "interpolate": "make frames between two samples",
     "tune": "fit fast samplers to a trained model",

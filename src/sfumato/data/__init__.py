@@ -24,6 +24,7 @@ from .spec import DataSpec as DataSpec
 from .tables import TABLES as TABLES
 from .tables import TableColumn as TableColumn
 from .tables import count_rows as count_rows
+from .tables import raw_columns as raw_columns
 from .tables import typed_columns as typed_columns
 from .tables import write_table as write_table
 from .toys import TOYS as TOYS

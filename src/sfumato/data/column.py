@@ -90,7 +90,7 @@ class Column:
         """The column in words: "whole, 1 to 6, 2.0 % missing"."""
         what: str = self.kind
         if self.kind in {"category", "ordinal"}:
-            shown = self.names or tuple(f"{level:g}" for level in self.levels)
+            shown = self.names or tuple(day(x) if self.type == "date" else f"{x:g}" for x in self.levels)
             what += f", {len(shown)} values: " + ", ".join(shown[:8]) + (", ..." if len(shown) > 8 else "")
         elif self.low is not None and self.high is not None:
             ends = [day(end) if self.kind == "date" else f"{end:.7g}" for end in (self.low, self.high)]

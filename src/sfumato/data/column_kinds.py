@@ -71,6 +71,8 @@ def column_of(
         return None
     if kind == "date":
         values, type = _days(where, name, cells), "date"
+        if asked is None and _few(values[~gaps]):
+            kind = "ordinal"
     elif kind == "category" or (kind == "ordinal" and (rest is not None or numbers is None)):
         return _named(where, name, kind, cells, gaps, rest, type)
     elif numbers is None:
@@ -98,8 +100,7 @@ def _set(name: str, kind: str) -> str:
 def _guessed(cells: Sequence[str], numbers: Numbers | None, gaps: npt.NDArray[np.bool_]) -> str | None:
     if numbers is not None:
         values = numbers[~gaps]
-        different = len(np.unique(values))
-        if 1 < different <= _MOST_LEVELS and different * _ROWS_PER_LEVEL <= len(values):
+        if _few(values):
             return "ordinal"
         return "whole" if (values == np.rint(values)).all() else "number"
     if are_dates(cells):
@@ -107,6 +108,12 @@ def _guessed(cells: Sequence[str], numbers: Numbers | None, gaps: npt.NDArray[np
     present = [cell for cell, gap in zip(cells, gaps, strict=True) if not gap]
     few = len(set(present)) <= min(MOST_CATEGORIES, len(present) / 2)
     return "category" if few else None
+
+
+def _few(values: Numbers) -> bool:
+    """Whether these are a few values again and again."""
+    different = len(np.unique(values))
+    return 1 < different <= _MOST_LEVELS and different * _ROWS_PER_LEVEL <= len(values)
 
 
 def _ends(where: str, name: str, kind: str, rest: str | None, values: Numbers) -> tuple[float | None, float | None]:

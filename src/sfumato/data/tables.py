@@ -409,6 +409,26 @@ def typed_columns(
     return [*found, *classes]
 
 
+def raw_columns(path: Path) -> list[TableColumn]:
+    """All columns of a table as they stand in the file: text in .csv and .tsv, types in .parquet.
+
+    Raises:
+        InputError: as ``read_table`` does; columns without names.
+    """
+    if path.suffix.lower() == PARQUET:
+        return [_raw(*column) for column in read_columns(path)]
+    columns = _parsed(path).columns
+    if not any(column.name for column in columns):
+        raise InputError(f"'{shown(path)}' has no names of columns; write them into its first line")
+    return [TableColumn(column.name, column.cells, "text") for column in columns]
+
+
+def _raw(name: str, cells: Sequence[str], numbers: Numbers | None, type: Type) -> TableColumn:
+    if numbers is None:
+        return TableColumn(name, [cell or None for cell in cells], type)
+    return TableColumn(name, [None if math.isnan(x) else _READ[type](x) for x in numbers.tolist()], type)
+
+
 _READ: dict[Type, Callable[[float], float | int | bool]] = {"float": float, "int": int, "bool": bool}
 
 

@@ -749,6 +749,35 @@ class BalanceSettings(Settings):
 
 
 @dataclass(frozen=True)
+class ImputeSettings(Settings):
+    """The settings of ``impute``.
+
+    Arguments:
+        source: a table with gaps.
+        overrides: how to read it, each "data.key=value".
+        draws: tables that are drawn besides the one with the best guess.
+        seed: the random seed.
+        out: the folder to write; SOURCE-imputed by default.
+
+    Raises:
+        InputError: a negative number of draws.
+    """
+
+    verb: ClassVar[str] = "impute"
+    source: str
+    overrides: tuple[str, ...] = ()
+    draws: Annotated[int, "--draws"] = 5
+    seed: Annotated[int, "--seed"] = 0
+    out: Annotated[Path | None, "--out"] = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _require_source(self.source, self.verb)
+        if self.draws < 0:
+            raise InputError(f"--draws {self.draws}: give 0 or more")
+
+
+@dataclass(frozen=True)
 class DenoiseSettings(Settings):
     """The settings of ``denoise``.
 

@@ -1,0 +1,133 @@
+"""Gaps that are filled: in arrays, and in tables as the command writes them."""
+
+import csv
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from sfumato import SfumatoImputer
+from sfumato.cli.main import main
+from sfumato.errors import InputError
+
+
+def correlated(n: int = 400, share: float = 0.25) -> tuple[np.ndarray, np.ndarray]:
+    generator = np.random.default_rng(0)
+    group = generator.integers(0, 2, n)
+    x = generator.normal(size=(n, 4)) @ np.array([[1, 0.9, 0, 0], [0, 0.4, 0, 0], [0, 0, 1, 0.8], [0, 0, 0, 0.6]])
+    x[:, 2] += 4 * group
+    x = x * [1, 10, 2, 0.1] + [0, 50, 0, 3]
+    return x, np.where(generator.random(x.shape) < share, np.nan, x)
+
+
+def test_draws_cover_what_was_hidden_and_the_mean_is_better_than_the_column() -> None:
+    x, seen = correlated()
+    hidden = np.isnan(seen)
+    imputer = SfumatoImputer(draws=40).fit(seen)
+    draws = imputer.draw(seen)
+    assert draws.shape == (40, *x.shape)
+    assert (draws[:, ~hidden] == x[~hidden]).all()
+    low, high = np.quantile(draws, [0.05, 0.95], axis=0)
+    assert 0.82 < ((x >= low) & (x <= high))[hidden].mean() < 0.96
+    filled, spread = imputer.transform(seen), x.std(0)
+    assert np.array_equal(filled, SfumatoImputer(draws=40).fit_transform(seen))
+    error = np.sqrt((((filled - x) / spread)[hidden] ** 2).mean())
+    column = np.sqrt((((np.nanmean(seen, 0) - x) / spread)[hidden] ** 2).mean())
+    assert error < 0.83 * column  # gaps of both correlated columns leave nothing to know
+    assert not np.array_equal(SfumatoImputer(draws=40, seed=1).fit_transform(seen), filled)
+
+
+def test_it_works_within_scikit_learn() -> None:
+    from sklearn.base import clone
+    from sklearn.linear_model import LinearRegression
+    from sklearn.pipeline import make_pipeline
+
+    x, seen = correlated(120)
+    found = make_pipeline(clone(SfumatoImputer(draws=3)), LinearRegression()).fit(seen[:, :3], x[:, 3])
+    assert found.predict(seen[:5, :3]).shape == (5,)
+
+
+@pytest.mark.parametrize(
+    ("x", "words"),
+    [
+        (np.zeros((2, 2)), "2 rows are too few"),
+        (np.array([[1.0, np.nan]] * 5), "column 1 has no values"),
+        ([["a"]] * 5, "has text"),
+        (np.zeros(5), "shape"),
+        (np.full((5, 2), np.inf), "infinite"),
+    ],
+)
+def test_arrays_that_cannot_be_filled(x: object, words: str) -> None:
+    with pytest.raises(InputError, match=words):
+        SfumatoImputer().fit(x)
+    with pytest.raises(InputError, match="call fit first"):
+        SfumatoImputer().transform(np.zeros((5, 2)))
+
+
+def table(path: Path) -> list[dict[str, str]]:
+    generator = np.random.default_rng(4)
+    group = generator.integers(0, 2, 80)
+    rows = []
+    for i, g in enumerate(group):
+        row = {
+            "id": f"row {i}",
+            "size": f"{generator.normal(5 * g):.2f}",
+            "n": str(3 + 4 * g + generator.integers(0, 2)),
+        }
+        row |= {"colour": "red" if g else "blue", "note": "" if i % 2 else f"note {i}"}
+        for name in ("size", "n", "colour"):
+            if generator.random() < 0.15:
+                row[name] = "NA" if name == "n" else ""
+        rows.append(row)
+    with path.open("w", newline="") as file:
+        writer = csv.DictWriter(file, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+    return rows
+
+
+def test_a_table_is_filled_and_the_rest_stays_as_it_stands(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rows, out = table(tmp_path / "t.csv"), tmp_path / "out"
+    assert main(["impute", str(tmp_path / "t.csv"), "--draws", "3", "--out", str(out), "--json"]) == 0
+    record = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert record == json.loads((out / "manifest.json").read_text())
+    assert record["draws"] == ["draw-1.csv", "draw-2.csv", "draw-3.csv"]
+    assert record["left"] == {"note": 40}
+    found = {
+        name: list(csv.DictReader((out / name).read_text().splitlines())) for name in ("filled.csv", *record["draws"])
+    }
+    right = wrong = 0
+    for i, row in enumerate(rows):
+        for name, cell in row.items():
+            cells = {tables[i][name] for tables in found.values()}
+            if cell not in ("", "NA") or name == "note":
+                assert cells == {cell}
+            elif name == "colour":
+                assert cells <= {"red", "blue"}
+                known = row["size"] or row["n"] not in ("NA",)
+                right += bool(known) and found["filled.csv"][i][name] == (
+                    "red" if float(row["size"] or 0) > 2.5 else "blue"
+                )
+                wrong += bool(known)
+            elif name == "n":
+                assert cells <= {"3", "4", "7", "8"}
+    assert right > 0.6 * wrong
+    assert sum(record["filled"].values()) == sum(row[n] in ("", "NA") for row in rows for n in ("size", "n", "colour"))
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("a,b\n1,2\n3,4\n5,6\n", "has no gaps"),
+        ("a,b\n1,\n3,\n5,\n", "empty in all 3 rows"),
+        ("a,b\n1,2\n,4\n", "too few"),
+    ],
+)
+def test_tables_that_cannot_be_filled(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], text: str, words: str
+) -> None:
+    (tmp_path / "t.csv").write_text(text)
+    assert main(["impute", str(tmp_path / "t.csv"), "--out", str(tmp_path / "out")]) == 2
+    assert words in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
