@@ -11,7 +11,12 @@ EXAMPLES = Path(__file__).parents[2] / "examples"
 
 @pytest.mark.parametrize(
     ("name", "arguments"),
-    [("weights", ["weights.png"]), ("score_ladder", ["--quick"]), ("hierarchy", ["--quick"])],
+    [
+        ("weights", ["weights.png"]),
+        ("score_ladder", ["--quick"]),
+        ("hierarchy", ["--quick"]),
+        ("spectrometer", ["s.png", "--steps", "5"]),
+    ],
 )
 def test_it_runs(
     name: str, arguments: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
