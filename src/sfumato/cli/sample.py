@@ -19,6 +19,7 @@ examples:
   sfumato sample runs/demo --sampler adaptive --tolerance 1e-6
   sfumato sample runs/demo -n 16 --seed 7 --out forming.gif
   sfumato sample runs/animals --class cat --class zebra --per-class 100 --out some.npz
+  sfumato sample runs/animals --per-class 50 --out more_animals       images, a folder per class
   sfumato sample runs/animals --class zebra --guidance 1.5 --guide-from -3 --guide-until 3
   sfumato sample runs/photos-flow --under edm --sampler edm-churn --steps 80
   sfumato sample runs/moons-flow -n 20000 --pairs --out pairs.npz     for reflow
@@ -78,8 +79,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--out",
         type=Path,
         metavar="FILE",
-        help="output file: .png, .npz, .csv, .tsv, .parquet, .gif or .webp (default: a .png and an .npz in "
-        "RUN/samples, and a table if the data is one)",
+        help="output file: .png, .npz, .csv, .tsv, .parquet, .gif or .webp; without an ending a new folder of images, "
+        "with a sub-folder per class (default: a .png and an .npz in RUN/samples, and a table if the data is one)",
     )
     add_threads(parser)
     add_device(parser)

@@ -35,6 +35,7 @@ from .classes import names_of, with_classes
 from .console import is_main_process
 from .device import pick_device
 from .folder import RunFolder
+from .image_files import require_images, require_new, write_images
 from .loading import load_with_samplers
 from .outputs import require_writable, writable_or_here
 from .settings import SampleSettings, TuneSettings
@@ -90,8 +91,11 @@ def draw(settings: SampleSettings, reporter: Reporter = SILENT) -> Drawn | None:
     Raises:
         InputError: a file that cannot be written, a setting that the model or its sampler does not have.
     """
-    require_writable("--out", settings.out)
+    if settings.out is not None:
+        (require_new if settings.is_folder else require_writable)("--out", settings.out)
     model = _model(settings)
+    if settings.out is not None and settings.is_folder:
+        require_images("--out", settings.out, model.spec)
     folder = writable_or_here(RunFolder(settings.run).samples, reporter) if settings.out is None else None
     settings, cond = with_classes(settings, model)
     _say_guidance(model, settings, reporter)
@@ -281,6 +285,9 @@ def _write(
         name = f"{label}{asked}-n{settings.count}-seed{settings.seed}"
         paths = [folder / f"{name}{ending}" for ending in (".png", ".npz", *_own_ending(settings.run))]
     spec = model.spec
+
+    if settings.is_folder:
+        return write_images(paths[0], spec.to_array(spec.encode(samples)), classes, spec)
 
     def write(path: Path) -> None:
         if path.suffix.lower() == ".npz":

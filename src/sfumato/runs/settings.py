@@ -198,7 +198,8 @@ class SampleSettings(Settings):
         pairs: also write the noise that each sample started from.
         seed: the random seed.
         batch: samples drawn at once by each process.
-        out: the file to write; by default a .png and an .npz in the run folder.
+        out: the file to write, or, without an ending, a new folder of images; by default a .png and an .npz in the run
+            folder.
         device: "auto", "cpu" or "cuda".
         threads: CPU threads; by default as many as training found to be fastest.
 
@@ -230,13 +231,18 @@ class SampleSettings(Settings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.out is not None:
+        if self.out is not None and not self.is_folder:
             _require_ending("--out", self.out, (".png", ".npz", *_TABLES, *_MOVIES))
         if self.pairs and (self.out is None or self.out.suffix.lower() != ".npz"):
             raise InputError("--pairs: the noise is written into an .npz file; add --out FILE.npz")
         given = {"from": self.guide_from, "until": self.guide_until, "with": self.guide_with}
         if self.guidance is None and (names := [f"--guide-{name}" for name, x in given.items() if x is not None]):
             raise InputError(f"{names[0]}: without a weight there is no guidance; add --guidance 1.5")
+
+    @property
+    def is_folder(self) -> bool:
+        """Whether the output is a folder of images: a name without an ending."""
+        return self.out is not None and not self.out.suffix
 
     @property
     def is_movie(self) -> bool:
