@@ -409,7 +409,18 @@ def test_the_surface_of_the_command_line_is_frozen() -> None:
         "compare": sorted([*common, "--budget", "--count", "--out", "--recipes", "--steps"]),
         "runs": ["--debug", "--help", "--json", "--sort"],
         "balance": sorted(
-            ["--debug", "--help", "--json", "--keep-copies", "--keep-implausible", "--out", "--seed", "--target"]
+            [
+                "--debug",
+                "--evaluate",
+                "--help",
+                "--json",
+                "--keep-copies",
+                "--keep-implausible",
+                "--out",
+                "--seed",
+                "--splits",
+                "--target",
+            ]
         ),
         "impute": sorted(["--debug", "--draws", "--help", "--json", "--out", "--seed"]),
         "denoise": sorted([*common, "--batch", "--draws", "--out", "--seed", "--sigma", "--steps", "--threads"]),

@@ -11,8 +11,8 @@ import torch
 from sfumato import recipes
 from sfumato.cli.main import main
 from sfumato.data import load
-from sfumato.runs.balance import _Filters, missing
-from sfumato.runs.settings import BalanceSettings
+from sfumato.runs.balance import missing
+from sfumato.runs.balance_filters import Filters
 
 pytest.importorskip("lightgbm", reason="LightGBM, the extra 'trees', is not installed")
 
@@ -67,7 +67,7 @@ def test_the_same_seed_makes_the_same_rows_and_another_others(table, tmp_path):
 
 def test_filters_drop_copies_and_rows_of_the_other_class_and_keep_fresh_ones(table):
     dataset = load(str(table), recipes.read("trees").data.options())
-    filters = _Filters(dataset, BalanceSettings(str(table)))
+    filters = Filters(dataset)
     assert dataset.labels is not None
     mine = dataset.values[dataset.labels == 1].double()
     assert filters.near_copies(mine + 1e-5, 1).all()
@@ -119,3 +119,15 @@ def test_tables_that_cannot_be_balanced_are_one_line(tmp_path, capsys, rows, nam
     assert main(["balance", str(path), "--out", str(tmp_path / "out")]) == 2
     assert named in capsys.readouterr().err.strip().splitlines()[-1]
     assert not (tmp_path / "out").exists()
+
+
+def test_evaluate_says_whether_it_helps_before_it_writes(table, tmp_path, capsys):
+    out = tmp_path / "out"
+    assert main(["balance", str(table), *SMALL, "--out", str(out), "--evaluate", "--splits", "5"]) == 0
+    said = capsys.readouterr().out
+    assert "rarely against the rest, balanced accuracy in %, 5 splits" in said
+    assert "SMOTE, threshold" in said
+    record = json.loads((out / "manifest.json").read_text())["evaluation"]
+    assert record["sentence"] in said
+    assert record["verdict"] in {"helped", "none", "hurt", "unknown"}
+    assert set(record["scores"]) == {"logistic regression", "random forest", "boosting"}

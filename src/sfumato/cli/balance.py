@@ -17,6 +17,7 @@ EXAMPLES = """\
 examples:
   sfumato balance flowers.csv data.labels=species
   sfumato balance flowers.csv data.labels=species --target setosa=80,virginica=90 --out balanced
+  sfumato balance flowers.csv data.labels=species --evaluate
 """
 
 
@@ -28,6 +29,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     flag("--target", default=default.target, help="rows of each class: equal, N, or CLASS=N,... (default: equal)")
     flag("--keep-copies", action="store_true", help="keep rows that are nearly copies of real ones")
     flag("--keep-implausible", action="store_true", help="keep rows that a classifier finds implausible")
+    flag("--evaluate", action="store_true", help="measure first whether synthetic rows help learners")
+    flag("--splits", type=int, metavar="N", default=default.splits, help="divisions of the rows for it (default: 10)")
     flag("--seed", type=int, default=default.seed, help="random seed (default: 0)")
     flag("--out", type=Path, metavar="DIR", help="the folder to write (default: SOURCE-balanced)")
 

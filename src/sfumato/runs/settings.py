@@ -736,6 +736,8 @@ class BalanceSettings(Settings):
         target: rows of each class: "equal", "N" or "class=N,class=N".
         keep_copies: keep rows that are nearly copies of real ones.
         keep_implausible: keep rows that a classifier finds implausible.
+        evaluate: measure first whether synthetic rows of the smallest class help learners.
+        splits: into training and test rows, for that.
         seed: the random seed.
         out: the folder to write; SOURCE-balanced by default.
     """
@@ -746,6 +748,8 @@ class BalanceSettings(Settings):
     target: Annotated[str, "--target"] = "equal"
     keep_copies: Annotated[bool, "--keep-copies"] = False
     keep_implausible: Annotated[bool, "--keep-implausible"] = False
+    evaluate: Annotated[bool, "--evaluate"] = False
+    splits: Annotated[int, "--splits"] = 10
     seed: Annotated[int, "--seed"] = 0
     out: Annotated[Path | None, "--out"] = None
 
