@@ -5,8 +5,8 @@ a mask is exact. Its number of components is the one that restores known values 
 The mixture is itself uncertain, which matters with few rows: each tenth of the draws comes from a mixture of its own,
 fitted to rows weighed at random (the Bayesian bootstrap, Rubin 1981).
 
-A diffusion model with the same columns restores no better where this was measured, and its intervals, which do not
-know how uncertain the model is, are too narrow (docs/tables.md).
+A Gibbs sampler with trees as the prior restored no better on wine, and its intervals, which do not know how uncertain
+the model is, were narrower. Columns with very long tails do not suit a mixture of Gaussians: docs/tables.md.
 """
 
 from typing import Any, SupportsIndex
