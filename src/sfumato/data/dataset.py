@@ -15,12 +15,12 @@ from ..numerics.integers import whole
 from .axis import Axis
 from .column import Column
 from .layouts import LayoutName
-from .mapped import Mapped
+from .mapped import Mapped, rows_of
 from .samples import Samples, SampleSource
 from .spec import DataSpec
 from .transforms import MOST_LEVELS
 
-_TOGETHER = 2**26  # values of a data set in a file that are read into memory together, at most
+_TOGETHER = 2**24  # values of a data set in a file that are read into memory together, at most
 
 
 @dataclass(frozen=True)
@@ -129,16 +129,20 @@ class Dataset:
         return Samples(self.spec.encode(self.values).to(device), noise, labels)
 
     def fitting(self, index: Int64[Tensor, "n"]) -> Int64[Tensor, "m"]:
-        """As many of these indices as may be read into memory together: all, but of a data set in a file 2^26 values.
+        """As many of these indices as may be read into memory together: all, but of a data set in a file 2^24 values.
 
         Random indices should be given, so that the first ones are a random part.
         """
         most = len(index) if self.mapped is None else max(_TOGETHER // math.prod(self.spec.shape), 1)
         return index[:most]
 
+    def rows(self, index: Int64[Tensor, "n"]) -> Tensor:
+        """A copy of the values of the samples with these indices."""
+        return self.values[index] if self.mapped is None else rows_of(self.mapped, index)
+
     def encoded(self, index: Int64[Tensor, "n"]) -> Tensor:
         """The values of the samples with these indices, in model units."""
-        return self.spec.encode(self.values[index])
+        return self.spec.encode(self.rows(index))
 
 
 @dataclass(frozen=True, eq=False)

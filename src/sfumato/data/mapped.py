@@ -13,7 +13,8 @@ from .spec import DataSpec
 
 LARGE = 2**30  # bytes of an array that stays in its file
 _AS_THEY_ARE = {"float32", "uint8", "int8", "int16", "int32", "int64"}  # types that torch reads in place
-_GIVEN_BACK = 2**26  # bytes that are read between two times of giving pages back
+_GIVEN_BACK = 2**26  # bytes of memory between two times of giving pages back
+_AROUND = 2**16  # bytes that Linux maps around a page that is asked for, at most
 
 
 def may_stay(dtype: np.dtype, bytes_: int) -> bool:
@@ -76,7 +77,7 @@ class Mapped:
         """The samples with these indices, in this order."""
         index = index.cpu()
         rows = rows_of(self._values, index)
-        self._read += rows.nbytes
+        self._read += len(index) * _memory_of_a_row(self._values)
         if self._read >= _GIVEN_BACK:
             self._read = 0
             give_back(self._values)
@@ -85,5 +86,16 @@ class Mapped:
 
 
 def rows_of(values: Shaped[np.ndarray, "n ..."], index: Int64[Tensor, "k"]) -> Shaped[Tensor, "k ..."]:
-    """A copy of the rows with these indices."""
-    return torch.from_numpy(np.ascontiguousarray(np.asarray(values)[index.numpy()]))
+    """A copy of the rows with these indices. Of many, the memory of the file is given back in between."""
+    array, at = np.asarray(values), index.numpy()
+    rows = np.empty((len(at), *array.shape[1:]), array.dtype)
+    step = max(_GIVEN_BACK // _memory_of_a_row(values), 1)
+    for first in range(0, len(at), step):
+        if first:
+            give_back(values)
+        rows[first : first + step] = array[at[first : first + step]]
+    return torch.from_numpy(rows)
+
+
+def _memory_of_a_row(values: Shaped[np.ndarray, "n ..."]) -> int:
+    return values[:1].nbytes + _AROUND

@@ -93,7 +93,7 @@ def _other_real_data(
     if not given and (own := own_data_at(source, other, folder)) is not None:
         reporter.info(f"{source} is the data that {folder} was trained on")
         return own_real_data(own, model, settings.count, settings.seed)
-    values = other.values[other.fitting(permutation(len(other), settings.seed, "evaluated"))]
+    values = other.rows(other.fitting(permutation(len(other), settings.seed, "evaluated")))
     return halves(values, other.spec.source, settings.count, model, own_parts(folder, model, settings.seed))
 
 
@@ -179,7 +179,7 @@ def rounded(samples: Tensor, model: GenerativeModel) -> Tensor:
 
 
 def _parts(dataset: Dataset, model: GenerativeModel, seed: int) -> tuple[Tensor, Tensor]:
-    first, second = (dataset.values[dataset.fitting(part)] for part in _order(dataset, model, seed))
+    first, second = (dataset.rows(dataset.fitting(part)) for part in _order(dataset, model, seed))
     return first, second
 
 

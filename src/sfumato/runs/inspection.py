@@ -89,7 +89,7 @@ def inspect(settings: InspectSettings, reporter: Reporter = SILENT) -> Inspectio
     dataset = load_data(settings.source, recipe, reporter)
     seconds = None if isinstance(recipe, recipes.TreesRecipe) else _seconds(recipe, dataset, device, reporter)
     if settings.out is not None:
-        chosen = dataset.values[permutation(len(dataset), 0, "inspected")[:SHOWN]]
+        chosen = dataset.rows(permutation(len(dataset), 0, "inspected")[:SHOWN])
         drawn = picture(chosen.numpy(), dataset.spec)
         write_with(settings.out, lambda beside: drawn.save(beside, "PNG"))
     finite = _looked_at(dataset).to(torch.float64).flatten().numpy()
@@ -101,7 +101,7 @@ def _looked_at(dataset: Dataset) -> Tensor:
     """The values that histogram and range are of: all, or a random part of data that stays in its file."""
     if dataset.mapped is None:
         return dataset.values
-    return dataset.values[dataset.fitting(permutation(len(dataset), 0, "inspected"))]
+    return dataset.rows(dataset.fitting(permutation(len(dataset), 0, "inspected")))
 
 
 def _seconds(recipe: recipes.Recipe, dataset: Dataset, device: torch.device, reporter: Reporter) -> float:
