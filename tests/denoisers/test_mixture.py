@@ -8,6 +8,7 @@ from sfumato.core import VE, VP, X0, Cosine, LinearLogSNR, Logistic, Process, St
 from sfumato.core.levels import expand
 from sfumato.denoisers import NOT_GIVEN, Condition, ExactDenoiser, GaussianMixture, MixtureDenoiser, NetworkDenoiser
 from sfumato.errors import InputError
+from sfumato.numerics import mixtures
 
 PROCESSES = [Process(VP(), Cosine()), Process(VE(), LinearLogSNR(-8.0, 8.0)), Process(Straight(), Logistic(-9.0, 9.0))]
 each_process = pytest.mark.parametrize("process", PROCESSES, ids=lambda p: type(p.scaling).__name__)
@@ -122,6 +123,19 @@ def test_fitting_gives_each_class_the_weights_of_its_samples():
         assert float(own.max()) > 0.99
     torch.testing.assert_close(mixture.log_weights.exp().sum(1), torch.ones(4))
     assert mixture.log_weights[3].exp().tolist() == pytest.approx([1 / 3] * 3, abs=0.01)
+
+
+@pytest.mark.parametrize("counts", [(40, 1, 1, 58), (97, 1, 1, 1), (1, 1, 1, 97), (25, 25, 25, 25), (50, 0, 49, 1)])
+@pytest.mark.parametrize("components", [2, 4, 5, 10])
+def test_every_class_that_can_have_it_begins_with_components_of_its_own(counts, components):
+    labels = torch.repeat_interleave(torch.arange(4), torch.tensor(counts))
+    z = torch.randn(100, 2, generator=torch.Generator().manual_seed(0))
+    first = mixtures._centres(z, components, torch.Generator().manual_seed(0), labels, 4)
+    assert int(first.max()) < components
+    owners = [set(labels[first == k].tolist()) for k in range(components)]
+    if components >= sum(count > 0 for count in counts):
+        assert all(len(owner) <= 1 for owner in owners)
+        assert set().union(*owners) == {k for k in range(4) if counts[k]}
 
 
 def test_few_samples_share_the_covariance_of_all():

@@ -5,7 +5,8 @@ With few samples per component a covariance of its own would be noise, so each i
 
     C_k = (S_k + q C) / (n_k + q),    S_k = sum_i r_ik (z_i - m_k)(z_i - m_k)^T,    C = sum_k S_k / N,
 
-with the responsibilities r_ik and n_k = sum_i r_ik. Classes share the components and differ in their weights.
+with the responsibilities r_ik and n_k = sum_i r_ik. Classes share the components and differ in their weights; each
+begins with components of its own, in the shares of the classes.
 """
 
 from dataclasses import dataclass
@@ -63,12 +64,32 @@ def fit(
         labels: the class of each sample, from 0; without classes, -1 for all.
         classes: how many there are.
     """
-    nearest = _k_means(z, components, generator)
+    nearest = _centres(z, components, generator, labels, classes)
     shares = torch.nn.functional.one_hot(nearest, components).to(z.dtype)
     found = _maximised(z, shares, labels, classes)
     for _ in range(EM_STEPS):
         found = _maximised(z, found.responsibilities(z, labels), labels, classes)
     return found
+
+
+def _centres(
+    z: Tensor, components: int, generator: torch.Generator, labels: Tensor, classes: int
+) -> Int64[Tensor, "n"]:
+    """The component of each sample at first: k-means within each class, if there is a component for each of them."""
+    counts = torch.bincount(labels[labels >= 0], minlength=classes)
+    present = [k for k in range(classes) if counts[k] > 0]
+    if not present or components < len(present):
+        return _k_means(z, components, generator)
+    shares = (components * counts[present].cumsum(0).double() / counts.sum()).round().long().tolist()
+    ends: list[int] = []  # of the components of each class, at least one
+    for k, share in enumerate(shares):
+        least, most = (ends[-1] if ends else 0) + 1, components - (len(present) - 1 - k)
+        ends.append(min(max(share, least), most))
+    nearest = torch.zeros(len(z), dtype=torch.int64, device=z.device)
+    for first, last, label in zip([0, *ends], ends, present, strict=False):
+        own = labels == label
+        nearest[own] = first + _k_means(z[own], min(last - first, int(own.sum())), generator)
+    return nearest
 
 
 def _k_means(z: Tensor, components: int, generator: torch.Generator) -> Int64[Tensor, "n"]:
