@@ -1,4 +1,4 @@
-"""The mixture that networks are told of: its estimates are exact, and fitting finds what data was drawn from."""
+"""The mixture whose estimate a network gets: it is exact, and fitting finds what data was drawn from."""
 
 import pytest
 import torch

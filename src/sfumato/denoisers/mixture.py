@@ -1,4 +1,4 @@
-"""A mixture of Gaussians fitted to the data, as a denoiser: what a network is told.
+"""A mixture of Gaussians fitted to the data, as a denoiser. Its estimate is an input of the network.
 
 The q principal directions A of the data carry a mixture of K Gaussians, and the directions beside them one isotropic
 Gaussian of variance s^2:

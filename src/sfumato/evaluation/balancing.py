@@ -66,7 +66,7 @@ class Help:
     """What synthetic rows did.
 
     Arguments:
-        rare: the name of the rare class, which is told from all others.
+        rare: the name of the rare class; all others together are the second class.
         scores: by learner and way, means over splits of "balanced_accuracy", "recall" of the rare class, and
             "average_precision".
         by_learner: balanced accuracy of synthetic rows less that of real rows alone, both with a tuned threshold.

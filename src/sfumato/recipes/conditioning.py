@@ -26,7 +26,7 @@ class NoConditioning(Section):
         return self
 
     def classes(self, spec: DataSpec) -> int:
-        """The number of classes that the network is told of."""
+        """The number of classes in the network's condition."""
         return 0
 
     def condition(self, samples: Samples) -> Condition | None:

@@ -199,7 +199,7 @@ def _kept_plan(file: Path) -> Recipe:
     try:
         data = json.loads(file.read_text(encoding="utf-8"))
     except ValueError:
-        raise InputError(f"{file}: is damaged; delete the folder and compare anew") from None
+        raise InputError(f"{file}: is damaged; delete the folder, then run the same command again") from None
     return validate(data, where=str(file))
 
 

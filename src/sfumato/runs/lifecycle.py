@@ -63,7 +63,7 @@ def untrained(source: str, recipe: Recipe, dataset: Dataset) -> GenerativeModel:
 
 
 def fit_base(model: GenerativeModel, dataset: Dataset, world: World = ALONE, reporter: Reporter = SILENT) -> None:
-    """Fit the mixture that the network of an ``untrained`` model is told of, if there is one; all processes call it.
+    """Fit the mixture of an ``untrained`` model, if it has one; all processes call it.
 
     The first process fits it to samples that are not held out, and the others get it.
     """
