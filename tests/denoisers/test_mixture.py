@@ -130,7 +130,7 @@ def test_fitting_gives_each_class_the_weights_of_its_samples():
 def test_every_class_that_can_have_it_begins_with_components_of_its_own(counts, components):
     labels = torch.repeat_interleave(torch.arange(4), torch.tensor(counts))
     z = torch.randn(100, 2, generator=torch.Generator().manual_seed(0))
-    first = mixtures._centres(z, components, torch.Generator().manual_seed(0), labels, 4)
+    first = mixtures._first_components(z, components, torch.Generator().manual_seed(0), labels, 4)
     assert int(first.max()) < components
     owners = [set(labels[first == k].tolist()) for k in range(components)]
     if components >= sum(count > 0 for count in counts):

@@ -8,7 +8,7 @@ import pytest
 
 from sfumato import InputError
 from sfumato.cli.main import main
-from sfumato.runs.lifecycle import claimed
+from sfumato.runs.lifecycle import claimed, require_free
 
 
 @pytest.fixture(autouse=True)
@@ -38,6 +38,15 @@ def test_who_loses_a_race_takes_the_next_name(monkeypatch: pytest.MonkeyPatch) -
         with claimed(None, "a") as folder:
             assert folder.path == Path("runs/a-2")
     assert Path("runs/a").is_dir()
+
+
+def test_a_folder_is_not_named_like_a_table() -> None:
+    with pytest.raises(
+        InputError, match=r"--out filled.csv: is the name of a file, and a folder is written; leave out"
+    ):
+        require_free(Path("filled.csv"))
+    require_free(Path("v1.5"))
+    assert not list(Path().iterdir())
 
 
 def test_a_folder_that_is_not_used_is_removed() -> None:

@@ -64,7 +64,7 @@ def fit(
         labels: the class of each sample, from 0; without classes, -1 for all.
         classes: how many there are.
     """
-    nearest = _centres(z, components, generator, labels, classes)
+    nearest = _first_components(z, components, generator, labels, classes)
     shares = torch.nn.functional.one_hot(nearest, components).to(z.dtype)
     found = _maximised(z, shares, labels, classes)
     for _ in range(EM_STEPS):
@@ -72,7 +72,7 @@ def fit(
     return found
 
 
-def _centres(
+def _first_components(
     z: Tensor, components: int, generator: torch.Generator, labels: Tensor, classes: int
 ) -> Int64[Tensor, "n"]:
     """The component of each sample at first: k-means within each class, if there is a component for each of them."""

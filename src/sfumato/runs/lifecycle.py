@@ -148,8 +148,10 @@ def require_free(wanted: Path | None) -> None:
     """Check that a run may be started in the folder ``wanted``: it does not exist, or is empty. None is in runs/.
 
     Raises:
-        InputError: it is taken, or cannot be written to.
+        InputError: it is taken, is the name of a table, or cannot be written to.
     """
+    if wanted is not None and wanted.suffix.lower() in TABLES:
+        raise InputError(f"--out {wanted}: is the name of a file, and a folder is written; leave out {wanted.suffix}")
     if wanted is not None and wanted.exists() and (not wanted.is_dir() or any(wanted.iterdir())):
         resumed = f", or continue it: sfumato train --resume {wanted}" if RunFolder(wanted).config_file.exists() else ""
         raise InputError(f"--out {wanted}: exists and is not an empty folder; choose another{resumed}")
