@@ -112,6 +112,8 @@ OUTSIDE: dict[str, Outside] = {
     "data": Outside(LIGHT | {"numpy"}, HEAVY),
     **dict.fromkeys(L3_AND_ABOVE, Outside(LIGHT | LIBRARY, HEAVY | {"tensorboardX"})),
     "training": Outside(LIGHT | LIBRARY, HEAVY | {"tensorboardX", "lightgbm"}),  # which grows trees
+    # learners that balance their own rows; quantiles and a filter
+    "evaluation": Outside(LIGHT | LIBRARY, HEAVY | {"tensorboardX", "imblearn", "scipy"}),
     "interop": Outside(LIGHT | LIBRARY, INTERCHANGE),
     "report": Outside(LIGHT | LIBRARY | {"PIL"}, {"matplotlib"}),
     "cli": Outside(set(), LIGHT | LIBRARY | HEAVY),  # `sfumato --help` answers without torch

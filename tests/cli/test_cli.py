@@ -416,6 +416,8 @@ def test_the_surface_of_the_command_line_is_frozen() -> None:
                 "--json",
                 "--keep-copies",
                 "--keep-implausible",
+                "--learners",
+                "--rows",
                 "--out",
                 "--seed",
                 "--splits",

@@ -66,7 +66,7 @@ def parsed(command: str) -> argparse.Namespace:
         CompareSettings("moons", ("ddpm", "mine.yaml"), None, 5, RUN, 7, "cpu", ("network.width=3",)),
         CompareSettings("moons", budget=0.5),
         ReportSettings(RUN, "cpu"),
-        BalanceSettings("x.csv", ("data.labels=kind",), "a=5,b=7", True, True, True, 7, 3, RUN),
+        BalanceSettings("x.csv", ("data.labels=kind",), "a=5,b=7", True, True, True, 15, ("mlp",), ("smote",), 3, RUN),
         ImputeSettings("x.csv", ("data.missing=keep",), 3, 1, RUN),
         DenoiseSettings(RUN, (Path("a.png"), Path("b.png")), 0.2, 0, 9, 1, 8, Path("o"), "cpu", 2),
         DenoiseSettings(RUN, (Path("a.png"),)),

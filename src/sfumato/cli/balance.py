@@ -10,7 +10,7 @@ from pathlib import Path
 
 from sfumato.runs.settings import BalanceSettings
 
-from .arguments import settings_of
+from .arguments import settings_of, words
 from .output import Output
 
 EXAMPLES = """\
@@ -30,7 +30,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     flag("--keep-copies", action="store_true", help="keep rows that are nearly copies of real ones")
     flag("--keep-implausible", action="store_true", help="keep rows that a classifier finds implausible")
     flag("--evaluate", action="store_true", help="measure first whether synthetic rows help learners")
-    flag("--splits", type=int, metavar="N", default=default.splits, help="divisions of the rows for it (default: 10)")
+    flag("--splits", type=int, metavar="N", default=default.splits, help="tests for it, 5 times N (default: 10)")
+    flag(
+        "--learners",
+        type=words("learner", "logistic,mlp"),
+        metavar="A,B",
+        help="of logistic, forest, boosting, mlp, easy-ensemble, balanced-bagging, balanced-forest "
+        "(default: the first three)",
+    )
+    flag(
+        "--rows",
+        type=words("rows", "smote,borderline"),
+        metavar="A,B",
+        help="beside real and synthetic ones: weighted, oversampled, smote, borderline (default: all but the last)",
+    )
     flag("--seed", type=int, default=default.seed, help="random seed (default: 0)")
     flag("--out", type=Path, metavar="DIR", help="the folder to write (default: SOURCE-balanced)")
 

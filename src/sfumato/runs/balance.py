@@ -24,6 +24,8 @@ from sfumato.training.trees import Grower
 
 from .balance_evaluation import helped
 from .balance_filters import Filters, made
+from .balance_text import evaluated, filled
+from .croissant import described
 from .lifecycle import require_free, stem_of
 from .settings import BalanceSettings
 from .sources import load_data
@@ -45,26 +47,13 @@ class Balanced:
 
     def describe(self) -> list[str]:
         """The result as lines of text."""
-        lines = []
-        for name, found in self.record["classes"].items():
-            short = f" (wanted {found['wanted']:,})" if found["made"] < found["wanted"] else ""
-            dropped = f"; dropped {found['copies']:,} near copies, {found['implausible']:,} implausible"
-            tail = f" + {found['made']:,} synthetic{short}{dropped}" if found["wanted"] else ""
-            lines.append(f"{name}: {found['real']:,} real{tail}")
+        lines = filled(self.record["classes"])
         if self.record["evaluation"] is not None:
-            lines += _evaluated(self.record["evaluation"])
-        return [*lines, *(str(self.folder / name) for name in (self.record["table"], "manifest.json"))]
-
-
-def _evaluated(record: dict[str, Any]) -> list[str]:
-    """The measurement as lines of text: balanced accuracy in percent by way and learner, and the verdict."""
-    learners = list(record["scores"])
-    title = f"{record['rare']} against the rest, balanced accuracy in %, {record['splits']} splits"
-    lines = ["", title, " " * 26 + "".join(f"{name:>21}" for name in learners)]
-    for way in record["scores"][learners[0]]:
-        cells = (100 * record["scores"][name][way]["balanced_accuracy"] for name in learners)
-        lines.append(f"{way:<26}" + "".join(f"{cell:>21.1f}" for cell in cells))
-    return [*lines, record["sentence"], ""]
+            lines += evaluated(self.record["evaluation"])
+        return [
+            *lines,
+            *(str(self.folder / name) for name in (self.record["table"], "manifest.json", "croissant.json")),
+        ]
 
 
 def balance(settings: BalanceSettings, reporter: Reporter = SILENT) -> Balanced:
@@ -180,4 +169,14 @@ def _written(
     folder.mkdir(parents=True, exist_ok=True)
     write_with(folder / f"data{ending}", lambda beside: write_table(Path(beside), columns))
     write_text(folder / "manifest.json", json.dumps(record, indent=2, ensure_ascii=False) + "\n")
+    write_text(
+        folder / "croissant.json",
+        json.dumps(described(folder / f"data{ending}", columns, _about(record)), indent=2, ensure_ascii=False) + "\n",
+    )
     return Balanced(folder, record)
+
+
+def _about(record: dict[str, Any]) -> str:
+    first, last = (record["synthetic_rows"][end] for end in ("first", "last"))
+    made = f"rows {first} to {last} are synthetic" if last >= first else "no row is synthetic"
+    return f"{record['source']}, balanced by Sfumato {record['sfumato']}: {made} (counted from 1, below the names)."

@@ -6,7 +6,7 @@ import torch
 
 from sfumato import kinds, recipes
 from sfumato.data import Dataset
-from sfumato.evaluation.balancing import Help, Rows, measure
+from sfumato.evaluation.balancing import Help, learners, measure, rows
 from sfumato.model import Model
 from sfumato.numerics.random import derive
 from sfumato.reporting import Reporter
@@ -31,7 +31,7 @@ def helped(dataset: Dataset, settings: BalanceSettings, recipe: recipes.Recipe, 
     name = spec.class_names[row]
     alone = recipes.override(recipe, ["conditioning.kind=none"])
 
-    def make(training: npt.NDArray[np.int64], count: int, seed: int) -> Rows:
+    def make(training: npt.NDArray[np.int64], count: int, seed: int) -> npt.NDArray[np.float64]:
         part = Dataset(values[training], torch.from_numpy(labels[training]), spec)
         model = kinds.fresh(alone, spec)
         assert isinstance(model, Model)
@@ -42,7 +42,17 @@ def helped(dataset: Dataset, settings: BalanceSettings, recipe: recipes.Recipe, 
 
     x = np.asarray(spec.encode(values.double()).numpy(), np.float64)
     with reporter.task("measuring whether it helps") as task:
-        return measure(x, labels == row, name, make, settings.splits, settings.seed, task.count)
+        return measure(
+            x,
+            labels == row,
+            name,
+            make,
+            settings.splits,
+            settings.seed,
+            task.count,
+            settings.learners or learners.DEFAULT,
+            settings.rows or rows.DEFAULT,
+        )
 
 
 def _different(dataset: Dataset) -> tuple[torch.Tensor, npt.NDArray[np.int64]]:

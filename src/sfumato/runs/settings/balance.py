@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, ClassVar
 
-from ..command import Settings
+from ..command import Settings, comma_separated
 from .checks import require_source
 
 
@@ -19,7 +19,9 @@ class BalanceSettings(Settings):
         keep_copies: keep rows that are nearly copies of real ones.
         keep_implausible: keep rows that a classifier finds implausible.
         evaluate: measure first whether synthetic rows of the smallest class help learners.
-        splits: into training and test rows, for that.
+        splits: tests for that, a multiple of 5.
+        learners: those that are trained for it; None for the usual ones.
+        rows: what these are trained on, besides real and synthetic rows; None for the usual ones.
         seed: the random seed.
         out: the folder to write; SOURCE-balanced by default.
     """
@@ -32,6 +34,8 @@ class BalanceSettings(Settings):
     keep_implausible: Annotated[bool, "--keep-implausible"] = False
     evaluate: Annotated[bool, "--evaluate"] = False
     splits: Annotated[int, "--splits"] = 10
+    learners: Annotated[tuple[str, ...] | None, "--learners", comma_separated] = None
+    rows: Annotated[tuple[str, ...] | None, "--rows", comma_separated] = None
     seed: Annotated[int, "--seed"] = 0
     out: Annotated[Path | None, "--out"] = None
 
