@@ -3,49 +3,49 @@
 Munsell reflectances (1,485 at 31 wavelengths, 400 to 700 nm): a random 1,200 to learn from and 285 to test. Reading k
 is the mean over the wavelengths of filter k x lamp x spectrum, for a lamp of mean 1; a perfect white without a filter
 reads 1. The K filters, of 143 measured ones, are the best of 300 random sets for the Wiener estimate at noise 0.001 on
-200 of the 1,200. The same 200 choose the settings of every rival from the other 1,000; then it learns from all 1,200.
+200 of the 1,200. The same 200 choose the settings of every rival, and the size of the model's mixture, from the other
+1,000; then all learn from the 1,200.
 
-    python benchmarks/spectrometer.py data SPECTRA OUT              write train.npz, the filters, and what is tested
-    sfumato train OUT/train.npz data.axis=wavelength ...            a prior: docs/spectrometer.md has the settings
+    python benchmarks/spectrometer.py data SPECTRA OUT       write train.npz, the filters, and what is tested
+    python benchmarks/spectrometer.py choose OUT             the error of mixtures of other sizes on the 200
     python benchmarks/spectrometer.py rivals OUT
-    python benchmarks/spectrometer.py model OUT RUN
-    python benchmarks/spectrometer.py table OUT
+    python benchmarks/spectrometer.py model OUT              the diffusion of a mixture of Gaussians alone
+    python benchmarks/spectrometer.py model OUT --run RUN    that of a network: docs/spectrometer.md has its settings
+    python benchmarks/spectrometer.py table OUT              print the table, write benchmarks/results/spectrometer.json
 
-SPECTRA is a folder with the plain arrays of reflectances, filters and lamps.
+SPECTRA is a folder with the plain arrays of reflectances, filters and lamps. Needs colour-science (the extra
+``peers``) for the colour differences.
 """
 
 import argparse
 import json
+import tempfile
 import time
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from spectrometer_rivals import RIVALS, Array, Rival, wiener
+from spectrometer_rivals import RIVALS, Array, Rival, mixture_mean, wiener
 
 LAMP = "Philips.Inc.50W.spot.halogen"
 COUNTS, NOISES = (3, 4, 6, 8, 12), (0.001, 0.003, 0.01, 0.03)
 LEARN, CHOOSE = 1200, 200
 COVERAGE = 0.9
+SIZES = ((32, 12), (64, 8), (64, 12), (64, 20), (100, 8), (100, 12), (100, 20), (150, 12), (200, 12))
+MIXTURE = (100, 8)  # components and directions, by ``choose``
+RESULTS = Path(__file__).parent / "results" / "spectrometer.json"
+MACHINE = "2 cores of an x86 with AVX-512 and bf16, shared"
 
 
 def write_data(source: Path, out: Path) -> None:
     """The split, the filters of each K, and the readings of the test spectra."""
-    with np.load(source / "munsell2007_reflectance.npz") as file:
-        at = file["wavelength_nm"]
-        kept = (at >= 400) & (at <= 700)
-        spectra = file["reflectance"][:, kept].astype(np.float64)
-    with np.load(source / "photobiology_filters_transmittance.npz") as file:
-        filters, names = file["transmittance"][:, kept].astype(np.float64), file["name"]
-    with np.load(source / "photobiology_lamps_irradiance.npz") as file:
-        lamp = file["irradiance"][file["name"].tolist().index(LAMP)]
-        lamp = np.interp(at[kept], file["wavelength_nm"], lamp)
+    train, test, filters, names, lamp, at = measured(source)
     rng = np.random.default_rng(0)
-    spectra = spectra[rng.permutation(len(spectra))]
-    train, test = spectra[:LEARN], spectra[LEARN:]
+    rng.permutation(len(train) + len(test))  # as ``measured`` did
     useful = np.flatnonzero((filters.mean(1) > 0.1) & (filters.std(1) > 0.15))
     matrices = filters * lamp / lamp.mean() / len(lamp)
-    arrays: dict[str, Any] = {"train": train, "test": test, "wavelength": at[kept]}
+    arrays: dict[str, Any] = {"train": train, "test": test, "wavelength": at}
     for count in COUNTS:
         sets = [rng.choice(useful, count, replace=False) for _ in range(300)]
         chosen = min(sets, key=lambda one: wiener_error(train, matrices[one]))
@@ -56,13 +56,29 @@ def write_data(source: Path, out: Path) -> None:
             arrays[f"y{count}_{noise}"] = y + noise * rng.standard_normal(y.shape)
     out.mkdir(parents=True, exist_ok=True)
     np.savez(out / "problem.npz", **arrays)
-    np.savez(out / "train.npz", spectra=train[:, None].astype(np.float32), wavelength=at[kept])
+    np.savez(out / "train.npz", spectra=train[:, None].astype(np.float32), wavelength=at)
 
 
-def wiener_error(train: Array, A: Array) -> float:
+def measured(source: Path) -> tuple[Array, Array, Array, Array, Array, Array]:
+    """The spectra to learn from and those to test, the filters and their names, the lamp, and the wavelengths."""
+    with np.load(source / "munsell2007_reflectance.npz") as file:
+        at = file["wavelength_nm"]
+        kept = (at >= 400) & (at <= 700)
+        spectra = file["reflectance"][:, kept].astype(np.float64)
+    with np.load(source / "photobiology_filters_transmittance.npz") as file:
+        filters, names = file["transmittance"][:, kept].astype(np.float64), file["name"]
+    with np.load(source / "photobiology_lamps_irradiance.npz") as file:
+        lamp = file["irradiance"][file["name"].tolist().index(LAMP)]
+        lamp = np.interp(at[kept], file["wavelength_nm"], lamp)
+    spectra = spectra[np.random.default_rng(0).permutation(len(spectra))]
+    return spectra[:LEARN], spectra[LEARN:], filters, names, lamp, at[kept]
+
+
+def wiener_error(train: Array, A: Array, noise: float = 0.001) -> float:
+    """The error of the Wiener estimate, learnt from 1,000 of the training spectra, on the others."""
     fit, choose = train[:-CHOOSE], train[-CHOOSE:]
-    y = choose @ A.T + 0.001 * np.random.default_rng(1).standard_normal((CHOOSE, len(A)))
-    return rmse(wiener(fit, A, 0.001, 0.0, y), choose)
+    y = choose @ A.T + noise * np.random.default_rng(1).standard_normal((CHOOSE, len(A)))
+    return rmse(wiener(fit, A, noise, 0.0, y), choose)
 
 
 def rmse(found: Array, truth: Array) -> float:
@@ -70,23 +86,55 @@ def rmse(found: Array, truth: Array) -> float:
 
 
 def scores(found: Array, truth: Array) -> dict[str, Any]:
-    """The squared error, the angle in degrees, and the goodness of fit (its cosine) of each spectrum, and the RMSE."""
+    """The squared error, the goodness of fit (the cosine of the angle) and the colour difference of each spectrum."""
     norms = np.maximum(np.linalg.norm(found, axis=1) * np.linalg.norm(truth, axis=1), 1e-12)
     fit = np.clip((found * truth).sum(1) / norms, -1, 1)
     errors = np.square(found - truth).mean(1)
-    return {"rmse": rmse(found, truth), "errors": errors.tolist(), "fits": fit.tolist()}
+    colours = colour_differences(found, truth)
+    return {"rmse": rmse(found, truth), "errors": errors.tolist(), "fits": fit.tolist(), "colours": colours.tolist()}
+
+
+def colour_differences(found: Array, truth: Array) -> Array:
+    """CIEDE2000 of each pair of spectra under D65, for the observer of 1931: what an eye sees of the error."""
+    import colour
+
+    return np.asarray(colour.difference.delta_E_CIE2000(lab(found), lab(truth)))
+
+
+def lab(spectra: Array) -> Array:
+    import colour
+
+    weights = observer()
+    white = weights.sum(0)
+    # A reflectance below 0 has no colour.
+    return np.asarray(colour.XYZ_to_Lab(np.maximum(spectra, 0) @ weights, colour.XYZ_to_xy(white)))
+
+
+@cache
+def observer() -> Array:
+    """D65 times the three sensitivities of the eye, (31, 3), so that white has Y = 1."""
+    import colour
+
+    at = np.arange(400, 701, 10)
+    eye, light = colour.MSDS_CMFS["CIE 1931 2 Degree Standard Observer"], colour.SDS_ILLUMINANTS["D65"]
+    weights = np.array([light[x] * eye[x] for x in at])
+    return weights / weights[:, 1].sum()
 
 
 def tuned(rival: Rival, train: Array, A: Array, noise: float) -> Any:
     """The setting with the least error on the spectra that choose."""
-    fit, choose = train[:-CHOOSE], train[-CHOOSE:]
-    y = choose @ A.T + noise * np.random.default_rng(2).standard_normal((CHOOSE, len(A)))
-    return min(rival.settings, key=lambda setting: rmse(rival.estimate(fit, A, noise, setting, y), choose))
+    fit, (truth, y) = train[:-CHOOSE], choosing(train, A, noise)
+    return min(rival.settings, key=lambda setting: rmse(rival.estimate(fit, A, noise, setting, y), truth))
+
+
+def choosing(train: Array, A: Array, noise: float, copies: int = 1) -> tuple[Array, Array]:
+    """The spectra that choose, ``copies`` times, and noisy readings of them."""
+    truth = np.concatenate([train[-CHOOSE:]] * copies)
+    return truth, truth @ A.T + noise * np.random.default_rng(2).standard_normal((len(truth), len(A)))
 
 
 def run_rivals(out: Path, cells: list[tuple[int, float]]) -> None:
-    with np.load(out / "problem.npz") as file:
-        problem = dict(file)
+    problem = read(out)
     train, test = problem["train"], problem["test"]
     for count, noise in cells:
         A, y = problem[f"A{count}"], problem[f"y{count}_{noise}"]
@@ -100,8 +148,58 @@ def run_rivals(out: Path, cells: list[tuple[int, float]]) -> None:
             write_row(out / "rivals.jsonl", {**row, **scores(found, test), "seconds": seconds})
 
 
+def read(out: Path) -> dict[str, Array]:
+    with np.load(out / "problem.npz") as file:
+        return dict(file)
+
+
+def mixture_model(train: Array, components: int, directions: int) -> Any:
+    """The diffusion model whose denoiser is a mixture fitted to the spectra: no network, and nothing is trained."""
+    import sfumato
+    from sfumato.denoisers import MixtureDenoiser
+
+    with tempfile.TemporaryDirectory() as folder:
+        np.save(Path(folder) / "spectra.npy", train[:, None].astype(np.float32))
+        dataset = sfumato.data.load(str(Path(folder) / "spectra.npy"))
+    denoiser = MixtureDenoiser(
+        sfumato.recipes.read("flow").build_process(), (1, train.shape[1]), directions, components
+    )
+    denoiser.fit(dataset.spec.encode(dataset.values), None, 0)
+    return sfumato.Model(denoiser, dataset.spec)
+
+
+def run_choice(out: Path, cells: list[tuple[int, float]]) -> None:
+    """The error of the exact posterior mean for each size of the mixture, on five noisy copies of the 200 spectra."""
+    problem = read(out)
+    for size in SIZES:
+        model = mixture_model(problem["train"][:-CHOOSE], *size)
+        prior = in_data_units(model)
+        errors = {}
+        for count, noise in cells:
+            A = problem[f"A{count}"]
+            truth, y = choosing(problem["train"], A, noise, copies=5)
+            errors[f"{count}, {noise}"] = rmse(mixture_mean(*prior, A, noise, y), truth)
+        row = {"components": size[0], "directions": size[1], "errors": errors}
+        row["logarithmic mean"] = float(np.exp(np.mean(np.log(list(errors.values())))))
+        with open(out / "choice.jsonl", "a") as file:
+            file.write(json.dumps(row) + "\n")
+        print(*size, f"{row['logarithmic mean']:.5f}", flush=True)
+
+
+def in_data_units(model: Any) -> tuple[Array, Array, Array]:
+    """Weights, means and covariances of the mixture of a model, of spectra."""
+    d = model.denoiser
+    A, rest, mean = (value.double().numpy() for value in (d.directions, d.rest, d.mean))
+    axes, variances, centres = (value.double().numpy() for value in (d.axes, d.variances, d.centres))
+    within = np.einsum("qkr,kr,skr->kqs", axes, variances, axes)
+    covariances = np.einsum("dq,kqs,es->kde", A, within, A) + rest * (np.eye(len(A)) - A @ A.T)
+    shift, scale = model.spec.transform.shift[0], model.spec.transform.scale[0]
+    weights = np.exp(d.log_weights[-1].double().numpy())
+    return weights, shift + scale * (mean + centres @ A.T), scale**2 * covariances
+
+
 def run_model(
-    out: Path, run: Path, cells: list[tuple[int, float]], part: slice, choosing: bool, settings: dict[str, int]
+    out: Path, run: Path | None, cells: list[tuple[int, float]], part: slice, of_choice: bool, settings: dict[str, int]
 ) -> None:
     """The posterior under a trained model, for a part of the test spectra, or for those that choose."""
     import torch
@@ -109,24 +207,24 @@ def run_model(
     import sfumato
 
     torch.set_num_threads(1)
-    with np.load(out / "problem.npz") as file:
-        problem = dict(file)
-    model = sfumato.load(run)
+    problem = read(out)
+    train = problem["train"][:-CHOOSE] if of_choice else problem["train"]
+    model = mixture_model(train, *MIXTURE) if run is None else sfumato.load(run)
     for count, noise in cells:
         A, y, truth = problem[f"A{count}"], problem[f"y{count}_{noise}"][part], problem["test"][part]
-        if choosing:
-            truth = problem["train"][-CHOOSE:]
-            y = truth @ A.T + noise * np.random.default_rng(2).standard_normal((CHOOSE, len(A)))
+        if of_choice:
+            truth, y = (values[part] for values in choosing(problem["train"], A, noise))
         began = time.process_time()
         found = model.reconstruct(y, torch.from_numpy(A), noise=noise, draws=settings["particles"], **settings)
         seconds = (time.process_time() - began) / len(y)
         low, high = (end.flatten(1).numpy() for end in found.band(COVERAGE))
-        row = {"count": count, "noise": noise, "method": "diffusion", "setting": {**settings, "run": run.name}}
+        method = "diffusion" if run is None else "diffusion, network"
+        row = {"count": count, "noise": noise, "method": method, "setting": settings}
         row |= scores(found.mean.flatten(1).double().numpy(), truth)
-        row |= {"covered": float(((low <= truth) & (truth <= high)).mean()), "seconds": seconds}
+        row |= {"covered": ((low <= truth) & (truth <= high)).mean(1).tolist(), "seconds": seconds}
         row["std"] = float(found.std.double().pow(2).mean().sqrt())
         row["strange"] = float((found.p_value < 0.01).double().mean())
-        write_row(out / ("choosing.jsonl" if choosing else "model.jsonl"), row)
+        write_row(out / ("choosing.jsonl" if of_choice else "model.jsonl"), row)
 
 
 def write_row(path: Path, row: dict[str, Any]) -> None:
@@ -135,28 +233,66 @@ def write_row(path: Path, row: dict[str, Any]) -> None:
     print(row["count"], row["noise"], row["method"], row["setting"], f"{row['rmse']:.4f}", flush=True)
 
 
-def print_table(out: Path) -> None:
-    """Every cell: the RMSE of each method on the spectra that the diffusion model was measured on, and its bands."""
-    rivals, parts = ([json.loads(row) for row in (out / f"{name}.jsonl").open()] for name in ("rivals", "model"))
+def write_table(out: Path) -> None:
+    """Every cell on the spectra that the model was measured on: print its row, and write the numbers."""
+    import colour
+    import scipy
+    import sklearn
+    import torch
+
+    import sfumato
+
+    rows = [json.loads(line) for name in ("rivals", "model") for line in (out / f"{name}.jsonl").open()]
     names = [rival.name for rival in RIVALS]
-    print("K", "noise", "spectra", *names, "diffusion", "ratio to best", "90 % band", "angle", "seconds", sep=" | ")
+    cells = []
+    print("K", "noise", "spectra", *names, "diffusion", "/ best", "90 % band holds", sep=" | ")
     for count in COUNTS:
         for noise in NOISES:
-            own = [row for row in parts if row["count"] == count and row["noise"] == noise]
-            if not own:
+            here = {row["method"]: row for row in rows if row["count"] == count and row["noise"] == noise}
+            if "diffusion" not in here or not set(names) <= set(here):
                 continue
-            errors = [value for row in own for value in row["errors"]]
-            others = {row["method"]: row for row in rivals if row["count"] == count and row["noise"] == noise}
-            found = [np.mean(others[name]["errors"][: len(errors)]) ** 0.5 for name in names]
-            mine = np.mean(errors) ** 0.5
-            shares = [len(row["errors"]) / len(errors) for row in own]
-            covered, seconds = (
-                sum(share * row[key] for share, row in zip(shares, own, strict=True)) for key in ("covered", "seconds")
-            )
-            angle = np.degrees(np.arccos([fit for row in own for fit in row["fits"]])).mean()
-            values = (f"{value:.4f}" for value in (*found, mine))
-            ends = f"{mine / min(found):.2f}", f"{covered:.1%}", f"{angle:.1f}", f"{seconds:.2f}"
-            print(count, noise, len(errors), *values, *ends, sep=" | ")
+            cell = summary(here, names)
+            cells.append({"filters": count, "noise": noise, **cell})
+            values = (f"{cell['methods'][name]['rmse']:.4f}" for name in (*names, "diffusion"))
+            ends = f"{cell['ratio']:.3f} ± {cell['ratio_error']:.3f}", f"{cell['covered']:.1%}"
+            print(count, noise, cell["spectra"], *values, *ends, sep=" | ")
+    versions = {"sfumato": sfumato.__version__, "torch": torch.__version__, "numpy": np.__version__}
+    versions |= {"scipy": scipy.__version__, "scikit-learn": sklearn.__version__, "colour-science": colour.__version__}
+    choice = [json.loads(line) for line in (out / "choice.jsonl").open()]
+    result = {"machine": MACHINE, "versions": versions, "mixture": MIXTURE, "choice": choice, "cells": cells}
+    RESULTS.write_text(json.dumps(result, indent=1) + "\n")
+
+
+def summary(here: dict[str, dict[str, Any]], names: list[str]) -> dict[str, Any]:
+    """What is said of a cell: each method on the same spectra, and the ratio to the best rival with its error."""
+    spectra = len(here["diffusion"]["errors"])
+    methods = {}
+    for name, row in here.items():
+        errors, fits, colours = (np.array(row[key][:spectra]) for key in ("errors", "fits", "colours"))
+        methods[name] = {
+            "rmse": float(errors.mean() ** 0.5),
+            "angle_degrees": float(np.degrees(np.arccos(fits)).mean()),
+            "gfc": float(fits.mean()),
+            "psnr": float(-10 * np.log10(np.maximum(errors, 1e-12)).mean()),
+            "ciede2000": float(colours.mean()),
+            "seconds": row["seconds"],
+            "setting": row["setting"],
+            "spectra": len(errors),
+        }
+    best = min(names, key=lambda name: methods[name]["rmse"])
+    mine, other = (np.array(here[name]["errors"][:spectra]) for name in ("diffusion", best))
+    again = np.random.default_rng(0).integers(0, spectra, (2000, spectra))  # the same spectra for both
+    ratios = np.sqrt(mine[again].mean(1) / other[again].mean(1))
+    covered = np.array(here["diffusion"]["covered"])
+    return {
+        "spectra": spectra,
+        "best_rival": best,
+        "ratio": float((mine.mean() / other.mean()) ** 0.5),
+        "ratio_error": float(ratios.std()),
+        "covered": float(covered.mean()),
+        "covered_error": float(covered.std() / spectra**0.5),
+        "methods": methods,
+    }
 
 
 def main() -> None:
@@ -167,29 +303,30 @@ def main() -> None:
     data.add_argument("out", type=Path)
     model = verbs.add_parser("model")
     model.add_argument("out", type=Path)
-    model.add_argument("run", type=Path)
+    model.add_argument("--run", type=Path, help="a trained model; without it, the mixture alone")
     model.add_argument("--part", type=int, nargs=2, default=(0, None), help="from and to which test spectrum")
     model.add_argument("--particles", type=int, default=128)
     model.add_argument("--steps", type=int, default=10)
     model.add_argument("--choosing", action="store_true", help="on the spectra that choose, not on the test")
-    rivals = verbs.add_parser("rivals")
-    rivals.add_argument("out", type=Path)
-    for each in (rivals, model):
+    rivals, choose = verbs.add_parser("rivals"), verbs.add_parser("choose")
+    for each in (rivals, choose):
+        each.add_argument("out", type=Path)
+    for each in (rivals, choose, model):
         each.add_argument("--counts", type=int, nargs="+", default=COUNTS)
         each.add_argument("--noises", type=float, nargs="+", default=NOISES)
     verbs.add_parser("table").add_argument("out", type=Path)
     args = parser.parse_args()
-    if args.verb in ("model", "rivals"):
-        cells = [(count, noise) for count in args.counts for noise in args.noises]
-    if args.verb == "model":
-        settings = {"particles": args.particles, "steps": args.steps}
-        run_model(args.out, args.run, cells, slice(*args.part), args.choosing, settings)
-    elif args.verb == "data":
-        write_data(args.source, args.out)
-    elif args.verb == "rivals":
-        run_rivals(args.out, cells)
-    else:
-        print_table(args.out)
+    if args.verb == "data":
+        return write_data(args.source, args.out)
+    if args.verb == "table":
+        return write_table(args.out)
+    cells = [(count, noise) for count in args.counts for noise in args.noises]
+    if args.verb == "rivals":
+        return run_rivals(args.out, cells)
+    if args.verb == "choose":
+        return run_choice(args.out, cells)
+    settings = {"particles": args.particles, "steps": args.steps}
+    run_model(args.out, args.run, cells, slice(*args.part), args.choosing, settings)
 
 
 if __name__ == "__main__":

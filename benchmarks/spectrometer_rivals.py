@@ -136,7 +136,11 @@ def neighbours(train: Array, A: Array, noise: float, setting: tuple[str, float],
 
 def mixture(train: Array, A: Array, noise: float, setting: tuple[int, float], y: Array) -> Array:
     """The posterior mean under a mixture of Gaussians."""
-    weights, means, covariances = fitted_mixture(train.tobytes(), train.shape[1], *setting)
+    return mixture_mean(*fitted_mixture(train.tobytes(), train.shape[1], *setting), A, noise, y)
+
+
+def mixture_mean(weights: Array, means: Array, covariances: Array, A: Array, noise: float, y: Array) -> Array:
+    """The posterior mean under the mixture with these weights (n,), means (n, D) and covariances (n, D, D)."""
     log_weights, found = [], []
     for w, mean, covariance in zip(weights, means, covariances, strict=True):
         spread = A @ covariance @ A.T + noise**2 * np.eye(len(A))
