@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 from sfumato import kinds, recipes
 from sfumato.cli.main import main
 from sfumato.data import DataOptions, Dataset, load, mapped
-from sfumato.data.mapped import Mapped
+from sfumato.data.stored import StoredSamples
 from sfumato.errors import InputError
 from sfumato.runs.folder import RunFolder
 from sfumato.training import Trainer
@@ -48,11 +48,11 @@ def test_the_contract_and_the_samples_are_those_in_memory(
     dtype, shape, options = CASES[name]
     values = np.random.default_rng(0).normal(100, 30, shape).clip(0, 255).astype(dtype)
     inside, outside = both(tmp_path / "x.npy", values, monkeypatch, **options)
-    assert (outside.mapped is None) == (name == "a limit")  # a part of a file is read
+    assert outside.in_memory == (name == "a limit")  # a part of a file is read
     # The diameter comes from one pass; it is at least half of the largest distance.
     assert outside.spec.diameter >= 0.5 * inside.spec.diameter
     assert replace(outside.spec, diameter=inside.spec.diameter) == inside.spec
-    assert torch.equal(outside.values, inside.values)
+    assert torch.equal(outside.rows(torch.arange(len(inside))), inside.values)
     index = torch.tensor([3, 0, 29, 3])
     ours, theirs = outside.samples().take(index), inside.samples().take(index)
     assert torch.equal(ours.values, theirs.values)
@@ -64,7 +64,7 @@ def test_the_contract_and_the_samples_are_those_in_memory(
 def test_conversions_are_read_into_memory(tmp_path: Path, large: None) -> None:
     for dtype in (np.float64, ">f4", np.bool_, np.uint16):
         np.save(tmp_path / "x.npy", np.random.default_rng(0).normal(size=(40, 3)).astype(dtype))
-        assert load(str(tmp_path / "x.npy")).mapped is None
+        assert load(str(tmp_path / "x.npy")).in_memory
 
 
 def test_what_is_wrong_with_an_array_is_found_in_its_file(tmp_path: Path, large: None) -> None:
@@ -80,7 +80,7 @@ def test_only_what_fits_is_read_together(tmp_path: Path, large: None, monkeypatc
     dataset = load(str(tmp_path / "x.npy"))
     monkeypatch.setattr("sfumato.data.dataset._TOGETHER", 30)
     assert dataset.fitting(torch.arange(40)).tolist() == list(range(10))
-    assert len(replace(dataset, mapped=None).fitting(torch.arange(40))) == 40
+    assert len(replace(dataset, held=torch.zeros(40, 3)).fitting(torch.arange(40))) == 40
 
 
 @pytest.mark.skipif(not Path("/proc/self/smaps").exists(), reason="asks Linux how much of the file is in memory")
@@ -97,7 +97,7 @@ def test_the_memory_is_given_back(tmp_path: Path, large: None, monkeypatch: pyte
     assert resident() < 2**23
     monkeypatch.setattr(mapped, "_GIVEN_BACK", 2**20)
     source = dataset.samples()
-    assert isinstance(source, Mapped)
+    assert isinstance(source, StoredSamples)
     for first in range(0, 2**13, 64):
         source.take(torch.arange(first, first + 64))
     assert resident() < 2**23

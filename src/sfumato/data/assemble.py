@@ -6,20 +6,19 @@ from dataclasses import replace
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from ..errors import InputError
 from .chunks import chunks, refuse
 from .dataset import Content, DataOptions, Dataset
 from .duplicates import copies
 from .layouts import LAYOUTS
-from .mapped import is_mapped
+from .mapped import MappedArray, is_mapped
 from .order import permutation
 from .spec import DataSpec
+from .stored import Stored, tensor_of
 from .transforms import MOST_LEVELS, Affine, Columns
 
 _LEAST_SCALE = 1e-30  # well above the smallest normal float32, 1e-38
-_WIDER = {"bool": np.uint8, "uint16": np.int32, "uint32": np.int64, "uint64": np.int64}
 
 
 def pick(count: int, limit: int | None) -> np.ndarray:
@@ -64,18 +63,19 @@ def finish(content: Content, options: DataOptions, source: str) -> Dataset:
         diameter=extent,
         class_names=content.class_names,
         class_counts=tuple(counts),
-        count=len(values),
-        fingerprint=fingerprint(values, content.labels, content.noise),
+        count=len(values if content.stored is None else content.stored),
+        fingerprint=fingerprint(values, content.labels, content.noise, content.digest),
         source=source,
         axis=content.axis,
     )
     labels = None if content.labels is None else torch.from_numpy(content.labels)
     noise = None if content.noise is None else torch.from_numpy(content.noise)
-    mapped = values if is_mapped(values) else None
-    notes = [*content.notes, *remarks, _reading(spec)]
-    if mapped is not None:
-        notes.append(f"{values.nbytes / 1e9:.1f} GB stay in the file; samples are read from it when they are needed")
-    return Dataset(_tensor(values), labels, spec, content.skipped, tuple(notes), noise, mapped)
+    stored: Stored | None = MappedArray(values) if is_mapped(values) else content.stored
+    if content.stored is not None:
+        remarks = [f"of a random part of {len(values):,}: {remark}" for remark in remarks]
+    notes = [*content.notes, *remarks, _reading(spec), *([] if stored is None else [stored.note])]
+    held = tensor_of(values) if stored is None else stored
+    return Dataset(held, labels, spec, content.skipped, tuple(notes), noise)
 
 
 def _affine(
@@ -113,9 +113,14 @@ def _table(content: Content) -> tuple[Columns, float, float, list[str]]:
     return transform, float(np.mean(encoded**2)), diameter(encoded, np.ones(1)), remarks
 
 
-def fingerprint(values: np.ndarray, labels: np.ndarray | None, noise: np.ndarray | None = None) -> str:
-    """SHA-256, in hexadecimal, of type, shape and little-endian values of the samples, the labels and the noise."""
-    digest = hashlib.sha256()
+def fingerprint(
+    values: np.ndarray, labels: np.ndarray | None, noise: np.ndarray | None = None, others: str = ""
+) -> str:
+    """SHA-256, in hexadecimal, of type, shape and little-endian values of the samples, the labels and the noise.
+
+    Where the samples are a part of the data, ``others`` is the digest of the rest.
+    """
+    digest = hashlib.sha256(others.encode())
     for array in (each for each in (values, labels, noise) if each is not None):
         digest.update(f"{array.dtype.name}{array.shape}".encode())
         for chunk in chunks(array):
@@ -148,6 +153,8 @@ def _laid_out(content: Content, options: DataOptions, source: str) -> Content:
 
 def _keep(content: Content, limit: int | None) -> Content:
     """Only the samples that the limit leaves, with their classes."""
+    if content.stored is not None:  # the reader has picked them
+        return content
     total = len(content.values)
     chosen = pick(total, limit)
     values, notes = content.values, content.notes
@@ -233,13 +240,6 @@ def diameter(values: np.ndarray, scale: np.ndarray) -> float:
             reached = float(squares[current])
         most = max(most, reached)
     return math.sqrt(most)
-
-
-def _tensor(values: np.ndarray) -> Tensor:
-    if is_mapped(values):
-        return torch.from_numpy(values)
-    wider = _WIDER.get(values.dtype.name)
-    return torch.from_numpy(np.ascontiguousarray(values if wider is None else values.astype(wider)))
 
 
 def _reading(spec: DataSpec) -> str:

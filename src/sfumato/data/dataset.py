@@ -15,9 +15,9 @@ from ..numerics.integers import whole
 from .axis import Axis
 from .column import Column
 from .layouts import LayoutName
-from .mapped import Mapped, rows_of
 from .samples import Samples, SampleSource
 from .spec import DataSpec
+from .stored import Stored, StoredSamples
 from .transforms import MOST_LEVELS
 
 _TOGETHER = 2**24  # values of a data set in a file that are read into memory together, at most
@@ -97,48 +97,58 @@ class DataOptions:
 
 @dataclass(frozen=True, eq=False)
 class Dataset:
-    """A data set in data units, with its contract; in memory, or, if it is large, in its file.
+    """A data set in data units, with its contract; in memory, or, if it is large, in its files.
 
     Arguments:
-        values: (N, *shape), in the type they came in, except that bool becomes uint8, and unsigned integers of 16 to
-            64 bits become the next signed type that torch computes with.
+        held: (N, *shape), in the type they came in, except that bool becomes uint8, and unsigned integers of 16 to
+            64 bits become the next signed type that torch computes with; or what reads them from files.
         labels: (N,) class indices from 0, or None.
         spec: the contract.
         skipped: pairs of a file that was left out and the reason.
         notes: sentences for the user.
         noise: (N, *shape) float32, the noise that each sample is paired with, or None.
-        mapped: the values where they are in a file; else None.
     """
 
-    values: Shaped[Tensor, "n ..."]
+    held: Shaped[Tensor, "n ..."] | Stored
     labels: Int64[Tensor, "n"] | None
     spec: DataSpec
     skipped: tuple[tuple[str, str], ...] = ()
     notes: tuple[str, ...] = ()
     noise: Float32[Tensor, "n ..."] | None = None
-    mapped: Shaped[np.ndarray, "n ..."] | None = None
 
     def __len__(self) -> int:
-        return len(self.values)
+        return len(self.held)
+
+    @property
+    def values(self) -> Shaped[Tensor, "n ..."]:
+        """All values, of data in memory; ask for ``rows`` where data may be in files."""
+        assert isinstance(self.held, Tensor), "values that are in files are not read all together"
+        return self.held
+
+    @property
+    def in_memory(self) -> bool:
+        """Whether the values are in memory, not in files."""
+        return isinstance(self.held, Tensor)
 
     def samples(self, device: torch.device | str = "cpu") -> SampleSource:
         """All samples in model units on ``device``, with their noise and labels, as training takes them."""
-        if self.mapped is not None:
-            return Mapped(self.mapped, self.spec, self.labels, device)
+        if not isinstance(self.held, Tensor):
+            return StoredSamples(self.held, self.spec, self.labels, device)
         noise, labels = (None if each is None else each.to(device) for each in (self.noise, self.labels))
-        return Samples(self.spec.encode(self.values).to(device), noise, labels)
+        return Samples(self.spec.encode(self.held).to(device), noise, labels)
 
     def fitting(self, index: Int64[Tensor, "n"]) -> Int64[Tensor, "m"]:
-        """As many of these indices as may be read into memory together: all, but of a data set in a file 2^24 values.
+        """As many of these indices as may be read into memory together: all, but of data in files 2^24 values.
 
         Random indices should be given, so that the first ones are a random part.
         """
-        most = len(index) if self.mapped is None else max(_TOGETHER // math.prod(self.spec.shape), 1)
-        return index[:most]
+        return index if self.in_memory else index[: max(_TOGETHER // math.prod(self.spec.shape), 1)]
 
     def rows(self, index: Int64[Tensor, "n"]) -> Tensor:
         """A copy of the values of the samples with these indices."""
-        return self.values[index] if self.mapped is None else rows_of(self.mapped, index)
+        if isinstance(self.held, Tensor):
+            return self.held[index]
+        return self.held.rows(index).reshape(-1, *self.spec.shape)
 
     def encoded(self, index: Int64[Tensor, "n"]) -> Tensor:
         """The values of the samples with these indices, in model units."""
@@ -150,7 +160,7 @@ class Content:
     """The content of a source as a reader found it, before there is a contract.
 
     Arguments:
-        values: (N, *shape).
+        values: (N, *shape); of samples that are in files a random part.
         layout: name of the layout.
         bounds: known limits in data units, or None.
         levels: number of equally spaced values between the bounds, or None.
@@ -163,6 +173,8 @@ class Content:
         axis: positions of a signal's values, or None.
         columns: the columns of a table, whose values have NaN where one is missing; else empty.
         label: name of a table's column of classes, and its position among the columns; or None.
+        stored: all samples, where ``values`` are a part of them; labels are those of all.
+        digest: of what identifies them without reading them all.
     """
 
     values: Shaped[np.ndarray, "n ..."]
@@ -178,6 +190,8 @@ class Content:
     axis: Axis | None = None
     columns: tuple[Column, ...] = ()
     label: tuple[str, int] | None = None
+    stored: Stored | None = None
+    digest: str = ""
 
 
 def full_range(dtype: np.dtype[Any]) -> tuple[tuple[float, float] | None, int | None]:

@@ -3,23 +3,30 @@
 import os
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from ..errors import InputError
 from ..reporting import Progress
+from . import mapped
 from .assemble import pick
-from .convert import convert, converted_header
+from .convert import converted_header
 from .dataset import Content, DataOptions, full_range, reason, shown
+from .decoded import MANY, DecodedImages, digest_of
+from .encoded_images import Classes, Images, decode, kind
 from .image_labels import read_classes, table_of
-from .images import File, Header, fit, probe, quiet, read
+from .images import Header, probe, quiet
 from .listing import list_images
+from .order import permutation
 
 _TRAIN = ("train", "training")
 _HELD = ("test", "testing", "val", "valid", "validation", "dev", "eval", "holdout")
 _STRAY = 4  # where more than one image in so many is in no sub-folder, the sub-folders are not taken for classes
+_TRIED = 100  # images that are tried to learn the size of one
+_LOOKED_AT = 512  # images, and ...
+_VALUES = 2**24  # values of them, at most, that the contract of very many images is made from
 _ONE_KIND = "set data.convert=rgb or data.convert=gray, or move each kind to its own folder"
 
 
@@ -36,7 +43,12 @@ class SizesError(InputError):
         self.found = found
 
 
-def read_folder(folder: Path, options: DataOptions, progress: Progress | None = None) -> Content:
+def read_folder(
+    folder: Path,
+    options: DataOptions,
+    progress: Progress | None = None,
+    warn: Callable[[str], None] = lambda text: None,
+) -> Content:
     """Read every PNG, JPEG, WebP and TIFF file in and below ``folder``, sorted by path.
 
     The classes are those in a table of two columns, the file and its class: ``labels.csv`` in the folder, or the one
@@ -48,6 +60,7 @@ def read_folder(folder: Path, options: DataOptions, progress: Progress | None = 
         folder: the folder.
         options: how to read it.
         progress: called with (files done, files in total).
+        warn: as for ``read_images``.
 
     Raises:
         InputError: no images; none that can be read; one that cannot be read where ``unreadable`` is "stop"; images
@@ -66,40 +79,31 @@ def read_folder(folder: Path, options: DataOptions, progress: Progress | None = 
         notes.append(f"labels come from {shown(table.name)}")
         return read_classes(table, files)
 
-    return read_images(
-        Images(shown(folder), found, lambda name: os.path.join(folder, name), classes), options, notes, progress
-    )
+    def path(name: str) -> str:
+        return os.path.join(folder, name)
+
+    images = Images(shown(folder), found, path, classes, lambda name: os.path.getsize(path(name)))
+    return read_images(images, options, notes, progress, warn)
 
 
-Classes = tuple[np.ndarray | None, tuple[str, ...]]
-"""The class of each image, and the names of the classes."""
+def read_images(
+    images: Images,
+    options: DataOptions,
+    notes: list[str],
+    progress: Progress | None = None,
+    warn: Callable[[str], None] = lambda text: None,
+) -> Content:
+    """Decode images into one array, as ``read_folder`` does; of very many files, only a random part.
 
-
-@dataclass(frozen=True)
-class Images:
-    """Encoded images under names.
-
-    Arguments:
-        where: what holds them, for messages.
-        names: their names, in order.
-        opened: from a name to the path of a file, or to its content.
-        classes: from the names of the images that were read, and the notes, to their classes.
-    """
-
-    where: str
-    names: list[str]
-    opened: Callable[[str], File]
-    classes: Callable[[list[str], list[str]], Classes]
-
-
-def read_images(images: Images, options: DataOptions, notes: list[str], progress: Progress | None = None) -> Content:
-    """Decode images into one array, as ``read_folder`` does.
+    The others are then decoded when they are needed. ``MANY`` files are very many, and so are those whose images take
+    ``mapped.LARGE`` bytes, if their values have bounds; scale and offset of others need all of them.
 
     Arguments:
         images: the images.
         options: how to read them.
         notes: what is known already, which gets more.
         progress: called with (images done, images in total).
+        warn: receives a sentence for each image that another one replaces, as soon as it is needed.
 
     Raises:
         InputError: as ``read_folder``.
@@ -108,9 +112,10 @@ def read_images(images: Images, options: DataOptions, notes: list[str], progress
     names = [found[i] for i in pick(len(found), options.limit)]
     if len(names) < len(found):
         notes.append(f"{len(names)} of {len(found)} files are used (data.limit)")
-    values, kept, skipped = _decoded(images, names, options, progress)
+    part = _part(images, names, options)
+    values, kept, skipped = _decoded(images, part or names, options, progress)
     if skipped:
-        left_out = f"{len(skipped)} of {len(names)} images in '{images.where}' cannot be read"
+        left_out = f"{len(skipped)} of {len(part or names)} images in '{images.where}' cannot be read"
         first = f"the first: '{shown(skipped[0][0])}', {skipped[0][1]}"
         if values is None or options.unreadable == "stop":
             fix = "replace the files" if values is None else "replace or remove them, or set data.unreadable=skip"
@@ -124,18 +129,69 @@ def read_images(images: Images, options: DataOptions, notes: list[str], progress
     enlarged = sum(header.height < height or header.width < width for _, header in kept)
     if enlarged:
         notes.append(f"{enlarged} images are smaller than data.size in some direction and are enlarged")
-    labels, class_names = images.classes([name for name, _ in kept], notes)
     bounds, levels = full_range(values.dtype)
-    return Content(
+    content = Content(
         values=values[: len(kept)],
         layout="image",
         bounds=bounds,
         levels=levels,
         channels=kept[0][1].channels,
+        skipped=tuple(skipped),
+    )
+    if part is None:
+        labels, class_names = images.classes([name for name, _ in kept], notes)
+        return replace(content, labels=labels, class_names=class_names, notes=tuple(notes))
+    return _with_the_others(content, images, names, options, kept[0][1], notes, warn)
+
+
+def _part(images: Images, names: list[str], options: DataOptions) -> list[str] | None:
+    """The images that are decoded at first; None for all of them."""
+    if images.size is None:
+        return None
+    order = permutation(len(names), "looked at").tolist()
+    with quiet():
+        for i in order[:_TRIED]:
+            try:
+                image = decode(images.opened(names[i]), options)[1]
+            except Exception:  # decoders raise nearly everything on damaged files
+                continue
+            few = len(names) < MANY and len(names) * image.nbytes < mapped.LARGE
+            if few or full_range(image.dtype)[0] is None:
+                return None
+            return [names[j] for j in sorted(order[: max(min(_LOOKED_AT, _VALUES // image.size), 1)])]
+    return None
+
+
+def _with_the_others(
+    content: Content,
+    images: Images,
+    names: list[str],
+    options: DataOptions,
+    like: Header,
+    notes: list[str],
+    warn: Callable[[str], None],
+) -> Content:
+    """The content of all images ``names``, of which some have been decoded and were like ``like``."""
+    assert images.size is not None
+    bad = {name for name, _ in content.skipped}
+    names = [name for name in names if name not in bad]
+    sizes = [images.size(name) for name in names]
+    empty = [(name, "the file is empty") for name, size in zip(names, sizes, strict=True) if size == 0]
+    if empty and options.unreadable == "stop":
+        raise InputError(
+            f"{len(empty)} files in '{images.where}' are empty; the first: '{shown(empty[0][0])}'; replace or remove "
+            "them, or set data.unreadable=skip"
+        )
+    names, sizes = [n for n, size in zip(names, sizes, strict=True) if size], [size for size in sizes if size]
+    labels, class_names = images.classes(names, notes)
+    return replace(
+        content,
         labels=labels,
         class_names=class_names,
-        skipped=tuple(skipped),
+        skipped=(*content.skipped, *empty),
         notes=tuple(notes),
+        stored=DecodedImages(replace(images, names=names), options, like, content.values.shape[1:], warn),
+        digest=digest_of(names, sizes),
     )
 
 
@@ -149,32 +205,19 @@ def _decoded(
     with quiet():
         for done, name in enumerate(names, start=1):
             try:
-                header, image = _read(images.opened(name), options)
+                header, image = decode(images.opened(name), options)
             except Exception as error:  # decoders raise nearly everything on damaged files
                 skipped.append((name, reason(error)))
             else:
                 if values is None:
                     values = np.empty((len(names), *image.shape), image.dtype)
-                elif _kind(header) != _kind(kept[0][1]) or image.shape != values.shape[1:]:
+                elif kind(header) != kind(kept[0][1]) or image.shape != values.shape[1:]:
                     raise _mixed(images, names, options)
                 values[len(kept)] = image
                 kept.append((name, header))
             if progress is not None:
                 progress(done, len(names))
     return values, kept, skipped
-
-
-def _read(path: File, options: DataOptions) -> tuple[Header, np.ndarray]:
-    """One image as the options ask for it."""
-    header, image = read(path, resized=options.size is not None)
-    if options.convert is not None and image.dtype.kind == "b":
-        image = image.astype(np.uint8) * 255
-    if options.size is not None:
-        image = fit(image, options.size, "alpha" in header.channels)
-    if options.convert is not None:
-        kept = converted_header(header, options.convert)
-        return kept, convert(image, header, options.convert)
-    return header, image
 
 
 def _training_part(names: list[str], notes: list[str]) -> tuple[list[str], str]:
@@ -227,10 +270,6 @@ def _labels(firsts: list[str]) -> tuple[np.ndarray, tuple[str, ...]]:
     classes = sorted(set(firsts))
     index = {name: i for i, name in enumerate(classes)}
     return np.array([index[first] for first in firsts], dtype=np.int64), tuple(map(shown, classes))
-
-
-def _kind(header: Header) -> tuple[int, tuple[str, ...], str]:
-    return header.num_channels, header.channels, header.dtype
 
 
 def _mixed(images: Images, names: list[str], options: DataOptions) -> InputError:

@@ -17,7 +17,8 @@ from ..errors import InputError
 from ..reporting import Progress
 from .chunks import refuse
 from .dataset import Content, DataOptions, reason, shown
-from .folder import Classes, Images, read_images
+from .encoded_images import Classes, Images
+from .folder import read_images
 from .parquet import pyarrow_for, text_columns
 from .tables import from_columns
 

@@ -1,6 +1,7 @@
 """Sources of data: a built-in name, a folder of images, a file of arrays, a table, idx files."""
 
 import difflib
+from collections.abc import Callable
 from pathlib import Path
 
 from ..errors import InputError
@@ -37,7 +38,12 @@ _PICKLES = (".pt", ".pth", ".pkl", ".pickle", ".joblib", ".ckpt")
 _FIX = "save the array with numpy.save('data.npy', array) and give that"
 
 
-def load(source: str, options: DataOptions | None = None, progress: Progress | None = None) -> Dataset:
+def load(
+    source: str,
+    options: DataOptions | None = None,
+    progress: Progress | None = None,
+    warn: Callable[[str], None] = lambda text: None,
+) -> Dataset:
     """Load a data set.
 
     Arguments:
@@ -45,6 +51,7 @@ def load(source: str, options: DataOptions | None = None, progress: Progress | N
             folder has the name of a built-in source, ``./name`` means the folder.
         options: how to read it.
         progress: called with (files done, files in total) while a folder is read.
+        warn: receives sentences about files of a very large folder that turn out to be unreadable when they are needed.
 
     Raises:
         InputError: no such source, a source that is ambiguous or cannot be read, options that do not apply to it.
@@ -54,10 +61,12 @@ def load(source: str, options: DataOptions | None = None, progress: Progress | N
         _refuse_options(source, options)
         return finish(read_digits() if source == "digits" else read_toy(source, options), options, source)
     path = expanded(source)
-    return finish(_read(path, source, options, progress), options, shown(path.resolve().name))
+    return finish(_read(path, source, options, progress, warn), options, shown(path.resolve().name))
 
 
-def _read(path: Path, source: str, options: DataOptions, progress: Progress | None) -> Content:
+def _read(
+    path: Path, source: str, options: DataOptions, progress: Progress | None, warn: Callable[[str], None]
+) -> Content:
     extension = path.suffix.lower()
     there = reach(path)
     if not source.strip():
@@ -66,7 +75,7 @@ def _read(path: Path, source: str, options: DataOptions, progress: Progress | No
         raise InputError(f"source '{shown(source)}' is a pipe or a device; give {_ACCEPTED}")
     if path.is_dir():
         _refuse_options(source, options)
-        return (read_saved if is_saved(path) else read_folder)(path, options, progress)
+        return read_saved(path, options, progress) if is_saved(path) else read_folder(path, options, progress, warn)
     if not there:
         near = difflib.get_close_matches(source, BUILT_IN, n=1)
         meant = f" (did you mean {near[0]}?)" if near else ""

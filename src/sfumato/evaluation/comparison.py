@@ -111,7 +111,7 @@ def measure(
         for what could not be measured. ``reasons`` gives the error of each of the latter. Bits/dim are in data units.
     """
     options, reasons = yardstick.options(), dict[str, str]()
-    x_0 = encode(model, yardstick.dataset.values[yardstick.rows], "held-out data")
+    x_0 = encode(model, yardstick.dataset.rows(yardstick.rows), "held-out data")
 
     def attempt(part: str, measured: Callable[[Progress], Row]) -> Row | None:
         try:
@@ -167,18 +167,19 @@ def _sample(model: GenerativeModel, yardstick: Yardstick, progress: Progress) ->
 
 
 def _recognise(samples: Tensor, yardstick: Yardstick) -> Row | None:
-    dataset, held_out = yardstick.dataset, yardstick.held_out
-    labels = dataset.labels
+    dataset, labels = yardstick.dataset, yardstick.dataset.labels
     train = yardstick.train[permutation(len(yardstick.train), yardstick.seed, "classified")[:CLASSIFIED]]
+    order = permutation(len(yardstick.held_out), yardstick.seed, "classified")
+    train, held_out = dataset.fitting(train), dataset.fitting(yardstick.held_out[order])
     if labels is None or len(set(labels[train].tolist())) < 2:
         return None
-    found = recognise(dataset.values[train], labels[train], dataset.values[held_out], labels[held_out], samples)
+    found = recognise(dataset.rows(train), labels[train], dataset.rows(held_out), labels[held_out], samples)
     return asdict(found)
 
 
 def expected(model: GenerativeModel, yardstick: Yardstick, steps: int) -> float:
     """Seconds that ``steps`` of training and measuring will take. A few passes are timed."""
-    x_0 = encode(model, yardstick.dataset.values[yardstick.rows], "held-out data")
+    x_0 = encode(model, yardstick.dataset.rows(yardstick.rows), "held-out data")
     options = yardstick.options()
     seconds_per_pass = model.forecast(x_0, replace(options, evaluations=1), flow=False) / len(x_0)
     drawn = yardstick.ruler.count + model.spec.layout.gallery_samples

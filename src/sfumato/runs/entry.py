@@ -200,7 +200,7 @@ def evaluate(
         if not isinstance(source, str | Path):
             return _from_array(source, len(source), number).data.values, "the given array"
         found = data_like(str(source), loaded, reporter, given.get(str(source), {}))
-        return found.values[permutation(len(found), number, "evaluated")], found.spec.source
+        return found.rows(found.fitting(permutation(len(found), number, "evaluated"))), found.spec.source
 
     if data is not None:
         own = None if folder is None else evaluating.own_parts(folder, loaded, number)

@@ -98,12 +98,12 @@ def _real_data(model: Model, folder: RunFolder, reporter: Reporter) -> tuple[Ten
     dataset, training = own_data(folder, reporter), model.recipe.training
     assert dataset.labels is not None  # the model has classes, and this is its data
     train, held_out = split(len(dataset), training.held_out, training.seed)
-    held_out = held_out[permutation(len(held_out), 0, "guidance")]
+    train, held_out = (dataset.fitting(part[permutation(len(part), 0, "guidance")]) for part in (train, held_out))
     space = own_numbers(model.spec)
     if model.spec.layout.name == "image" and len(train) >= _LEAST_TO_LEARN:
         with reporter.task("training an encoder on the data") as task:
-            space = own_encoder(model.spec, dataset.values[train], progress=task.count)
-    return space.features(dataset.values[held_out]), dataset.labels[held_out], space
+            space = own_encoder(model.spec, dataset.rows(train), progress=task.count)
+    return space.features(dataset.rows(held_out)), dataset.labels[held_out], space
 
 
 class _Drawing:

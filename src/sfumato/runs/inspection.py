@@ -99,7 +99,7 @@ def inspect(settings: InspectSettings, reporter: Reporter = SILENT) -> Inspectio
 
 def _looked_at(dataset: Dataset) -> Tensor:
     """The values that histogram and range are of: all, or a random part of data that stays in its file."""
-    if dataset.mapped is None:
+    if dataset.in_memory:
         return dataset.values
     return dataset.rows(dataset.fitting(permutation(len(dataset), 0, "inspected")))
 

@@ -207,7 +207,7 @@ def choose(
     cond = condition_of(dataset, model, rows) if told else None
     if cond is not None:
         name = f"{name}, given its classes"
-    return Chosen(DataToScore(dataset.values[rows], name, cond), rows.tolist(), own)
+    return Chosen(DataToScore(dataset.rows(rows), name, cond), rows.tolist(), own)
 
 
 def condition_of(dataset: Dataset, model: GenerativeModel, rows: Tensor) -> Condition | None:
@@ -232,7 +232,7 @@ def training_samples(folder: RunFolder, model: GenerativeModel, seed: int, score
     train, _ = split(len(dataset), training.held_out, training.seed)
     chosen = train[permutation(len(train), seed, "reference")[:REFERENCE]]
     return DataToScore(
-        dataset.values[chosen],
+        dataset.rows(chosen),
         "training data",
         None if scored.data.cond is None else condition_of(dataset, model, chosen),
     )

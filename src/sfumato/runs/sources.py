@@ -26,7 +26,7 @@ def load_data(source: str, recipe: Recipe, reporter: Reporter = SILENT) -> Datas
         InputError: no such source, or one that cannot be read.
     """
     with reporter.task("reading") as task:
-        dataset = data.load(source, recipe.data.options(), progress=task.count)
+        dataset = data.load(source, recipe.data.options(), task.count, reporter.warn)
     for note in dataset.notes:
         reporter.info(note)
     for path, reason in dataset.skipped[:_MOST_NAMED]:
@@ -141,7 +141,7 @@ def data_like(
     }
     try:
         with reporter.task("reading") as task:
-            dataset = data.load(source, data.DataOptions(**settings), progress=task.count)
+            dataset = data.load(source, data.DataOptions(**settings), task.count, reporter.warn)
     except data.SizesError as error:
         raise InputError(f"{error.found}; {_sized(model)}") from None
     if dataset.skipped:
