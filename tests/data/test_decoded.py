@@ -11,12 +11,12 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from sfumato import kinds, recipes, score
-from sfumato.cli.main import main
 from sfumato.data import DataOptions, Dataset, decoded, folder, load
 from sfumato.errors import InputError
 from sfumato.runs.evaluating import own_real_data
 from sfumato.runs.folder import RunFolder
-from sfumato.runs.sources import own_data
+from sfumato.runs.lifecycle import begin, untrained
+from sfumato.runs.sources import load_data, own_data
 from sfumato.training import Trainer
 
 
@@ -193,13 +193,16 @@ def test_training_and_a_resumed_run_are_those_in_memory(tmp_path: Path, monkeypa
         assert all(torch.equal(found[name], value) for name, value in expected.items())
 
 
-def test_a_run_on_such_a_folder_is_scored(tmp_path: Path, many: None, capsys: pytest.CaptureFixture[str]) -> None:
-    photos(tmp_path / "photos", 80, 4)
-    small = ["data.layout=vector", "network.width=8", "training.batch=8", "sampling.steps=2", "base=none"]
-    run = str(tmp_path / "run")
-    assert main(["train", str(tmp_path / "photos"), "--steps", "2", "--out", run, *small]) == 0
-    assert "decoded when they are needed" in capsys.readouterr().err
-    assert score(run, count=4, evaluations=4, flow=False).bits_per_dim > 0
-    own = own_data(RunFolder(run))
+def test_a_run_on_such_a_folder_is_scored_and_judged(tmp_path: Path, many: None) -> None:
+    source = str(photos(tmp_path / "photos", 80, 4))
+    settings = ["data.layout=vector", "network.width=8", "training.batch=8", "sampling.steps=2", "base=none"]
+    recipe = recipes.read("flow", settings)
+    dataset = load_data(source, recipe)
+    model, run = untrained(source, recipe, dataset), RunFolder(tmp_path / "run")
+    run.path.mkdir()
+    begin(source, run, model, None)
+    Trainer(model, dataset.samples(), run).train(steps=2)
+    assert score(run.path, count=4, evaluations=4, flow=False).bits_per_dim > 0
+    own = own_data(run)
     assert not own.in_memory
-    assert len(own_real_data(own, kinds.load(run), 32, 0).reference) == 32
+    assert len(own_real_data(own, kinds.load(run.path), 32, 0).reference) == 32
