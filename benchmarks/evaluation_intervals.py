@@ -19,7 +19,8 @@ import torch
 from torch import Tensor
 
 from sfumato.evaluation.quality import Sets, features, intervals
-from sfumato.evaluation.quality.measures import _IN_FEATURES, _OF_NUMBERS
+from sfumato.evaluation.quality.measures import _IN_FEATURES, _OF_NUMBERS, CLASSIFIER
+from sfumato.evaluation.quality.two_samples import classifier
 
 RESULTS = Path(__file__).parent / "results" / "evaluation_intervals.json"
 MEASURES = {m.name: m.function for m in (*_IN_FEATURES, *_OF_NUMBERS)}
@@ -105,9 +106,13 @@ def measure(draw: Callable[[int], Sets], repetitions: int) -> dict[str, dict[str
     functions = dict(MEASURES)
     if draw is signals:
         functions["spectra"] = partial(features.spectra, length=LENGTH)
-    found = [intervals(list(functions.values()), draw(seed)) for seed in range(repetitions)]
+    found = []
+    for seed in range(repetitions):
+        sets = draw(seed)
+        trained = classifier(sets)  # first: the smaller sets of the intervals take over the distances
+        found.append([*intervals(list(functions.values()), sets), trained])
     rows = {}
-    for k, name in enumerate(functions):
+    for k, name in enumerate([*functions, CLASSIFIER]):
         values = torch.tensor([row[k].value for row in found])
         truth = float(values.mean())
         rows[name] = {

@@ -22,7 +22,7 @@ from sfumato.data.spec import DataSpec
 from sfumato.errors import InputError, NoPermissionError
 from sfumato.files import digest
 from sfumato.recipes import Recipe
-from sfumato.runs.folder import RunFolder
+from sfumato.runs.folder import Outcome, RunFolder
 
 from .arrays import read_arrays
 from .image_grid import Values
@@ -33,7 +33,7 @@ _LEARNED = "schedule."  # prefix of the tensors of a learned schedule
 _SAMPLES = {"samples": 1, "real": 1, "neighbours": 1, "trajectory_x": 2, "trajectory_x_0": 2}
 _NUMBERS = ("distances", "held_out_distances", "trajectory_t", "trajectory_logsnr")
 
-_MEASURED = ("evaluation", "likelihood", "certify")
+_MEASURED = ("evaluation", "likelihood", "certify", "certify-reconstruction")
 
 Row = dict[str, Any]
 
@@ -56,7 +56,9 @@ class Run:
         gallery: the arrays of ``gallery.npz`` that exist and fit the data contract.
         sampler: how the samples of the gallery were drawn.
         results: pairs of a label and a value.
-        measured: what was measured of the present weights, by name ("evaluation", "likelihood", "certify").
+        measured: what was measured of the present weights, by name ("evaluation", "likelihood", "certify",
+            "certify-reconstruction").
+        outcomes: what was made from measurements with the present weights, oldest first.
         pairs: the arrays of ``evaluation.npz``: pairs that look most like copies.
         problems: sentences about files that could not be read.
     """
@@ -75,6 +77,7 @@ class Run:
     sampler: dict[str, Any]
     results: list[tuple[str, str]]
     measured: dict[str, dict[str, Any]]
+    outcomes: list[Outcome]
     pairs: dict[str, Values]
     problems: list[str]
 
@@ -128,6 +131,7 @@ def read_run(folder: RunFolder) -> Run:
         sampler=_measurement(folder, "gallery", problems),
         results=_results(_measurement(folder, "results", problems), problems),
         measured=measured,
+        outcomes=_outcomes(folder, problems),
         pairs=_pairs(folder, spec, measured, problems),
         problems=problems,
     )
@@ -195,6 +199,16 @@ def _measured(folder: RunFolder, problems: list[str]) -> dict[str, dict[str, Any
             problems.append(f"{name}.json: measured with former weights, so it is left out; measure again.")
             del found[name]
     return found
+
+
+def _outcomes(folder: RunFolder, problems: list[str]) -> list[Outcome]:
+    """What was made with the weights that the folder holds now."""
+    found = folder.outcomes()
+    present = digest(folder.weights) if found and folder.weights.is_file() else None
+    former = [each.folder.name for each in found if each.record.get("weights") != present]
+    if former:
+        problems.append(f"{', '.join(former)}: made with former weights, so left out.")
+    return [each for each in found if each.folder.name not in former]
 
 
 def _results(content: dict[str, Any], problems: list[str]) -> list[tuple[str, str]]:

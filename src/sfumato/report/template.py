@@ -57,6 +57,7 @@ section > div + div { margin-top: 26px; }
 .pairs figcaption { margin-top: 2px; font-size: .8rem; text-align: center; font-variant-numeric: tabular-nums; }
 .crisp { image-rendering: pixelated; }
 .grid { background: var(--gap); }
+.sheet { background: white; border-radius: 4px; }
 .cells img, .pairs img { outline: 1px solid var(--line); outline-offset: -1px; }
 @media (max-width: 760px) and (max-resolution: 1.4dppx) { .grid.crisp { image-rendering: auto; } }
 section details { margin-top: 24px; }

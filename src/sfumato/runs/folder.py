@@ -33,6 +33,21 @@ class Origin:
 
 
 @dataclass(frozen=True)
+class Outcome:
+    """What a command made of the model: a folder with ``result.json`` and a picture.
+
+    Arguments:
+        folder: where it is.
+        record: the content of ``result.json``.
+        picture: the picture; None if there is none.
+    """
+
+    folder: Path
+    record: dict[str, Any]
+    picture: Path | None
+
+
+@dataclass(frozen=True)
 class RunFolder:
     """The folder of a run at ``path``. The constructor reads and writes nothing."""
 
@@ -120,12 +135,13 @@ class RunFolder:
     def measurement_file(self, name: str) -> Path:
         """The file of a measurement.
 
-        One of "gallery", "results", "likelihood", "certify", "evaluation", "comparison" and "threads".
+        One of "gallery", "results", "likelihood", "certify", "certify-reconstruction", "evaluation", "comparison" and
+        "threads".
         """
         return self.path / f"{name}.json"
 
     def picture(self, name: str) -> Path:
-        """The picture of a measurement: "likelihood" or "certify"."""
+        """The picture of a measurement: "likelihood", "certify" or "certify-reconstruction"."""
         return self.path / f"{name}.png"
 
     # ---------------------------------------------------------------------------------------------------- typed access
@@ -175,6 +191,16 @@ class RunFolder:
         path = self.measurement_file(name)
         write_text(path, strict_json(record, indent=2) + "\n")
         return path
+
+    def outcomes(self) -> list[Outcome]:
+        """What ``reconstruct``, ``inpaint``, ``denoise`` and ``interpolate`` left in the run, oldest first."""
+        found = []
+        for file in sorted(self.path.glob("*/result.json"), key=lambda file: file.stat().st_mtime):
+            record = self._object(file)
+            if record is not None:
+                pictures = sorted(file.parent.glob("*.png"))
+                found.append(Outcome(file.parent, record, pictures[0] if pictures else None))
+        return found
 
     def write_card(self, facts: Mapping[str, str], metrics: Mapping[str, float]) -> None:
         """Write the model card with what was measured, unless the folder holds one that somebody else wrote."""

@@ -12,9 +12,21 @@ from numpy.typing import NDArray
 
 from sfumato.errors import InputError
 from sfumato.files import reach, strict_json, sweep, temporary
+from sfumato.model_folder import weights_digest
 
-from .command import Settings
 from .outputs import require_writable_run
+from .settings import (
+    DenoiseSettings,
+    DesignSettings,
+    InpaintSettings,
+    InterpolateSettings,
+    NextSettings,
+    ReconstructSettings,
+)
+
+OfRun = (
+    DenoiseSettings | DesignSettings | InpaintSettings | InterpolateSettings | NextSettings | ReconstructSettings
+)  # settings of a command that uses the model in ``run``
 
 
 def new_folder(out: Path | None, run: Path, name: str) -> Path:
@@ -29,9 +41,13 @@ def new_folder(out: Path | None, run: Path, name: str) -> Path:
     return folder
 
 
-def stated(settings: Settings, **found: Any) -> dict[str, Any]:
-    """The command and its settings as a record holds them, with those that were found out."""
-    return {"command": settings.command(), "settings": {**{k: _plain(v) for k, v in asdict(settings).items()}, **found}}
+def stated(settings: OfRun, **found: Any) -> dict[str, Any]:
+    """The command, its settings with those that were found out, and the digest of the weights, for a record."""
+    return {
+        "command": settings.command(),
+        "settings": {**{k: _plain(v) for k, v in asdict(settings).items()}, **found},
+        "weights": weights_digest(settings.run),
+    }
 
 
 def write_results(
