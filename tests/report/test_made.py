@@ -60,7 +60,7 @@ def page(run):
 
 
 def test_a_run_without_reconstructions_has_no_section_of_them(run):
-    assert "Reconstructed from measurements" not in page(run).text
+    assert "Reconstructions" not in page(run).text
 
 
 def test_results_are_shown_with_what_they_are(run):
@@ -86,7 +86,7 @@ def test_the_calibration_is_a_chart_with_its_verdict(run):
 def test_what_was_made_with_former_weights_is_left_out(run):
     outcome(run, "denoise", weights="another")
     text = page(run).text
-    assert "Reconstructed from measurements" not in text
+    assert "Reconstructions" not in text
     assert "denoise-it: made with former weights, so left out." in text
 
 

@@ -20,11 +20,11 @@ def made(run: Run) -> str:
     record = run.measured.get("certify-reconstruction")
     shown = _calibration(record) if record is not None else ""
     older = run.outcomes[:-_MOST]
-    shown += "".join(_outcome(each) for each in reversed(run.outcomes[-_MOST:]))
+    shown += html.beside(_outcome(each) for each in reversed(run.outcomes[-_MOST:])) if run.outcomes else ""
     if older:
         names = ", ".join(f"<code>{escape(each.folder.name)}</code>" for each in older)
         shown += f'<p class="note">Older results, which are not shown: {names}.</p>'
-    return html.section("Reconstructed from measurements", shown) if shown else ""
+    return html.section("Reconstructions", shown) if shown else ""
 
 
 def _calibration(record: dict[str, Any]) -> str:
@@ -56,7 +56,7 @@ def _outcome(outcome: Outcome) -> str:
         return f'<p class="note">{escape(name)}: its files cannot be read, so it is left out.</p>'
     if picture.width > _WIDEST:
         picture.thumbnail((_WIDEST, picture.height), Image.Resampling.LANCZOS)
-    body = html.figure(html.image(picture, f"Made: {name}", kind="sheet"), escape(words), wide=True)
+    body = html.figure(html.image(picture, f"Made: {name}", kind="sheet"), escape(words))
     return html.titled(f"<code>{escape(name)}</code>", body)
 
 
