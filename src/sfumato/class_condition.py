@@ -1,15 +1,21 @@
-"""The condition of samples that are asked for by class."""
+"""The condition of samples that are asked for by class, or by the numbers beside them."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import SupportsIndex
 
-from sfumato.data import DataSpec, class_indices, class_shares
+import torch
+
+from sfumato.data import DataSpec, asked, class_indices, class_shares, standardised
 from sfumato.denoisers import Condition
 from sfumato.errors import InputError
 from sfumato.numerics.integers import whole
 
 Classes = str | int | Sequence[str | int]
 """The name of a class, or one name per sample; a number is the name that it is written as."""
+
+Given = Mapping[str, float] | Sequence[Mapping[str, float]]
+"""The numbers that all samples are given with by their names, or those of each sample. Others are not given."""
 
 
 def class_condition(
@@ -41,3 +47,35 @@ def class_condition(
     if len(names) != count:
         raise InputError(f"classes: {len(names)} for {count} samples; give one for all, or one per sample")
     return Condition(classes=class_indices(spec, [str(name) for name in names]))
+
+
+def with_quantities(
+    cond: Condition | None, spec: DataSpec | None, model: str, count: int, given: Given | None = None
+) -> Condition | None:
+    """The condition ``cond`` with the numbers that samples are ``given`` with.
+
+    Arguments:
+        cond: the condition without them, or None.
+        spec: the data of a model with such numbers; None for another model.
+        model: the name of the model.
+        count: number of samples.
+        given: the numbers, by their names; None for samples of all of them.
+
+    Raises:
+        InputError: numbers for a model without, an unknown name, or another number of samples.
+    """
+    if given is None:
+        return cond
+    if spec is None:
+        raise InputError(
+            f"conditions: {model} was trained without them; leave them out, or train with data.conditions=NAMES"
+        )
+    rows = [given] * count if isinstance(given, Mapping) else list(given)
+    if len(rows) != count:
+        raise InputError(f"conditions: {len(rows)} for {count} samples; give those of all, or one row per sample")
+    values = torch.tensor([asked(spec.conditions, row) for row in rows], dtype=torch.float64).view(count, -1)
+    known = ~values.isnan()
+    vector = torch.where(known, standardised(spec.conditions, values), 0.0)
+    if cond is None:
+        return Condition(vector=vector, vector_given=known)
+    return replace(cond, vector=vector, vector_given=known)

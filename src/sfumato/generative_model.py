@@ -26,7 +26,7 @@ from sfumato.recipes import Recipe
 from sfumato.reporting import Progress
 from sfumato.world import ALONE, World
 
-from .class_condition import Classes, class_condition
+from .class_condition import Classes, Given, class_condition, with_quantities
 from .sampling_plan import SamplingPlan
 
 Ability = Literal["sampler", "bound", "flow", "noise"]
@@ -192,11 +192,18 @@ class GenerativeModel(ABC):
         return model_folder.model_card(self.config())
 
     def condition(
-        self, count: SupportsIndex, classes: Classes | None = None, first: SupportsIndex = 0
+        self,
+        count: SupportsIndex,
+        classes: Classes | None = None,
+        first: SupportsIndex = 0,
+        given: Given | None = None,
     ) -> Condition | None:
-        """The condition of ``count`` samples by their ``classes`` (``class_condition``)."""
-        spec = self.spec if self.made_by is not None and self.made_by.takes_classes else None
-        return class_condition(spec, self.name, whole("count", count), classes, first)
+        """The condition of ``count`` samples by their ``classes`` and the numbers ``given`` (``class_condition``)."""
+        number, recipe = whole("count", count), self.made_by
+        spec = self.spec if recipe is not None and recipe.takes_classes else None
+        cond = class_condition(spec, self.name, number, classes, first)
+        beside = self.spec if recipe is not None and recipe.takes_quantities else None
+        return with_quantities(cond, beside, self.name, number, given)
 
     @abstractmethod
     def plan(
@@ -220,6 +227,7 @@ class GenerativeModel(ABC):
         eta: float | None = None,
         tolerance: float | None = None,
         classes: Classes | None = None,
+        given: Given | None = None,
         cond: Condition | None = None,
         batch: SupportsIndex = 256,
         first: SupportsIndex = 0,
@@ -240,7 +248,8 @@ class GenerativeModel(ABC):
             eta: noise that the "ddim" sampler adds, 0 to 1.
             tolerance: of the "adaptive" sampler, 1e-4 unless given.
             classes: the class of all samples or of each, by name; by default all, in the shares of the data.
-            cond: instead of classes the condition, one row per sample.
+            given: numbers that samples are given with, by their names; those left out are not given.
+            cond: instead of classes and numbers the condition, one row per sample.
             batch: samples per batch.
             first: number of the first sample.
             watch: called after each evaluation as ``watch(first of the batch, row, t, x, prediction)``.

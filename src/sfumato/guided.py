@@ -169,7 +169,7 @@ def _require_two_models_in_one(recipe: Recipe | None, name: str) -> None:
     if recipe is None:
         return
     instead = "or give a worse run to lead away from (--guide-with RUN)"
-    if not recipe.takes_classes:
+    if not (recipe.takes_classes or recipe.takes_quantities):
         raise InputError(
             f"guidance: {name} was trained without classes, so there is nothing to lead towards; train on labelled "
             f"data, {instead}"
@@ -177,7 +177,8 @@ def _require_two_models_in_one(recipe: Recipe | None, name: str) -> None:
     if not recipe.label_dropout > 0:
         raise InputError(
             f"guidance: {name} was trained with every label, so it does not know the data without its class; train "
-            f"with conditioning.kind=classes conditioning.dropout=0.1, {instead}"
+            f"with conditioning.kind={'classes' if recipe.takes_classes else 'vector'} conditioning.dropout=0.1, "
+            f"{instead}"
         )
 
 
@@ -186,6 +187,9 @@ def _require_the_same_data(model: Guidable, guide: Guidable, name: str) -> None:
     ours, theirs = model.spec, guide.spec
     if (ours.model_shape, ours.transform) != (theirs.model_shape, theirs.transform):
         raise InputError(f"guidance: {name} was trained on other data ({theirs.source}); give a run on the same data")
+    beside = [each.made_by is not None and each.made_by.takes_quantities for each in (model, guide)]
+    if beside[0] != beside[1] or (beside[0] and ours.conditions != theirs.conditions):
+        raise InputError(f"guidance: {name} has other conditions; give a run with the same ones")
     takes = [each.made_by is not None and each.made_by.takes_classes for each in (model, guide)]
     if takes[0] != takes[1] or (takes[0] and ours.class_names != theirs.class_names):
         raise InputError(f"guidance: {name} has other classes; give a run with the same ones")

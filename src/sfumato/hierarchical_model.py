@@ -22,7 +22,7 @@ from sfumato.recipes import HierarchyRecipe, Recipe
 from sfumato.reporting import Progress
 from sfumato.world import ALONE, World
 
-from .class_condition import Classes
+from .class_condition import Classes, Given
 from .generative_model import Ability, GenerativeModel
 from .sampling_plan import SamplingPlan
 
@@ -167,6 +167,7 @@ class HierarchicalModel(GenerativeModel):
         eta: float | None = None,
         tolerance: float | None = None,
         classes: Classes | None = None,
+        given: Given | None = None,
         cond: Condition | None = None,
         batch: SupportsIndex = 256,
         first: SupportsIndex = 0,
@@ -179,7 +180,7 @@ class HierarchicalModel(GenerativeModel):
         Raises:
             InputError: a count below 1, any setting of a sampler, ``watch``, classes, or a condition.
         """
-        self.plan(sampler, steps, eta, tolerance, cond or self.condition(count, classes))
+        self.plan(sampler, steps, eta, tolerance, cond or self.condition(count, classes, given=given))
         self.require("sampler", watch=watch)
 
         def draw(first: int, noise: SeededNoise, cond: Condition | None) -> Tensor:

@@ -34,7 +34,7 @@ from sfumato.sampling.methods import ADAPTIVE
 from sfumato.shared_denoiser import shared
 from sfumato.world import ALONE, World
 
-from .class_condition import Classes
+from .class_condition import Classes, Given
 from .generative_model import Ability, GenerativeModel
 from .guided import Guidance, as_sampled, bounded, store, stored, with_guidance
 from .sampling_plan import SamplerChoice, SamplingPlan
@@ -224,6 +224,7 @@ class Model(GenerativeModel):
         eta: float | None = None,
         tolerance: float | None = None,
         classes: Classes | None = None,
+        given: Given | None = None,
         guidance: int | float | None = None,
         cond: Condition | None = None,
         batch: SupportsIndex = 256,
@@ -234,7 +235,7 @@ class Model(GenerativeModel):
     ) -> Tensor:
         """Draw samples (see ``GenerativeModel.sample``), with the weight ``guidance`` as ``with_guidance`` does."""
         model = as_sampled(self, guidance)
-        cond = self.condition(count, classes, first) if cond is None else cond
+        cond = self.condition(count, classes, first, given) if cond is None else cond
         table = model.plan(sampler, steps, eta, tolerance, cond).table
         method = Adaptive(TOLERANCE if tolerance is None else tolerance) if table is None else table
         drawn = partial(generate, model.sampling_denoiser(), method, count, self.spec.model_shape, seed, cond=cond)

@@ -21,6 +21,7 @@ examples:
   sfumato sample runs/animals --class cat --class zebra --per-class 100 --out some.npz
   sfumato sample runs/animals --per-class 50 --out more_animals       images, a folder per class
   sfumato sample runs/animals --class zebra --guidance 1.5 --guide-from -3 --guide-until 3
+  sfumato sample runs/spectra --condition temperature=21.5,humidity=0.4 -n 100
   sfumato sample runs/photos-flow --under edm --sampler edm-churn --steps 80
   sfumato sample runs/moons-flow -n 20000 --pairs --out pairs.npz     for reflow
   torchrun --nproc-per-node 4 -m sfumato sample runs/photos-flow -n 50000 --out many.npz
@@ -61,6 +62,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=[],
         metavar="NAME",
         help="draw this class; may be repeated (default: all classes, in their shares)",
+    )
+    flag(
+        "--condition",
+        dest="conditions",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE,...",
+        help="draw samples given these numbers; may be repeated; numbers that are left out are not given",
     )
     flag("--per-class", type=positive, metavar="N", help="samples of each class, of all classes without --class")
     flag("--guidance", type=float, metavar="W", help="exaggerate the class: 1 is not at all, 1.5 is usual (default: 1)")

@@ -14,6 +14,9 @@ from .layouts import LAYOUTS as LAYOUTS
 from .layouts import Layout as Layout
 from .order import Order as Order
 from .order import split as split
+from .quantities import Quantity as Quantity
+from .quantities import asked as asked
+from .quantities import standardised as standardised
 from .samples import Samples as Samples
 from .samples import SampleSource as SampleSource
 from .samples import Subset as Subset

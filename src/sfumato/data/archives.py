@@ -5,6 +5,7 @@ import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from difflib import get_close_matches
 from io import BufferedIOBase
 from pathlib import Path
 from typing import IO, Any
@@ -56,6 +57,7 @@ class Archive:
     values: np.ndarray
     labels: Labels = NO_LABELS
     noise: np.ndarray | None = None
+    conditions: tuple[tuple[str, ...], np.ndarray] | None = None
     axis: np.ndarray | None = None
     notes: tuple[str, ...] = ()
 
@@ -75,11 +77,12 @@ def read_archive(path: Path, options: DataOptions) -> Archive:
             labels = _labels(archive, members, chosen, options.labels, path)
             noise = None if options.noise is None else _noise(archive, members, chosen, options.noise, path)
             axis = None if options.axis is None else _axis(archive, members, options.axis, path)
-            return Archive(_values(archive, chosen), labels, noise, axis, _others(members, chosen, options))
-    if any(key is not None for key in (options.key, options.labels, options.noise, options.axis)):
+            given = None if options.conditions is None else _conditions(archive, members, chosen, options, path)
+            return Archive(_values(archive, chosen), labels, noise, given, axis, _others(members, chosen, options))
+    if any(key is not None for key in (options.key, options.labels, options.conditions, options.noise, options.axis)):
         raise InputError(
-            f"data.key, data.labels, data.noise, data.axis: '{shown(path)}' holds one array without a name; leave "
-            "them out, or give an .npz"
+            f"data.key, data.labels, data.conditions, data.noise, data.axis: '{shown(path)}' holds one array without a "
+            "name; leave them out, or give an .npz"
         )
     with _damage(path), open(path, "rb") as file:
         header = _header(file, path.name, path.stat().st_size)
@@ -181,7 +184,7 @@ def _chosen(members: dict[str, _Member], key: str | None, path: Path) -> _Member
 
 def _others(members: dict[str, _Member], chosen: _Member, options: DataOptions) -> tuple[str, ...]:
     """A note that names the array of samples where the user did not, and others could be meant."""
-    used = {chosen.name, options.labels, options.noise, options.axis, *_LABEL_KEYS}
+    used = {chosen.name, options.labels, options.noise, options.axis, *(options.conditions or ()), *_LABEL_KEYS}
     others = [m for m in members.values() if m.name not in used and m.numeric and len(m.shape) >= 2]
     if options.key is not None or not others:
         return ()
@@ -224,6 +227,32 @@ def _noise(archive: zipfile.ZipFile, members: dict[str, _Member], samples: _Memb
             f"point and have the samples' shape {samples.shape}"
         )
     return _values(archive, member)
+
+
+def _conditions(
+    archive: zipfile.ZipFile, members: dict[str, _Member], samples: _Member, options: DataOptions, path: Path
+) -> tuple[tuple[str, ...], np.ndarray]:
+    """The names of the numbers that samples are given with, and these (N, k): one or several in an array."""
+    names, parts = [], []
+    for key in options.conditions or ():
+        if key not in members:
+            near = get_close_matches(key, members, 1)
+            meant = f"did you mean {near[0]}? It has" if near else "it has"
+            raise InputError(
+                f"data.conditions: '{shown(path)}' has no array '{shown(key)}'; {meant} {_listed(members)}"
+            )
+        member = members[key]
+        _check(member, path)
+        if len(member.shape) not in (1, 2) or member.shape[:1] != samples.shape[:1] or member.name == samples.name:
+            raise InputError(
+                f"data.conditions: '{shown(path)}', array '{shown(key)}' has shape {member.shape}; give one number, or "
+                f"a row of numbers, for each of {samples.shape[0] if samples.shape else 0} samples"
+            )
+        values = _values(archive, member).astype(np.float64).reshape(member.shape[0], -1)
+        count = values.shape[1]
+        names += [key] if count == 1 else [f"{key}{k + 1}" for k in range(count)]
+        parts.append(values)
+    return tuple(map(shown, names)), np.concatenate(parts, axis=1)
 
 
 def _axis(archive: zipfile.ZipFile, members: dict[str, _Member], key: str, path: Path) -> np.ndarray:

@@ -64,6 +64,7 @@ def read_array(path: Path, options: DataOptions) -> Content:
         class_names=labels.names,
         notes=(note, *found.notes, *labels.notes),
         noise=None if noise is None else _arranged(_finite(noise, where), layout, last).astype(np.float32),
+        conditions=found.conditions,
         axis=_axis(found, options.axis, layout, arranged.shape, where),
     )
 

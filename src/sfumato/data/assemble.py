@@ -14,6 +14,7 @@ from .duplicates import copies
 from .layouts import LAYOUTS
 from .mapped import MappedArray, is_mapped
 from .order import permutation
+from .quantities import quantities_of
 from .spec import DataSpec
 from .stored import Stored, tensor_of
 from .transforms import MOST_LEVELS, Affine, Columns
@@ -52,6 +53,8 @@ def finish(content: Content, options: DataOptions, source: str) -> Dataset:
         )
     if values.dtype.kind == "f":
         values = values.astype(np.float32, copy=False)
+    names, given = content.conditions or ((), None)
+    quantities = () if given is None else quantities_of(names, given)
     counts = () if content.labels is None else np.bincount(content.labels, minlength=len(content.class_names)).tolist()
     spec = DataSpec(
         layout=LAYOUTS[content.layout],
@@ -64,9 +67,10 @@ def finish(content: Content, options: DataOptions, source: str) -> Dataset:
         class_names=content.class_names,
         class_counts=tuple(counts),
         count=len(values if content.stored is None else content.stored),
-        fingerprint=fingerprint(values, content.labels, content.noise, content.digest),
+        fingerprint=fingerprint(values, content.labels, content.noise, content.digest, given),
         source=source,
         axis=content.axis,
+        conditions=quantities,
     )
     labels = None if content.labels is None else torch.from_numpy(content.labels)
     noise = None if content.noise is None else torch.from_numpy(content.noise)
@@ -75,7 +79,8 @@ def finish(content: Content, options: DataOptions, source: str) -> Dataset:
         remarks = [f"of a random part of {len(values):,}: {remark}" for remark in remarks]
     notes = [*content.notes, *remarks, _reading(spec), *([] if stored is None else [stored.note])]
     held = tensor_of(values) if stored is None else stored
-    return Dataset(held, labels, spec, content.skipped, tuple(notes), noise)
+    numbers = None if given is None else torch.from_numpy(given)
+    return Dataset(held, labels, spec, content.skipped, tuple(notes), noise, numbers)
 
 
 def _affine(
@@ -114,14 +119,18 @@ def _table(content: Content) -> tuple[Columns, float, float, list[str]]:
 
 
 def fingerprint(
-    values: np.ndarray, labels: np.ndarray | None, noise: np.ndarray | None = None, others: str = ""
+    values: np.ndarray,
+    labels: np.ndarray | None,
+    noise: np.ndarray | None = None,
+    others: str = "",
+    given: np.ndarray | None = None,
 ) -> str:
-    """SHA-256, in hexadecimal, of type, shape and little-endian values of the samples, the labels and the noise.
+    """SHA-256, in hexadecimal, of type, shape and little-endian values of the samples and what is beside them.
 
     Where the samples are a part of the data, ``others`` is the digest of the rest.
     """
     digest = hashlib.sha256(others.encode())
-    for array in (each for each in (values, labels, noise) if each is not None):
+    for array in (each for each in (values, labels, noise, given) if each is not None):
         digest.update(f"{array.dtype.name}{array.shape}".encode())
         for chunk in chunks(array):
             digest.update(np.ascontiguousarray(chunk).astype(chunk.dtype.newbyteorder("<"), copy=False).data)
@@ -161,6 +170,8 @@ def _keep(content: Content, limit: int | None) -> Content:
     if len(chosen) < total:
         values, notes = values[chosen], (*notes, f"{len(chosen)} of {total} samples are used (data.limit)")
         content = replace(content, noise=None if content.noise is None else content.noise[chosen])
+        if content.conditions is not None:
+            content = replace(content, conditions=(content.conditions[0], content.conditions[1][chosen]))
     if content.labels is None:
         return replace(content, values=values, notes=notes)
     present, labels = np.unique(content.labels[chosen], return_inverse=True)

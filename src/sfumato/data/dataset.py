@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-from jaxtyping import Float32, Int64, Shaped
+from jaxtyping import Float32, Float64, Int64, Shaped
 from torch import Tensor
 
 from ..errors import InputError
@@ -15,6 +15,7 @@ from ..numerics.integers import whole
 from .axis import Axis
 from .column import Column
 from .layouts import LayoutName
+from .quantities import standardised
 from .samples import Samples, SampleSource
 from .spec import DataSpec
 from .stored import Stored, StoredSamples
@@ -32,6 +33,8 @@ class DataOptions:
         key: name of the array of samples in an .npz file.
         labels: name of the array of labels in an .npz file, of the column of classes in a table, or of the table with
             the classes of a folder of images.
+        conditions: names of arrays in an .npz file, or of columns of a table, with numbers that samples are given
+            with; NaN, or an empty cell, where one is not given.
         noise: name of an array in an .npz file with the standard normal noise that each sample is paired with, of the
             samples' shape.
         columns: what the columns of a table hold, by name, where it is not what their cells look like: "number",
@@ -59,6 +62,7 @@ class DataOptions:
     layout: Literal["auto", "vector", "signal", "image"] = "auto"
     key: str | None = None
     labels: str | None = None
+    conditions: tuple[str, ...] | None = None
     noise: str | None = None
     columns: Mapping[str, str] | None = None
     missing: Literal["keep", "drop"] | None = None
@@ -107,6 +111,7 @@ class Dataset:
         skipped: pairs of a file that was left out and the reason.
         notes: sentences for the user.
         noise: (N, *shape) float32, the noise that each sample is paired with, or None.
+        conditions: (N, k) float64, the numbers that samples are given with, NaN where one is not given; or None.
     """
 
     held: Shaped[Tensor, "n ..."] | Stored
@@ -115,6 +120,7 @@ class Dataset:
     skipped: tuple[tuple[str, str], ...] = ()
     notes: tuple[str, ...] = ()
     noise: Float32[Tensor, "n ..."] | None = None
+    conditions: Float64[Tensor, "n k"] | None = None
 
     def __len__(self) -> int:
         return len(self.held)
@@ -131,11 +137,12 @@ class Dataset:
         return isinstance(self.held, Tensor)
 
     def samples(self, device: torch.device | str = "cpu") -> SampleSource:
-        """All samples in model units on ``device``, with their noise and labels, as training takes them."""
+        """All samples in model units on ``device``, with their noise, labels and conditions, as training takes them."""
         if not isinstance(self.held, Tensor):
             return StoredSamples(self.held, self.spec, self.labels, device)
-        noise, labels = (None if each is None else each.to(device) for each in (self.noise, self.labels))
-        return Samples(self.spec.encode(self.held).to(device), noise, labels)
+        given = None if self.conditions is None else standardised(self.spec.conditions, self.conditions)
+        beside = (None if each is None else each.to(device) for each in (self.noise, self.labels, given))
+        return Samples(self.spec.encode(self.held).to(device), *beside)
 
     def fitting(self, index: Int64[Tensor, "n"]) -> Int64[Tensor, "m"]:
         """As many of these indices as may be read into memory together: all, but of data in files 2^24 values.
@@ -170,6 +177,7 @@ class Content:
         skipped: pairs of a file that was left out and the reason.
         notes: sentences for the user.
         noise: (N, *shape), or None.
+        conditions: the names of numbers that samples are given with, and these (N, k), NaN where one is not given.
         axis: positions of a signal's values, or None.
         columns: the columns of a table, whose values have NaN where one is missing; else empty.
         label: name of a table's column of classes, and its position among the columns; or None.
@@ -187,6 +195,7 @@ class Content:
     skipped: tuple[tuple[str, str], ...] = ()
     notes: tuple[str, ...] = ()
     noise: Float32[np.ndarray, "n ..."] | None = None
+    conditions: tuple[tuple[str, ...], Float64[np.ndarray, "n k"]] | None = None
     axis: Axis | None = None
     columns: tuple[Column, ...] = ()
     label: tuple[str, int] | None = None

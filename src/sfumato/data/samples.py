@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
 import torch
-from jaxtyping import Int64
+from jaxtyping import Float32, Int64
 from torch import Tensor
 
 
@@ -16,11 +16,13 @@ class Samples:
         values: (N, *) in model units.
         noise: (N, *) that each sample is paired with, or None.
         labels: (N,) class indices, or None.
+        conditions: (N, k) numbers that samples are given with, standardised, NaN where one is not given; or None.
     """
 
     values: Tensor
     noise: Tensor | None = None
     labels: Int64[Tensor, "n"] | None = None
+    conditions: Float32[Tensor, "n k"] | None = None
 
     def __len__(self) -> int:
         return len(self.values)
@@ -41,8 +43,8 @@ class Samples:
         return Samples(self.values[first:last], *beside)
 
     @property
-    def _beside(self) -> tuple[Tensor | None, Tensor | None]:
-        return self.noise, self.labels
+    def _beside(self) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
+        return self.noise, self.labels, self.conditions
 
 
 @runtime_checkable  # so that the test run can check annotations

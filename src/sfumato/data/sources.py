@@ -23,12 +23,12 @@ _ACCEPTED = (
     "a folder of PNG, JPEG, WebP or TIFF images, an .npy or .npz file of arrays, a .csv, .tsv or .parquet table, "
     "an idx file, or a data set saved by Hugging Face's datasets"
 )
-_ARRAYS_ONLY = ("key", "labels", "noise", "axis", "channels")
+_ARRAYS_ONLY = ("key", "labels", "conditions", "noise", "axis", "channels")
 _IMAGES_ONLY = ("size", "convert")
 _TABLES_ONLY = ("columns", "missing")
 _REFUSED = {
     "built-in data": (*_ARRAYS_ONLY, *_IMAGES_ONLY, *_TABLES_ONLY),
-    "a saved data set": ("key", "noise", "channels"),
+    "a saved data set": ("key", "conditions", "noise", "channels"),
     "a folder of images": (*(name for name in _ARRAYS_ONLY if name != "labels"), *_TABLES_ONLY),
     "a file of arrays": (*_IMAGES_ONLY, *_TABLES_ONLY),
     "a table": ("key", "noise", "channels", *_IMAGES_ONLY),

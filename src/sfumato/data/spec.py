@@ -15,6 +15,7 @@ from ..errors import InputError
 from . import plain
 from .axis import Axis
 from .layouts import LAYOUTS, Layout
+from .quantities import Quantity
 from .transforms import Transform, transform_from_dict
 
 _DTYPES = ("bool", "uint8", "uint16", "uint32", "uint64", "int8", "int16", "int32", "int64", "float32")
@@ -38,6 +39,7 @@ class DataSpec:
         fingerprint: SHA-256 of values, labels and noise.
         source: name of the data, never a path.
         axis: positions of a signal's values, or None.
+        conditions: the numbers that samples are given with.
 
     Raises:
         InputError: arguments that contradict each other.
@@ -56,6 +58,7 @@ class DataSpec:
     fingerprint: str
     source: str
     axis: Axis | None = None
+    conditions: tuple[Quantity, ...] = ()
 
     def __post_init__(self) -> None:
         rank = self.layout.rank
@@ -208,6 +211,7 @@ class DataSpec:
         fields = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
         fields |= {"layout": self.layout.name, "transform": self.transform.to_dict()}
         fields["axis"] = None if self.axis is None else self.axis.to_dict()
+        fields["conditions"] = [each.to_dict() for each in self.conditions]
         return {key: list(value) if isinstance(value, tuple) else value for key, value in fields.items()}
 
     @classmethod
@@ -217,6 +221,8 @@ class DataSpec:
         Raises:
             InputError: unknown, missing or mistyped keys, or values that contradict each other.
         """
+        if isinstance(data, dict):
+            data = {"conditions": [], **data}  # a contract that was written before there were conditions
         return cls(**plain.read_fields(data, _FIELDS))
 
 
@@ -262,4 +268,5 @@ _FIELDS: plain.Fields = {
     "fingerprint": ("a string", plain.text),
     "source": ("a string", plain.text),
     "axis": ("an object or null", plain.optional(Axis.from_dict)),
+    "conditions": ("a list of objects", plain.several(Quantity.from_dict)),
 }

@@ -92,6 +92,7 @@ def _content(table: _Table, options: DataOptions) -> Content:
         return _by_column(table, options.axis, options)
     _check_options(table, options)
     columns, labels, classes, notes, label = _without_labels(table, options)
+    columns, given = _without_conditions(table, columns, options)
     columns, more = _without_numbering(columns)
     names = [column.name for column in columns]
     axis = None if options.layout == "vector" else _axis(names, table.where)
@@ -100,10 +101,10 @@ def _content(table: _Table, options: DataOptions) -> Content:
         found = _kinds(table, columns, options)
         at = 0 if label is None else sum(column.name in found.channels for column in table.columns[: label[1]])
         label = None if label is None else (label[0], at)
-        found = replace(found, labels=labels, class_names=classes, label=label)
+        found = replace(found, labels=labels, class_names=classes, label=label, conditions=given)
         return _without_gaps(replace(found, notes=(*notes, *more, *found.notes)), options)
     values = _numbers(table, columns)
-    found = Content(values=values, layout="vector", labels=labels, class_names=classes)
+    found = Content(values=values, layout="vector", labels=labels, class_names=classes, conditions=given)
     if options.layout == "signal" or axis is not None:
         if axis is not None:
             unit = f" {shown(axis.unit)}" if axis.unit else ""
@@ -178,6 +179,8 @@ def _without_gaps(found: Content, options: DataOptions) -> Content:
     labels = None if found.labels is None else found.labels[full]
     note = f"{int((~full).sum()):,} of {len(full):,} rows have gaps and are left out (data.missing)"
     columns = tuple(replace(column, missing=0.0) for column in found.columns)
+    if found.conditions is not None:
+        found = replace(found, conditions=(found.conditions[0], found.conditions[1][full]))
     return replace(found, values=found.values[full], labels=labels, columns=columns, notes=(*found.notes, note))
 
 
@@ -315,6 +318,27 @@ def _named(table: _Table, name: str, key: str) -> _Column:
     raise InputError(f"{key}: {table.where} has no column '{shown(name)}'; it has {names or 'no names of columns'}")
 
 
+def _without_conditions(
+    table: _Table, columns: list[_Column], options: DataOptions
+) -> tuple[list[_Column], tuple[tuple[str, ...], Numbers] | None]:
+    """The other columns, and names and numbers of the conditions; NaN where a cell is empty."""
+    if options.conditions is None:
+        return columns, None
+    chosen = [_named(table, name, "data.conditions") for name in options.conditions]
+    for column in chosen:
+        name = shown(column.name)
+        if column.name == options.labels or column.name in (options.columns or {}):
+            raise InputError(f"data.conditions: '{name}' is set by data.labels or data.columns too; leave out one")
+        _refuse_slips(table, column, f"{table.where}, column '{name}'")
+        if column.numbers is None:
+            raise InputError(f"data.conditions: {table.where}, column '{name}' is not of numbers; name others")
+    rest = [column for column in columns if all(column is not each for each in chosen)]
+    if not rest:
+        raise InputError(f"data.conditions: {table.where} has no other columns; leave some of them as the data")
+    numbers = np.stack([column.numbers for column in chosen if column.numbers is not None], axis=1)
+    return rest, (tuple(shown(column.name) for column in chosen), numbers)
+
+
 def _without_numbering(columns: list[_Column]) -> tuple[list[_Column], list[str]]:
     """Leave out a first column without a name that numbers the rows, as pandas writes it."""
     first = columns[0] if columns else None
@@ -352,8 +376,9 @@ def _numbers(table: _Table, columns: list[_Column]) -> Numbers:
 
 def _by_column(table: _Table, name: str, options: DataOptions) -> Content:
     """Signals in the columns, over the positions in the column ``name``."""
-    if options.labels is not None:
-        raise InputError("data.labels: with data.axis the columns are the signals; leave it out")
+    for key, given in (("labels", options.labels), ("conditions", options.conditions)):
+        if given is not None:
+            raise InputError(f"data.{key}: with data.axis the columns are the signals; leave it out")
     chosen = _named(table, name, "data.axis")
     others = [column for column in table.columns if column is not chosen]
     positions = _numbers(table, [chosen])[:, 0].tolist()

@@ -22,7 +22,7 @@ class Condition:
     Arguments:
         classes: class indices (B,); ``NOT_GIVEN`` for a sample without a class.
         vector: numbers (B, n) in the network's units.
-        vector_given: whether the vector of a sample is given (B,); None means that all are.
+        vector_given: which numbers of the vector are given (B, n); None means that all are.
         image: an image (B, c, *) to concatenate with x_t along the channels.
         image_given: whether the image of a sample is given (B,); None means that all are.
         augmentation: numbers (B, a) that describe how a training image was transformed; zeros for an unchanged image.
@@ -33,7 +33,7 @@ class Condition:
 
     classes: Int64[Tensor, "b"] | None = None
     vector: Float[Tensor, "b n"] | None = None
-    vector_given: Bool[Tensor, "b"] | None = None
+    vector_given: Bool[Tensor, "b n"] | None = None
     image: Float[Tensor, "b c *s"] | None = None
     image_given: Bool[Tensor, "b"] | None = None
     augmentation: Float[Tensor, "b a"] | None = None
@@ -56,10 +56,11 @@ class Condition:
         """The condition of the samples that ``index`` selects, in its order."""
         return Condition(**{name: part[_on(index, part)] for name, part in self.tensors.items()})
 
-    def dropped(self, mask: Bool[Tensor, "b"]) -> "Condition":
+    def dropped(self, mask: Bool[Tensor, "b"], numbers: Bool[Tensor, "b n"] | None = None) -> "Condition":
         """The condition with class, vector and image not given where ``mask`` is True.
 
-        Augmentation numbers are kept: they describe a transformation of the sample.
+        Nor are the numbers of the vector where ``numbers`` is True. Augmentation numbers are kept: they describe a
+        transformation of the sample.
         """
         parts = self.tensors
         if self.classes is not None:
@@ -68,6 +69,9 @@ class Condition:
             part, given = getattr(self, name), getattr(self, f"{name}_given")
             if part is not None:
                 kept = ~mask.to(part.device)
+                if name == "vector":
+                    kept = kept[:, None].expand(part.shape)
+                    kept = kept if numbers is None else kept & ~numbers.to(part.device)
                 parts[f"{name}_given"] = kept if given is None else given & kept
         return Condition(**parts)
 

@@ -55,6 +55,8 @@ class NetworkDenoiser(Denoiser):
             that their mean square is 1, and 0 elsewhere; all are 0 for a class that is not given.
         augmentation: number of entries after them, which describe how a training image was moved.
         base: the mixture whose estimate the network gets; its input then has twice the channels.
+        quantities: number of numbers k in a sample's vector. Each is two entries after the classes: its value and 1, or
+            0 and 0 where it is not given, so that a value of 0 is another thing.
 
     Raises:
         InputError: an unknown label, or a target without a solution at t = 1 (the noise at pure noise).
@@ -71,6 +73,7 @@ class NetworkDenoiser(Denoiser):
         classes: int = 0,
         augmentation: int = 0,
         base: MixtureDenoiser | None = None,
+        quantities: int = 0,
     ) -> None:
         super().__init__()
         if label not in LABELS:
@@ -89,6 +92,7 @@ class NetworkDenoiser(Denoiser):
         self.classes = classes
         self.augmentation = augmentation
         self.base = base
+        self.quantities = quantities
         if isinstance(process.schedule, nn.Module):
             self.schedule = process.schedule  # registered, so that it is moved, saved and learned with the network
 
@@ -121,12 +125,12 @@ class NetworkDenoiser(Denoiser):
         return Prediction(found.x_0, found.eps, variance)
 
     def _numbers(self, cond: Condition) -> Tensor:
-        """The condition vector of the network (B, classes + augmentation).
+        """The condition vector of the network (B, classes + 2 quantities + augmentation).
 
         Raises:
             InputError: a part that the network does not take, or a class that there is not.
         """
-        for name, takes in (("classes", self.classes > 0), ("vector", False), ("image", False)):
+        for name, takes in (("classes", self.classes > 0), ("vector", self.quantities > 0), ("image", False)):
             if getattr(cond, name) is not None and not takes:
                 raise InputError(f"cond: this network takes no {name}; leave it out")
         parts = []
@@ -139,8 +143,22 @@ class NetworkDenoiser(Denoiser):
             ):  # a GPU would be waited for
                 raise InputError(f"cond: class {int(given.max())} is none of the {self.classes}, which count from 0")
             parts.append((given[:, None] == torch.arange(self.classes, device=given.device)) * self.classes**0.5)
+        if self.quantities:
+            parts += self._vector(cond)
         if cond.augmentation is not None:
             parts.append(cond.augmentation)
         elif self.augmentation:
             parts.append(parts[0].new_zeros(len(cond), self.augmentation))
         return parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)
+
+    def _vector(self, cond: Condition) -> tuple[Tensor, Tensor]:
+        """The numbers of the vector (B, k), and which of them are given, as 1 and 0."""
+        vector, given = cond.vector, cond.vector_given
+        if vector is None:
+            like = next(iter(cond.tensors.values()))
+            absent = torch.zeros(len(cond), self.quantities, device=like.device)
+            return absent, absent
+        if vector.shape[1] != self.quantities:
+            raise InputError(f"cond: has a vector of {vector.shape[1]} numbers; this network takes {self.quantities}")
+        known = torch.ones_like(vector) if given is None else given.to(vector)
+        return vector.masked_fill(known == 0, 0.0), known

@@ -104,7 +104,9 @@ class ClassifierFree(_Extrapolated):
 
     def worse(self, x_t: Tensor, t: Tensor, cond: Condition | None) -> Prediction:
         if cond is None:
-            raise InputError("guidance: leads away from the model without a condition, and none is given; name a class")
+            raise InputError(
+                "guidance: leads away from the model without a condition, and none is given; name a class or numbers"
+            )
         everything = torch.ones(len(cond), dtype=torch.bool)
         found: Prediction = self.denoiser(x_t, t, cond.dropped(everything))
         return found

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Literal
 
+import torch
+
 from sfumato.data import DataSpec, Samples
 from sfumato.denoisers import Condition
 from sfumato.errors import InputError
@@ -27,6 +29,10 @@ class NoConditioning(Section):
 
     def classes(self, spec: DataSpec) -> int:
         """The number of classes in the network's condition."""
+        return 0
+
+    def quantities(self, spec: DataSpec) -> int:
+        """The number of numbers in the network's condition."""
         return 0
 
     def condition(self, samples: Samples) -> Condition | None:
@@ -75,6 +81,10 @@ class ClassConditioning(Section):
         """The number of classes."""
         return len(spec.class_names)
 
+    def quantities(self, spec: DataSpec) -> int:
+        """None."""
+        return 0
+
     def condition(self, samples: Samples) -> Condition | None:
         """The classes of samples.
 
@@ -86,14 +96,78 @@ class ClassConditioning(Section):
         return Condition(classes=samples.labels)
 
 
+class VectorConditioning(Section):
+    """A model of data given numbers beside it (``data.conditions``), each of which may be left out.
+
+    Arguments:
+        dropout: the share of training samples that are seen without any condition, so that the model also knows the
+            data without them. Of as many of the others, if there are several numbers, each is left out with
+            probability one half, so that some of them can be asked for alone.
+        with_classes: whether the class is given too; by default where the data has labels of several.
+    """
+
+    kind: Literal["vector"] = "vector"
+    dropout: Fraction = 0.1
+    with_classes: bool | None = None
+
+    @property
+    def label_dropout(self) -> float:
+        """The share of training samples that are seen without their condition."""
+        return self.dropout
+
+    def resolved(self, spec: DataSpec) -> VectorConditioning:
+        """This section, with its classes decided.
+
+        Raises:
+            InputError: the data names no conditions, or what ``ClassConditioning`` raises if classes are given.
+        """
+        if not spec.conditions:
+            raise InputError(
+                f"conditioning: {spec.source} has no conditions; name them by data.conditions (columns of a table, or "
+                "arrays of an .npz), or give conditioning=none"
+            )
+        given = len(spec.class_names) > 1 if self.with_classes is None else self.with_classes
+        if given:
+            ClassConditioning().resolved(spec)
+        return self.model_copy(update={"with_classes": given})
+
+    def classes(self, spec: DataSpec) -> int:
+        """The number of classes."""
+        return len(spec.class_names) if self.with_classes else 0
+
+    def quantities(self, spec: DataSpec) -> int:
+        """The number of numbers."""
+        return len(spec.conditions)
+
+    def condition(self, samples: Samples) -> Condition | None:
+        """The numbers of samples, and their classes.
+
+        Raises:
+            InputError: samples without them.
+        """
+        if samples.conditions is None:
+            raise InputError("conditioning: these samples have no conditions; give them, or conditioning=none")
+        classes = None
+        if self.with_classes:
+            given = ClassConditioning().condition(samples)
+            classes = None if given is None else given.classes
+        known = ~samples.conditions.isnan()
+        return Condition(classes, torch.where(known, samples.conditions, 0.0), known)
+
+
 class AutoConditioning(Section):
-    """Classes where the data has labels of several, else none."""
+    """The numbers that ``data.conditions`` names, and classes where the data has labels of several; else none."""
 
     kind: Literal["auto"] = "auto"
 
-    def resolved(self, spec: DataSpec) -> NoConditioning | ClassConditioning:
+    def resolved(self, spec: DataSpec) -> NoConditioning | ClassConditioning | VectorConditioning:
         """The section for this data. Raises InputError as ``ClassConditioning`` does."""
+        if spec.conditions:
+            return VectorConditioning().resolved(spec)
         return ClassConditioning().resolved(spec) if len(spec.class_names) > 1 else NoConditioning()
 
 
-ConditioningSection = NoConditioning | ClassConditioning | AutoConditioning
+KnownConditioning = NoConditioning | ClassConditioning | VectorConditioning
+"""The section of a resolved recipe."""
+
+ConditioningSection = KnownConditioning | AutoConditioning

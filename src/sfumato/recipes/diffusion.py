@@ -14,7 +14,7 @@ from sfumato.errors import InputError
 from sfumato.sampling.methods import ADAPTIVE, NAMES
 
 from .base import AutoBase, BaseSection, MixtureBase, NoBase
-from .conditioning import AutoConditioning, ClassConditioning, ConditioningSection, NoConditioning
+from .conditioning import AutoConditioning, ConditioningSection, KnownConditioning, VectorConditioning
 from .networks import NETWORKS, AutoNetwork, NetworkSection
 from .objective import DenoisingObjective, ObjectiveSection
 from .process import ProcessSection
@@ -93,15 +93,17 @@ class DiffusionRecipe(Recipe):
         recipe = self.resolved(spec)
         context = recipe._context(spec)
         learned = self.variance == "learned"
-        classes = recipe._known_conditioning.classes(spec)
+        given = recipe._known_conditioning
+        classes, quantities = given.classes(spec), given.quantities(spec)
         augmentation = AUGMENTATION_LABELS if recipe.training.augment else 0
         base = recipe._known_base.build(context.process, spec, classes)
         extra = 0 if base is None else spec.model_shape[0]
-        network = recipe.network.build(spec.model_shape, 2 if learned else 1, classes + augmentation, extra)
-        target = self.target.build(context)
-        return NetworkDenoiser(
-            network, context.process, target, self.label, context.sigma_data, learned, classes, augmentation, base
+        network = recipe.network.build(
+            spec.model_shape, 2 if learned else 1, classes + 2 * quantities + augmentation, extra
         )
+        target = self.target.build(context)
+        settings = (context.process, target, self.label, context.sigma_data, learned)
+        return NetworkDenoiser(network, *settings, classes, augmentation, base, quantities)
 
     @property
     def _known_base(self) -> NoBase | MixtureBase:
@@ -110,7 +112,7 @@ class DiffusionRecipe(Recipe):
         return self.base
 
     @property
-    def _known_conditioning(self) -> NoConditioning | ClassConditioning:
+    def _known_conditioning(self) -> KnownConditioning:
         """The conditioning of a resolved recipe."""
         assert not isinstance(self.conditioning, AutoConditioning)
         return self.conditioning
@@ -121,7 +123,12 @@ class DiffusionRecipe(Recipe):
 
     @property
     def takes_classes(self) -> bool:
-        return isinstance(self.conditioning, ClassConditioning)
+        given = self.conditioning
+        return given.kind == "classes" or (isinstance(given, VectorConditioning) and bool(given.with_classes))
+
+    @property
+    def takes_quantities(self) -> bool:
+        return isinstance(self.conditioning, VectorConditioning)
 
     def condition(self, samples: Samples) -> Condition | None:
         return self._known_conditioning.condition(samples)
@@ -164,6 +171,11 @@ class DiffusionRecipe(Recipe):
         if noise is not None and objective.pairs:
             raise InputError(
                 "objective.pairing: the noise of each sample already comes with the data (data.noise); leave one out"
+            )
+        if self.takes_quantities and objective.pairing == "optimal-transport":
+            raise InputError(
+                "objective.pairing: optimal transport over a whole batch gives samples of each condition the noise on "
+                "their side, which skews the model; give objective.pairing=independent, or conditioning=none"
             )
         if self.training.augment and (not objective.takes_pairs or noise is not None):
             raise InputError(

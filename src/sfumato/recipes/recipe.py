@@ -32,12 +32,18 @@ def _sides(value: Any) -> Any:
     return [int(sides[1]), int(sides[2] or sides[1])]
 
 
+def _names(value: Any) -> Any:
+    """Names as people type them, a,b, as a list."""
+    return [name.strip() for name in value.split(",")] if isinstance(value, str) else value
+
+
 class DataSection(Section):
     """The options for reading a source, with the names of ``DataOptions``."""
 
     layout: Literal["auto", "vector", "signal", "image"] = "auto"
     key: str | None = None
     labels: str | None = None
+    conditions: Annotated[list[str], BeforeValidator(_names), Field(min_length=1)] | None = None
     noise: str | None = None
     columns: dict[str, str] | None = None
     missing: Literal["keep", "drop"] | None = None
@@ -56,7 +62,8 @@ class DataSection(Section):
     def options(self) -> DataOptions:
         """These settings as ``data.load`` takes them."""
         size = None if self.size is None else (self.size[0], self.size[1])
-        return DataOptions(**{**self.model_dump(), "size": size})
+        conditions = None if self.conditions is None else tuple(self.conditions)
+        return DataOptions(**{**self.model_dump(), "size": size, "conditions": conditions})
 
 
 class TrainingSection(Section):
@@ -143,6 +150,11 @@ class Recipe(Section, ABC):
     @property
     def takes_classes(self) -> bool:
         """Whether the model is one of data given its class; of a resolved recipe."""
+        return False
+
+    @property
+    def takes_quantities(self) -> bool:
+        """Whether the model is one of data given the numbers of ``DataSpec.conditions``; of a resolved recipe."""
         return False
 
     @property

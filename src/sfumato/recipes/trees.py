@@ -12,7 +12,7 @@ from sfumato.data import DataSpec, Samples
 from sfumato.denoisers import Condition, TreesDenoiser
 from sfumato.errors import InputError
 
-from .conditioning import AutoConditioning, ClassConditioning, ConditioningSection, NoConditioning
+from .conditioning import AutoConditioning, ClassConditioning, ConditioningSection, KnownConditioning
 from .diffusion import SamplingSection
 from .process import CosineSchedule, ProcessSection
 from .recipe import Recipe
@@ -78,12 +78,15 @@ class TreesRecipe(Recipe):
             raise InputError("data.noise: trees cannot use pairs of noise and data; leave it out")
         if self.process.schedule.learned:
             raise InputError("process.schedule: trees learn no schedule; give one with fixed levels")
-        classes = self.resolved(spec)._known_conditioning.classes(spec)
+        given = self.resolved(spec)._known_conditioning
+        if given.quantities(spec):
+            raise InputError("data.conditions: trees take no numbers beside the data; train a network: --recipe flow")
+        classes = given.classes(spec)
         s = self.trees
         return TreesDenoiser(self.build_process(), D, classes, s.levels, s.trees, s.leaves, s.depth)
 
     @property
-    def _known_conditioning(self) -> NoConditioning | ClassConditioning:
+    def _known_conditioning(self) -> KnownConditioning:
         """The conditioning of a resolved recipe."""
         assert not isinstance(self.conditioning, AutoConditioning)
         return self.conditioning

@@ -1,6 +1,9 @@
-"""The classes of the samples that ``sample`` draws."""
+"""The classes of the samples that ``sample`` draws, and the numbers that these are given with."""
 
 from dataclasses import replace
+
+import torch
+from torch import Tensor
 
 from sfumato.denoisers import NOT_GIVEN, Condition
 from sfumato.errors import InputError
@@ -13,22 +16,43 @@ def with_classes(settings: SampleSettings, model: GenerativeModel) -> tuple[Samp
     """The settings with their number of samples, and the condition of these; None for an unconditional model.
 
     Asked-for classes come one after another, ``per_class`` samples of each, or as near to equally many of each as
-    ``count`` allows.
+    ``count`` allows. So do asked-for numbers, within each class.
 
     Raises:
-        InputError: classes for a model without classes, an unknown class, or fewer samples than classes.
+        InputError: classes or numbers for a model without them, unknown ones, or fewer samples than are asked for.
     """
     names = list(dict.fromkeys(settings.classes))
+    given = [numbers_in(text) for text in dict.fromkeys(settings.conditions)]
     if settings.per_class is not None and not names:
         names = list(model.spec.class_names) if model.made_by is not None and model.made_by.takes_classes else [""]
-    if not names:
+    if not names and not given:
         return settings, model.condition(settings.count)
-    model.condition(len(names), names)  # refuses before anything is counted
-    count = settings.count if settings.per_class is None else settings.per_class * len(names)
-    if count < len(names):
-        raise InputError(f"-n {count}: is less than the {len(names)} classes; give at least one sample of each")
-    cond = model.condition(count, [names[i * len(names) // count] for i in range(count)])
-    return replace(settings, count=count), cond
+    asked = [(name, numbers) for name in names or [None] for numbers in given or [None]]
+    for name, numbers in asked:
+        model.condition(1, name, given=numbers)  # refuses before anything is counted
+    count = settings.count if settings.per_class is None else settings.per_class * len(asked)
+    if count < len(asked):
+        what = "classes" if not given else "conditions" if not names else "classes and conditions"
+        raise InputError(f"-n {count}: is less than the {len(asked)} {what}; give at least one sample of each")
+    chosen = [asked[i * len(asked) // count] for i in range(count)]
+    classes = None if not names else [name for name, _ in chosen if name is not None]
+    numbers = None if not given else [row for _, row in chosen if row is not None]
+    return replace(settings, count=count), model.condition(count, classes, given=numbers)
+
+
+def numbers_in(text: str) -> dict[str, float]:
+    """The numbers in "a=1.5,b=2", by their names. Raises InputError for anything else."""
+    found: dict[str, float] = {}
+    for part in text.split(","):
+        name, equals, value = (piece.strip() for piece in part.rpartition("="))
+        try:
+            number = float(value)
+        except ValueError:
+            equals, number = "", 0.0
+        if not equals or not name or name in found:
+            raise InputError(f"--condition: '{text}' is not understood; give a number for each name, as a=1.5,b=2")
+        found[name] = number
+    return found
 
 
 def names_of(cond: Condition | None, model: GenerativeModel) -> list[str]:
@@ -37,3 +61,28 @@ def names_of(cond: Condition | None, model: GenerativeModel) -> list[str]:
         return []
     names = model.spec.class_names
     return ["" if index == NOT_GIVEN else names[index] for index in cond.classes.tolist()]
+
+
+def numbers_of(cond: Condition | None, model: GenerativeModel) -> Tensor | None:
+    """The numbers (n, k) that samples are given with, in their own units, NaN where one is not given; None without."""
+    if cond is None or cond.vector is None:
+        return None
+    mean, deviation = (
+        torch.tensor([getattr(each, name) for each in model.spec.conditions], dtype=torch.float64)
+        for name in ("mean", "deviation")
+    )
+    values = cond.vector.double().cpu() * deviation + mean
+    # What was asked for as 0.1 came through float32, and is written as 0.1 again.
+    values = torch.tensor([[float(f"{x:.6g}") for x in row] for row in values.tolist()], dtype=torch.float64)
+    return values if cond.vector_given is None else values.masked_fill(~cond.vector_given.cpu(), torch.nan)
+
+
+def headings(classes: list[str], numbers: Tensor | None, model: GenerativeModel) -> list[str]:
+    """What each sample was asked to be, for the rows of a picture; empty where nothing was asked for."""
+    if numbers is None:
+        return classes
+    names = [each.name for each in model.spec.conditions]
+    told = [
+        ", ".join(f"{name}={x:g}" for name, x in zip(names, row, strict=True) if x == x) for row in numbers.tolist()
+    ]
+    return told if not classes else [f"{name}, {text}" for name, text in zip(classes, told, strict=True)]

@@ -15,7 +15,8 @@ from torch import Tensor
 
 from sfumato import recipes
 from sfumato.core import Prediction, SeededNoise
-from sfumato.data import TABLES, DataSpec, typed_columns, write_table
+from sfumato.data import TABLES, DataSpec, TableColumn, typed_columns, write_table
+from sfumato.denoisers import Condition
 from sfumato.errors import InputError
 from sfumato.files import write_with
 from sfumato.generate import Watch
@@ -31,7 +32,7 @@ from sfumato.reporting import SILENT, Progress, Reporter, Task, duration
 from sfumato.sampling_plan import SamplingPlan
 from sfumato.world import ALONE, joined
 
-from .classes import names_of, with_classes
+from .classes import headings, names_of, numbers_of, with_classes
 from .console import is_main_process
 from .device import pick_device
 from .folder import RunFolder
@@ -127,7 +128,7 @@ def draw(settings: SampleSettings, reporter: Reporter = SILENT) -> Drawn | None:
     seconds = time.monotonic() - started
     if not world.is_main:
         return None
-    files = _write(model, settings, samples, names_of(cond, model), plan.label, observer.frames, folder)
+    files = _write(model, settings, samples, cond, plan.label, observer.frames, folder)
     if not model.can("sampler"):
         return Drawn(settings, samples, plan.text, plan.record, files, seconds)
     method = f"{plan.text}, {taken} evaluations each"
@@ -214,6 +215,14 @@ def columns(spec: DataSpec) -> list[str]:
     )
 
 
+def _given(spec: DataSpec, numbers: Tensor | None) -> list[TableColumn]:
+    """The columns of the numbers (n, k) that samples are given with."""
+    if numbers is None:
+        return []
+    cells = [[None if math.isnan(x) else x for x in column] for column in numbers.T.tolist()]
+    return [TableColumn(each.name, column, "float") for each, column in zip(spec.conditions, cells, strict=True)]
+
+
 def _in_a_file_name(classes: tuple[str, ...]) -> list[str]:
     """The names of a few classes as parts of a file's name; of more of them only how many there are."""
     if len(classes) > 3:
@@ -270,18 +279,19 @@ def _write(
     model: GenerativeModel,
     settings: SampleSettings,
     samples: Tensor,
-    classes: list[str],
+    cond: Condition | None,
     label: str,
     frames: dict[int, list[Tensor]],
     folder: Path | None,
 ) -> list[Path]:
-    """Write the samples and their ``classes`` to ``settings.out``, or into ``folder`` under a name with ``label``."""
+    """Write the samples and what they are given to ``settings.out``, or into ``folder`` under a name with ``label``."""
+    classes, numbers = names_of(cond, model), numbers_of(cond, model)
     if folder is None:
         assert settings.out is not None
         paths = [settings.out]
     else:
         folder.mkdir(exist_ok=True)
-        asked = "".join(f"-{name}" for name in _in_a_file_name(settings.classes))
+        asked = "".join(f"-{name}" for name in _in_a_file_name((*settings.classes, *settings.conditions)))
         name = f"{label}{asked}-n{settings.count}-seed{settings.seed}"
         paths = [folder / f"{name}{ending}" for ending in (".png", ".npz", *_own_ending(settings.run))]
     spec = model.spec
@@ -294,6 +304,9 @@ def _write(
             arrays = {"samples": spec.to_array(spec.encode(samples))}
             if classes:
                 arrays["labels"] = np.array(classes)
+            if numbers is not None:
+                arrays["conditions"] = numbers.numpy()
+                arrays["condition_names"] = np.array([each.name for each in spec.conditions])
             if settings.pairs:
                 noise = SeededNoise.samples(settings.seed, settings.count)
                 arrays["noise"] = noise(0, torch.empty(samples.shape)).numpy()
@@ -301,9 +314,11 @@ def _write(
                 np.savez_compressed(file, allow_pickle=False, **arrays)
         elif path.suffix.lower() in TABLES:
             values = spec.to_array(spec.encode(samples))
-            write_table(path, typed_columns(spec, values.reshape(len(values), -1), columns(spec), classes))
+            table = typed_columns(spec, values.reshape(len(values), -1), columns(spec), classes)
+            write_table(path, [*table, *_given(spec, numbers)])
         elif path.suffix.lower() == ".png":
-            drawn = class_sheet(samples.numpy(), classes, spec) if classes else picture(samples.numpy(), spec)
+            heads = headings(classes, numbers, model)
+            drawn = class_sheet(samples.numpy(), heads, spec) if heads else picture(samples.numpy(), spec)
             drawn.save(path)
         else:
             movie(torch.stack([torch.cat(parts) for _, parts in sorted(frames.items())]).numpy(), spec, path)

@@ -73,6 +73,8 @@ def tune_guidance(settings: TuneSettings, reporter: Reporter = SILENT) -> Guided
     model = load_with_samplers(settings.run, pick_device(settings.device))
     require_writable_run(settings.run)
     model.with_guidance(GRID[0][0])  # refuses before the data is read
+    if not model.recipe.takes_classes:
+        raise InputError(f"--guidance: {model.name} has no classes to choose it by; give --guidance W to sample")
     count = settings.count or SAMPLES
     if count < 2 * len(model.spec.class_names):
         raise InputError(f"--count: {count} samples are too few; give two for each of {len(model.spec.class_names)}")

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sfumato.data import Dataset, applies, split
+from sfumato.data import Dataset, applies, split, standardised
 from sfumato.data.order import permutation
 from sfumato.denoisers import NOT_GIVEN, Condition
 from sfumato.errors import InputError
@@ -206,20 +206,34 @@ def choose(
     rows = rows[permutation(len(rows), seed, "scored")[:count]].sort().values
     cond = condition_of(dataset, model, rows) if told else None
     if cond is not None:
-        name = f"{name}, given its classes"
+        given = {"classes": cond.classes, "conditions": cond.vector}
+        name = f"{name}, given its {' and '.join(part for part, value in given.items() if value is not None)}"
     return Chosen(DataToScore(dataset.rows(rows), name, cond), rows.tolist(), own)
 
 
 def condition_of(dataset: Dataset, model: GenerativeModel, rows: Tensor) -> Condition | None:
-    """The classes of these samples, by their names in the model's data; None where either has none.
+    """The classes and numbers of these samples, by their names in the model's data; None where either has none.
 
-    A class that the model does not know is not given.
+    A class that the model does not know is not given, nor is a number that the data does not have.
     """
-    if dataset.labels is None or not model.recipe.takes_classes:
+    classes = given = None
+    if dataset.labels is not None and model.recipe.takes_classes:
+        known = {name: index for index, name in enumerate(model.spec.class_names)}
+        indices = torch.tensor([known.get(name, NOT_GIVEN) for name in dataset.spec.class_names])
+        classes = indices[dataset.labels[rows]]
+    if dataset.conditions is not None and model.recipe.takes_quantities:
+        at = {each.name: k for k, each in enumerate(dataset.spec.conditions)}
+        absent = torch.full((len(rows),), torch.nan, dtype=torch.float64)
+        columns = [
+            dataset.conditions[rows, at[each.name]] if each.name in at else absent for each in model.spec.conditions
+        ]
+        given = standardised(model.spec.conditions, torch.stack(columns, 1))
+    if classes is None and given is None:
         return None
-    known = {name: index for index, name in enumerate(model.spec.class_names)}
-    indices = torch.tensor([known.get(name, NOT_GIVEN) for name in dataset.spec.class_names])
-    return Condition(classes=indices[dataset.labels[rows]]).to(model.device)
+    if given is None:
+        return Condition(classes=classes).to(model.device)
+    known_numbers = ~given.isnan()
+    return Condition(classes, torch.where(known_numbers, given, 0.0), known_numbers).to(model.device)
 
 
 def training_samples(folder: RunFolder, model: GenerativeModel, seed: int, scored: Chosen) -> DataToScore | None:

@@ -130,9 +130,9 @@ def data_like(
     path = expanded(source)
     kept = ["size", "convert", "unreadable", "count", *(["channels"] if path.suffix.lower() in _ARRAYS else [])]
     if path.suffix.lower() == ".npz":
-        kept.append("key")
+        kept += ["key", "conditions"]
     if path.suffix.lower() in data.TABLES:
-        kept += ["labels", "axis"]
+        kept += ["labels", "conditions", "axis"]
     settings: dict[str, Any] = {
         "layout": "auto" if path.is_dir() or source in data.BUILT_IN else model.spec.layout.name,
         **{name: getattr(options, name) for name in kept if data.applies(source, name)},

@@ -76,7 +76,14 @@ class Draws:
         if cond is None or not self.label_dropout:
             return cond
         keys = random.keys(random.derive(self.seed, "label dropout"), numbers)
-        return cond.dropped(random.uniform(keys, 0, 1)[:, 0] <= self.label_dropout)
+        return cond.dropped(random.uniform(keys, 0, 1)[:, 0] <= self.label_dropout, self._some(cond, keys))
+
+    def _some(self, cond: Condition, keys: Tensor) -> Tensor | None:
+        """Which numbers of the vector are left out alone: half of them, of a share ``label_dropout`` of the samples."""
+        if cond.vector is None or cond.vector.shape[1] < 2:
+            return None
+        uniform = random.uniform(keys, 1, 1 + cond.vector.shape[1])
+        return (uniform[:, :1] <= self.label_dropout) & (uniform[:, 1:] <= 0.5)
 
     def _augment(self, x_0: Tensor, cond: Condition | None, numbers: Tensor) -> tuple[Tensor, Condition | None]:
         """Move the images ``numbers`` at random, and add to the condition how each was moved."""

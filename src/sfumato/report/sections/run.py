@@ -100,6 +100,7 @@ def contract(spec: DataSpec) -> list[tuple[str, str]]:
         *spec.transform.describe(),
         ("second moment, model units", f"{spec.second_moment:.4g}"),
         ("classes", ", ".join(f"{name} ({text.count(n)})" for name, n in classes) or "none"),
+        *([("given numbers", ", ".join(each.name for each in spec.conditions))] if spec.conditions else []),
         ("fingerprint (SHA-256)", spec.fingerprint),
     ]
 

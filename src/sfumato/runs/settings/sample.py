@@ -26,6 +26,7 @@ class SampleSettings(Settings):
         eta: the fraction of noise that the ddim sampler adds: 0 none, 1 ancestral.
         under: a preset or YAML file whose process replaces the model's own.
         classes: names of the classes to draw; by default all, in their shares.
+        conditions: numbers that samples are given with, as "a=1.5,b=2"; several are drawn one after another.
         per_class: number of samples of each class.
         guidance: the weight of guidance; 1 is none.
         guide_from: the lowest log-SNR that guidance acts at.
@@ -53,6 +54,7 @@ class SampleSettings(Settings):
     eta: Annotated[float | None, "--eta"] = None
     under: Annotated[str | None, "--under"] = None
     classes: Annotated[tuple[str, ...], "--class"] = ()
+    conditions: Annotated[tuple[str, ...], "--condition"] = ()
     per_class: Annotated[int | None, "--per-class"] = None
     guidance: Annotated[float | None, "--guidance"] = None
     guide_from: Annotated[float | None, "--guide-from"] = None
