@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import SupportsIndex
+from typing import Any, SupportsIndex
 
 import torch
 
@@ -10,6 +10,7 @@ from sfumato.data import DataSpec, asked, class_indices, class_shares, standardi
 from sfumato.denoisers import Condition
 from sfumato.errors import InputError
 from sfumato.numerics.integers import whole
+from sfumato.recipes import Recipe
 
 Classes = str | int | Sequence[str | int]
 """The name of a class, or one name per sample; a number is the name that it is written as."""
@@ -47,6 +48,31 @@ def class_condition(
     if len(names) != count:
         raise InputError(f"classes: {len(names)} for {count} samples; give one for all, or one per sample")
     return Condition(classes=class_indices(spec, [str(name) for name in names]))
+
+
+def with_view(cond: Condition | None, recipe: Recipe | None, spec: DataSpec, count: int, seen: Any) -> Condition | None:
+    """The condition ``cond`` with the view of what is ``seen`` of the samples.
+
+    Arguments:
+        cond: the condition without it, or None.
+        recipe: the recipe of the model, or None.
+        spec: its data.
+        count: number of samples.
+        seen: an array in data units, of one sample or of each, as ``Recipe.view`` takes it; None for nothing.
+
+    Raises:
+        InputError: a model that is shown nothing, another shape, or another number of them.
+    """
+    if seen is None:
+        return cond
+    if recipe is None:
+        raise InputError("seen: this model has no recipe that says what it is shown; give cond")
+    values = torch.as_tensor(seen)
+    values = values[None] if values.ndim == len(spec.shape) else values
+    if len(values) not in (1, count):
+        raise InputError(f"seen: {len(values)} for {count} samples; give one, or one per sample")
+    image = recipe.view(values, spec).float().expand(count, *(-1 for _ in spec.shape))
+    return Condition(image=image) if cond is None else replace(cond, image=image)
 
 
 def with_quantities(

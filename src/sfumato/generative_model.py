@@ -26,7 +26,7 @@ from sfumato.recipes import Recipe
 from sfumato.reporting import Progress
 from sfumato.world import ALONE, World
 
-from .class_condition import Classes, Given, class_condition, with_quantities
+from .class_condition import Classes, Given, class_condition, with_quantities, with_view
 from .sampling_plan import SamplingPlan
 
 Ability = Literal["sampler", "bound", "flow", "noise"]
@@ -197,13 +197,15 @@ class GenerativeModel(ABC):
         classes: Classes | None = None,
         first: SupportsIndex = 0,
         given: Given | None = None,
+        seen: Any = None,
     ) -> Condition | None:
-        """The condition of ``count`` samples by their ``classes`` and the numbers ``given`` (``class_condition``)."""
+        """The condition of ``count`` samples by ``classes``, numbers and what is ``seen`` (``class_condition``)."""
         number, recipe = whole("count", count), self.made_by
         spec = self.spec if recipe is not None and recipe.takes_classes else None
         cond = class_condition(spec, self.name, number, classes, first)
         beside = self.spec if recipe is not None and recipe.takes_quantities else None
-        return with_quantities(cond, beside, self.name, number, given)
+        cond = with_quantities(cond, beside, self.name, number, given)
+        return with_view(cond, recipe, self.spec, number, seen)
 
     @abstractmethod
     def plan(
@@ -228,6 +230,7 @@ class GenerativeModel(ABC):
         tolerance: float | None = None,
         classes: Classes | None = None,
         given: Given | None = None,
+        seen: Any = None,
         cond: Condition | None = None,
         batch: SupportsIndex = 256,
         first: SupportsIndex = 0,
@@ -249,6 +252,8 @@ class GenerativeModel(ABC):
             tolerance: of the "adaptive" sampler, 1e-4 unless given.
             classes: the class of all samples or of each, by name; by default all, in the shares of the data.
             given: numbers that samples are given with, by their names; those left out are not given.
+            seen: what is known of the samples, an array in data units: for a model of masked data one like a sample,
+                NaN where it is hidden; for one of low resolutions such a one. Of all samples, or of each.
             cond: instead of classes and numbers the condition, one row per sample.
             batch: samples per batch.
             first: number of the first sample.

@@ -169,7 +169,7 @@ def _require_two_models_in_one(recipe: Recipe | None, name: str) -> None:
     if recipe is None:
         return
     instead = "or give a worse run to lead away from (--guide-with RUN)"
-    if not (recipe.takes_classes or recipe.takes_quantities):
+    if not recipe.takes_condition:
         raise InputError(
             f"guidance: {name} was trained without classes, so there is nothing to lead towards; train on labelled "
             f"data, {instead}"
@@ -177,8 +177,7 @@ def _require_two_models_in_one(recipe: Recipe | None, name: str) -> None:
     if not recipe.label_dropout > 0:
         raise InputError(
             f"guidance: {name} was trained with every label, so it does not know the data without its class; train "
-            f"with conditioning.kind={'classes' if recipe.takes_classes else 'vector'} conditioning.dropout=0.1, "
-            f"{instead}"
+            f"with conditioning.dropout=0.1 and the kind of conditioning named, {instead}"
         )
 
 

@@ -4,7 +4,7 @@ import math
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import SupportsIndex
+from typing import Any, SupportsIndex
 
 import torch
 from jaxtyping import Float
@@ -168,6 +168,7 @@ class HierarchicalModel(GenerativeModel):
         tolerance: float | None = None,
         classes: Classes | None = None,
         given: Given | None = None,
+        seen: Any = None,
         cond: Condition | None = None,
         batch: SupportsIndex = 256,
         first: SupportsIndex = 0,
@@ -180,7 +181,7 @@ class HierarchicalModel(GenerativeModel):
         Raises:
             InputError: a count below 1, any setting of a sampler, ``watch``, classes, or a condition.
         """
-        self.plan(sampler, steps, eta, tolerance, cond or self.condition(count, classes, given=given))
+        self.plan(sampler, steps, eta, tolerance, cond or self.condition(count, classes, given=given, seen=seen))
         self.require("sampler", watch=watch)
 
         def draw(first: int, noise: SeededNoise, cond: Condition | None) -> Tensor:

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import SupportsIndex
+from typing import Any, SupportsIndex
 
 import torch
 from jaxtyping import Float
@@ -225,6 +225,7 @@ class Model(GenerativeModel):
         tolerance: float | None = None,
         classes: Classes | None = None,
         given: Given | None = None,
+        seen: Any = None,
         guidance: int | float | None = None,
         cond: Condition | None = None,
         batch: SupportsIndex = 256,
@@ -235,7 +236,7 @@ class Model(GenerativeModel):
     ) -> Tensor:
         """Draw samples (see ``GenerativeModel.sample``), with the weight ``guidance`` as ``with_guidance`` does."""
         model = as_sampled(self, guidance)
-        cond = self.condition(count, classes, first, given) if cond is None else cond
+        cond = self.condition(count, classes, first, given, seen) if cond is None else cond
         table = model.plan(sampler, steps, eta, tolerance, cond).table
         method = Adaptive(TOLERANCE if tolerance is None else tolerance) if table is None else table
         drawn = partial(generate, model.sampling_denoiser(), method, count, self.spec.model_shape, seed, cond=cond)

@@ -22,6 +22,7 @@ examples:
   sfumato sample runs/animals --per-class 50 --out more_animals       images, a folder per class
   sfumato sample runs/animals --class zebra --guidance 1.5 --guide-from -3 --guide-until 3
   sfumato sample runs/spectra --condition temperature=21.5,humidity=0.4 -n 100
+  sfumato sample runs/masked --seen photo.png --mask hole.png -n 8
   sfumato sample runs/photos-flow --under edm --sampler edm-churn --steps 80
   sfumato sample runs/moons-flow -n 20000 --pairs --out pairs.npz     for reflow
   torchrun --nproc-per-node 4 -m sfumato sample runs/photos-flow -n 50000 --out many.npz
@@ -71,6 +72,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="NAME=VALUE,...",
         help="draw samples given these numbers; may be repeated; numbers that are left out are not given",
     )
+    flag(
+        "--seen",
+        type=Path,
+        metavar="FILE",
+        help="what is known of the samples: an image or array, whole or low-resolution",
+    )
+    flag("--mask", type=Path, metavar="FILE", help="of --seen, white where the samples are to be filled in")
     flag("--per-class", type=positive, metavar="N", help="samples of each class, of all classes without --class")
     flag("--guidance", type=float, metavar="W", help="exaggerate the class: 1 is not at all, 1.5 is usual (default: 1)")
     flag("--guide-from", type=float, metavar="LOGSNR", help="guide from this log-SNR on (default: from pure noise on)")

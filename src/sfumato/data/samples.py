@@ -17,12 +17,14 @@ class Samples:
         noise: (N, *) that each sample is paired with, or None.
         labels: (N,) class indices, or None.
         conditions: (N, k) numbers that samples are given with, standardised, NaN where one is not given; or None.
+        keys: (N,) keys of what is random in their condition, or None.
     """
 
     values: Tensor
     noise: Tensor | None = None
     labels: Int64[Tensor, "n"] | None = None
     conditions: Float32[Tensor, "n k"] | None = None
+    keys: Int64[Tensor, "n"] | None = None
 
     def __len__(self) -> int:
         return len(self.values)
@@ -43,8 +45,8 @@ class Samples:
         return Samples(self.values[first:last], *beside)
 
     @property
-    def _beside(self) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
-        return self.noise, self.labels, self.conditions
+    def _beside(self) -> tuple[Tensor | None, ...]:
+        return self.noise, self.labels, self.conditions, self.keys
 
 
 @runtime_checkable  # so that the test run can check annotations

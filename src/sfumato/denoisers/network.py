@@ -57,6 +57,8 @@ class NetworkDenoiser(Denoiser):
         base: the mixture whose estimate the network gets; its input then has twice the channels.
         quantities: number of numbers k in a sample's vector. Each is two entries after the classes: its value and 1, or
             0 and 0 where it is not given, so that a value of 0 is another thing.
+        image: number of channels of the condition's image, which are the last ones that the network gets; all are 0
+            where it is not given.
 
     Raises:
         InputError: an unknown label, or a target without a solution at t = 1 (the noise at pure noise).
@@ -74,6 +76,7 @@ class NetworkDenoiser(Denoiser):
         augmentation: int = 0,
         base: MixtureDenoiser | None = None,
         quantities: int = 0,
+        image: int = 0,
     ) -> None:
         super().__init__()
         if label not in LABELS:
@@ -93,6 +96,7 @@ class NetworkDenoiser(Denoiser):
         self.augmentation = augmentation
         self.base = base
         self.quantities = quantities
+        self.image = image
         if isinstance(process.schedule, nn.Module):
             self.schedule = process.schedule  # registered, so that it is moved, saved and learned with the network
 
@@ -112,7 +116,9 @@ class NetworkDenoiser(Denoiser):
         inputs = expand(scale, x_t) * x_t
         if self.base is not None:
             inputs = torch.cat([inputs, self.base(x_t, t, cond).x_0], dim=1)
-        numbers = () if cond is None else (self._numbers(cond),)
+        if self.image:
+            inputs = torch.cat([inputs, self._image(cond, x_t)], dim=1)
+        numbers = () if cond is None else self._numbers(cond)
         y: Tensor = self.network(inputs.to(dtype), label, *numbers)
         return y.to(x_t.dtype)
 
@@ -124,13 +130,13 @@ class NetworkDenoiser(Denoiser):
         found = self.target.decode(y, x_t, self.process.level(t))
         return Prediction(found.x_0, found.eps, variance)
 
-    def _numbers(self, cond: Condition) -> Tensor:
-        """The condition vector of the network (B, classes + 2 quantities + augmentation).
+    def _numbers(self, cond: Condition) -> tuple[Tensor, ...]:
+        """The condition vector of the network (B, classes + 2 quantities + augmentation), if it takes one.
 
         Raises:
             InputError: a part that the network does not take, or a class that there is not.
         """
-        for name, takes in (("classes", self.classes > 0), ("vector", self.quantities > 0), ("image", False)):
+        for name, takes in (("classes", self.classes > 0), ("vector", self.quantities > 0), ("image", self.image > 0)):
             if getattr(cond, name) is not None and not takes:
                 raise InputError(f"cond: this network takes no {name}; leave it out")
         parts = []
@@ -148,8 +154,9 @@ class NetworkDenoiser(Denoiser):
         if cond.augmentation is not None:
             parts.append(cond.augmentation)
         elif self.augmentation:
-            parts.append(parts[0].new_zeros(len(cond), self.augmentation))
-        return parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)
+            like = next(iter(cond.tensors.values()))
+            parts.append(torch.zeros(len(cond), self.augmentation, device=like.device))
+        return (torch.cat(parts, dim=1),) if parts else ()
 
     def _vector(self, cond: Condition) -> tuple[Tensor, Tensor]:
         """The numbers of the vector (B, k), and which of them are given, as 1 and 0."""
@@ -162,3 +169,14 @@ class NetworkDenoiser(Denoiser):
             raise InputError(f"cond: has a vector of {vector.shape[1]} numbers; this network takes {self.quantities}")
         known = torch.ones_like(vector) if given is None else given.to(vector)
         return vector.masked_fill(known == 0, 0.0), known
+
+    def _image(self, cond: Condition | None, x_t: Tensor) -> Tensor:
+        """The image of the condition (B, image, *), in x_t's type. Raises InputError for another shape."""
+        image, given = (None, None) if cond is None else (cond.image, cond.image_given)
+        shape = (len(x_t), self.image, *x_t.shape[2:])
+        if image is None:
+            return x_t.new_zeros(shape)
+        if tuple(image.shape) != shape:
+            raise InputError(f"cond: has an image of shape {tuple(image.shape)}; this network takes {shape}")
+        image = image.to(x_t)
+        return image if given is None else torch.where(expand(given.to(x_t.device), image), image, 0.0)

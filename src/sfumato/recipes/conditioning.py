@@ -11,6 +11,7 @@ from sfumato.denoisers import Condition
 from sfumato.errors import InputError
 
 from .section import Fraction, Section
+from .views import LowResolution, Masked
 
 
 class NoConditioning(Section):
@@ -33,6 +34,10 @@ class NoConditioning(Section):
 
     def quantities(self, spec: DataSpec) -> int:
         """The number of numbers in the network's condition."""
+        return 0
+
+    def channels(self, spec: DataSpec) -> int:
+        """The number of channels in the network's condition."""
         return 0
 
     def condition(self, samples: Samples) -> Condition | None:
@@ -82,6 +87,10 @@ class ClassConditioning(Section):
         return len(spec.class_names)
 
     def quantities(self, spec: DataSpec) -> int:
+        """None."""
+        return 0
+
+    def channels(self, spec: DataSpec) -> int:
         """None."""
         return 0
 
@@ -139,6 +148,10 @@ class VectorConditioning(Section):
         """The number of numbers."""
         return len(spec.conditions)
 
+    def channels(self, spec: DataSpec) -> int:
+        """None."""
+        return 0
+
     def condition(self, samples: Samples) -> Condition | None:
         """The numbers of samples, and their classes.
 
@@ -167,7 +180,7 @@ class AutoConditioning(Section):
         return ClassConditioning().resolved(spec) if len(spec.class_names) > 1 else NoConditioning()
 
 
-KnownConditioning = NoConditioning | ClassConditioning | VectorConditioning
+KnownConditioning = NoConditioning | ClassConditioning | VectorConditioning | LowResolution | Masked
 """The section of a resolved recipe."""
 
 ConditioningSection = KnownConditioning | AutoConditioning

@@ -6,6 +6,7 @@ import math
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import AfterValidator, Field
+from torch import Tensor
 
 from sfumato import core, objectives
 from sfumato.data import AUGMENTATION_LABELS, DataSpec, Samples
@@ -22,6 +23,7 @@ from .recipe import Recipe
 from .section import Context, PositiveFloat, PositiveInt, Section
 from .target import TargetSection
 from .times import AutoTimes
+from .views import LowResolution, Masked, ViewConditioning
 
 
 def _sampler(name: str) -> str:
@@ -97,13 +99,14 @@ class DiffusionRecipe(Recipe):
         classes, quantities = given.classes(spec), given.quantities(spec)
         augmentation = AUGMENTATION_LABELS if recipe.training.augment else 0
         base = recipe._known_base.build(context.process, spec, classes)
-        extra = 0 if base is None else spec.model_shape[0]
+        channels = given.channels(spec)
+        extra = channels + (0 if base is None else spec.model_shape[0])
         network = recipe.network.build(
             spec.model_shape, 2 if learned else 1, classes + 2 * quantities + augmentation, extra
         )
         target = self.target.build(context)
         settings = (context.process, target, self.label, context.sigma_data, learned)
-        return NetworkDenoiser(network, *settings, classes, augmentation, base, quantities)
+        return NetworkDenoiser(network, *settings, classes, augmentation, base, quantities, channels)
 
     @property
     def _known_base(self) -> NoBase | MixtureBase:
@@ -129,6 +132,14 @@ class DiffusionRecipe(Recipe):
     @property
     def takes_quantities(self) -> bool:
         return isinstance(self.conditioning, VectorConditioning)
+
+    @property
+    def takes_view(self) -> bool:
+        return isinstance(self.conditioning, ViewConditioning)
+
+    def view(self, seen: Tensor, spec: DataSpec) -> Tensor:
+        given = self.conditioning
+        return given.view(seen, spec) if isinstance(given, LowResolution | Masked) else super().view(seen, spec)
 
     def condition(self, samples: Samples) -> Condition | None:
         return self._known_conditioning.condition(samples)
@@ -172,11 +183,13 @@ class DiffusionRecipe(Recipe):
             raise InputError(
                 "objective.pairing: the noise of each sample already comes with the data (data.noise); leave one out"
             )
-        if self.takes_quantities and objective.pairing == "optimal-transport":
+        if (self.takes_quantities or self.takes_view) and objective.pairs:
             raise InputError(
                 "objective.pairing: optimal transport over a whole batch gives samples of each condition the noise on "
                 "their side, which skews the model; give objective.pairing=independent, or conditioning=none"
             )
+        if self.training.augment and self.takes_view:
+            raise InputError("training.augment: a view is of the image as it is; give training.augment=0")
         if self.training.augment and (not objective.takes_pairs or noise is not None):
             raise InputError(
                 "training.augment: only objective.kind=denoising without data.noise learns from moved images; give "

@@ -12,7 +12,7 @@ from abc import ABC, abstractmethod
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BeforeValidator, Field
-from torch import nn
+from torch import Tensor, nn
 
 from sfumato import core, objectives
 from sfumato.data import DataOptions, DataSpec, Samples
@@ -156,6 +156,27 @@ class Recipe(Section, ABC):
     def takes_quantities(self) -> bool:
         """Whether the model is one of data given the numbers of ``DataSpec.conditions``; of a resolved recipe."""
         return False
+
+    @property
+    def takes_view(self) -> bool:
+        """Whether the model is shown a view of the sample (``views``); of a resolved recipe."""
+        return False
+
+    @property
+    def takes_condition(self) -> bool:
+        """Whether there is any condition; of a resolved recipe."""
+        return self.takes_classes or self.takes_quantities or self.takes_view
+
+    def view(self, seen: Tensor, spec: DataSpec) -> Tensor:
+        """What the network is shown where ``seen`` is known of samples, in data units.
+
+        Raises:
+            InputError: a model that is shown nothing, or another shape.
+        """
+        raise InputError(
+            f"seen: {self.name} was trained without a view of its samples; leave it out, or train with "
+            "conditioning.kind=masked or low-resolution"
+        )
 
     @property
     def label_dropout(self) -> float:

@@ -81,6 +81,8 @@ class TreesRecipe(Recipe):
         given = self.resolved(spec)._known_conditioning
         if given.quantities(spec):
             raise InputError("data.conditions: trees take no numbers beside the data; train a network: --recipe flow")
+        if given.channels(spec):
+            raise InputError("conditioning: trees are shown no view; train a network: --recipe flow")
         classes = given.classes(spec)
         s = self.trees
         return TreesDenoiser(self.build_process(), D, classes, s.levels, s.trees, s.leaves, s.depth)

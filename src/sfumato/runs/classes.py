@@ -9,6 +9,7 @@ from sfumato.denoisers import NOT_GIVEN, Condition
 from sfumato.errors import InputError
 from sfumato.generative_model import GenerativeModel
 
+from .measurement_files import read_mask, read_numbers, read_sample
 from .settings import SampleSettings
 
 
@@ -25,11 +26,14 @@ def with_classes(settings: SampleSettings, model: GenerativeModel) -> tuple[Samp
     given = [numbers_in(text) for text in dict.fromkeys(settings.conditions)]
     if settings.per_class is not None and not names:
         names = list(model.spec.class_names) if model.made_by is not None and model.made_by.takes_classes else [""]
+    seen = seen_by(settings, model)
     if not names and not given:
-        return settings, model.condition(settings.count)
-    asked = [(name, numbers) for name in names or [None] for numbers in given or [None]]
-    for name, numbers in asked:
-        model.condition(1, name, given=numbers)  # refuses before anything is counted
+        return settings, model.condition(settings.count, seen=seen)
+    each_class: list[str | None] = [*names] or [None]
+    each_given: list[dict[str, float] | None] = [*given] or [None]
+    asked = [(name, row) for name in each_class for row in each_given]
+    for name, row in asked:
+        model.condition(1, name, given=row)  # refuses before anything is counted
     count = settings.count if settings.per_class is None else settings.per_class * len(asked)
     if count < len(asked):
         what = "classes" if not given else "conditions" if not names else "classes and conditions"
@@ -37,7 +41,18 @@ def with_classes(settings: SampleSettings, model: GenerativeModel) -> tuple[Samp
     chosen = [asked[i * len(asked) // count] for i in range(count)]
     classes = None if not names else [name for name, _ in chosen if name is not None]
     numbers = None if not given else [row for _, row in chosen if row is not None]
-    return replace(settings, count=count), model.condition(count, classes, given=numbers)
+    return replace(settings, count=count), model.condition(count, classes, given=numbers, seen=seen)
+
+
+def seen_by(settings: SampleSettings, model: GenerativeModel) -> Tensor | None:
+    """What the files say that is known of the samples; NaN where the mask is set. Raises InputError as readers do."""
+    if settings.seen is None:
+        return None
+    if settings.mask is not None:
+        sample = read_sample("--seen", settings.seen, model.spec)
+        return sample.masked_fill(read_mask("--mask", settings.mask, model.spec), torch.nan)
+    values = read_numbers("--seen", settings.seen)
+    return values.view(*(1 for _ in range(len(model.spec.shape) - values.ndim)), *values.shape)
 
 
 def numbers_in(text: str) -> dict[str, float]:

@@ -72,7 +72,8 @@ class Draws:
 
     def _condition(self, samples: Samples, numbers: Tensor) -> Condition | None:
         """The condition of the samples, not given for some of the images ``numbers``."""
-        cond = self.conditioning(samples)
+        keys = random.keys(random.derive(self.seed, "view"), numbers)
+        cond = self.conditioning(replace(samples, keys=keys))
         if cond is None or not self.label_dropout:
             return cond
         keys = random.keys(random.derive(self.seed, "label dropout"), numbers)

@@ -7,7 +7,7 @@ choice among ``ema.CANDIDATES`` included, N = images / ``IMAGES_PER_SAMPLE`` tak
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -63,7 +63,9 @@ class HeldOut:
     ) -> "HeldOut":
         """Measures on a fixed random choice of the samples of two sources, in an order of its own."""
         count = min(MOST, len(held_out), len(training))
-        chosen = [p.take(permutation(len(p), seed, "measured")[:count]) for p in (held_out, training)]
+        taken = [p.take(permutation(len(p), seed, "measured")[:count]) for p in (held_out, training)]
+        keys = random.keys(random.derive(seed, "measured view"), torch.arange(count, device=taken[0].device))
+        chosen = [replace(samples, keys=keys) for samples in taken]
         return cls(loss, chosen[0], chosen[1], seed, world, conditioning)
 
     def samples_after(self, images: int) -> int:

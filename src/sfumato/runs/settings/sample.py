@@ -27,6 +27,8 @@ class SampleSettings(Settings):
         under: a preset or YAML file whose process replaces the model's own.
         classes: names of the classes to draw; by default all, in their shares.
         conditions: numbers that samples are given with, as "a=1.5,b=2"; several are drawn one after another.
+        seen: the file of what is known of the samples.
+        mask: the file that says, white or not 0, where ``seen`` is to be filled in.
         per_class: number of samples of each class.
         guidance: the weight of guidance; 1 is none.
         guide_from: the lowest log-SNR that guidance acts at.
@@ -55,6 +57,8 @@ class SampleSettings(Settings):
     under: Annotated[str | None, "--under"] = None
     classes: Annotated[tuple[str, ...], "--class"] = ()
     conditions: Annotated[tuple[str, ...], "--condition"] = ()
+    seen: Annotated[Path | None, "--seen"] = None
+    mask: Annotated[Path | None, "--mask"] = None
     per_class: Annotated[int | None, "--per-class"] = None
     guidance: Annotated[float | None, "--guidance"] = None
     guide_from: Annotated[float | None, "--guide-from"] = None
@@ -73,6 +77,8 @@ class SampleSettings(Settings):
             require_ending("--out", self.out, (".png", ".npz", *_TABLES, *_MOVIES))
         if self.pairs and (self.out is None or self.out.suffix.lower() != ".npz"):
             raise InputError("--pairs: the noise is written into an .npz file; add --out FILE.npz")
+        if self.mask is not None and self.seen is None:
+            raise InputError("--mask: says where an image is to be filled in; add it as --seen FILE")
         given = {"from": self.guide_from, "until": self.guide_until, "with": self.guide_with}
         if self.guidance is None and (names := [f"--guide-{name}" for name, x in given.items() if x is not None]):
             raise InputError(f"{names[0]}: without a weight there is no guidance; add --guidance 1.5")
