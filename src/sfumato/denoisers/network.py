@@ -179,4 +179,4 @@ class NetworkDenoiser(Denoiser):
         if tuple(image.shape) != shape:
             raise InputError(f"cond: has an image of shape {tuple(image.shape)}; this network takes {shape}")
         image = image.to(x_t)
-        return image if given is None else torch.where(expand(given.to(x_t.device), image), image, 0.0)
+        return image if given is None else image * expand(given.to(x_t.device), image)
