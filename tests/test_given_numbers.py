@@ -183,13 +183,13 @@ def test_likelihoods_are_given_the_numbers(trained: Path, capsys: pytest.Capture
     assert main(["likelihood", str(trained), "--count", "8", "--evaluations", "12", "--no-flow", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["data"].endswith("given its conditions")
     model, found = kinds.load(trained), own_data(RunFolder(trained))
-    rows = torch.arange(60)
+    rows = torch.arange(300)
     cond, expected = condition_of(found, model, rows), model.recipe.condition(found.samples().take(rows))
     assert cond is not None
     assert all(torch.equal(part, expected.tensors[name]) for name, part in cond.tensors.items())
     told, untold = (model.bound(found.encoded(rows), LikelihoodOptions(evaluations=40), cond=c) for c in (cond, None))
-    # The entropies are 1.0 and 3.1 bits.
-    assert told.estimate.mean < untold.estimate.mean - 0.8
+    # The entropies are 1.0 and 3.1 bits; the error of the difference is about 0.3.
+    assert told.estimate.mean < untold.estimate.mean - 0.5
 
 
 def test_samples_are_asked_for_by_numbers(trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

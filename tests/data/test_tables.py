@@ -205,3 +205,22 @@ def test_a_table_comes_back_as_a_table(tmp_path, monkeypatch):
         assert np.allclose(again.values, arrays["samples"], rtol=1e-6)
     assert main(["sample", "run", "-n", "5", "--out", "x.tsv"]) == 0
     assert np.allclose(data.load("x.tsv").values, again.values)
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_a_folder_of_idx_files_is_its_training_part(tmp_path, packed):
+    pack, ending = (gzip.compress, ".gz") if packed else (bytes, "")
+    images = np.arange(48, dtype=np.uint8).reshape(12, 2, 2)
+    for start, values in (("t10k", images[:4]), ("train", images)):
+        table(tmp_path, pack(idx(values)), f"{start}-images-idx3-ubyte{ending}")
+        table(tmp_path, pack(idx(np.arange(len(values), dtype=np.uint8) % 3)), f"{start}-labels-idx1-ubyte{ending}")
+    found = data.load(str(tmp_path))
+    assert found.values[:, 0].tolist() == images.tolist()
+    assert found.spec.class_counts == (4, 4, 4)
+    assert found.spec.source == tmp_path.name
+    assert f"'train-images-idx3-ubyte{ending}'" in found.notes[0]
+    table(tmp_path, pack(idx(images)), f"train-images-idx3-ubyte{'' if packed else '.gz'}")  # the same once more
+    assert data.load(str(tmp_path)).spec == found.spec
+    table(tmp_path, pack(idx(images)), f"extra-images-idx3-ubyte{ending}")
+    with pytest.raises(InputError, match=r"has 2 idx files of images; give one of them: .*extra-images"):
+        data.load(str(tmp_path))

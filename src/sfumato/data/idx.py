@@ -4,6 +4,7 @@ import gzip
 import math
 import re
 import zlib
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ from .layouts import LayoutName
 
 # The third byte of the header is the type, the fourth the number of axes (yann.lecun.com/exdb/mnist).
 _TYPES = {0x08: "u1", 0x09: "i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
+_HELD_OUT = ("t10k", "test", "val")  # how names of files begin that a model is judged by
 _NAME = re.compile(r"(?P<stem>.+?)[-_.](?P<what>images|labels)[-_.](?P<rest>idx\d[-_.]ubyte|ubyte|idx)", re.IGNORECASE)
 
 
@@ -23,6 +25,36 @@ def is_idx(path: Path) -> bool:
     """Whether the name is that of an idx file: ends in .idx, -ubyte, or either with .gz."""
     name = path.name.lower().removesuffix(".gz")
     return name.endswith((".idx", "ubyte", ".idx1", ".idx3")) or bool(re.search(r"\.idx\d?$", name))
+
+
+def idx_in(folder: Path) -> list[Path]:
+    """The idx files of training images directly in a folder: those whose name says "images", and not t10k or test.
+
+    Where one is there packed and unpacked, it is the unpacked one.
+    """
+    if not folder.is_dir():
+        return []
+    found: dict[str, Path] = {}
+    for path in sorted(folder.iterdir()):
+        name = _NAME.search(path.name)
+        if is_idx(path) and name is not None and name["what"].lower() == "images" and path.is_file():
+            found.setdefault(path.name.lower().removesuffix(".gz"), path)
+    others = [path for name, path in found.items() if not name.startswith(_HELD_OUT)]
+    return others or list(found.values())
+
+
+def read_idx_folder(folder: Path, options: DataOptions) -> Content:
+    """Read the training images in a folder such as MNIST's four files, with the labels beside them.
+
+    Raises:
+        InputError: several files of training images, or as ``read_idx``.
+    """
+    found = idx_in(folder)
+    if len(found) > 1:
+        named = " or ".join(shown(path) for path in found[:3])
+        raise InputError(f"'{shown(folder)}' has {len(found)} idx files of images; give one of them: {named}")
+    content = read_idx(found[0], options)
+    return replace(content, notes=(f"the images are those in '{shown(found[0].name)}'", *content.notes))
 
 
 def read_idx(path: Path, options: DataOptions) -> Content:

@@ -12,7 +12,7 @@ from .assemble import finish
 from .builtin import read_digits, read_toy
 from .dataset import Content, DataOptions, Dataset, shown
 from .folder import read_folder
-from .idx import is_idx, read_idx
+from .idx import idx_in, is_idx, read_idx, read_idx_folder
 from .images import EXTENSIONS
 from .saved_dataset import is_saved, read_saved
 from .tables import TABLES, read_table
@@ -21,7 +21,7 @@ from .toys import TOYS
 BUILT_IN = ("digits", *TOYS)
 _ACCEPTED = (
     "a folder of PNG, JPEG, WebP or TIFF images, an .npy or .npz file of arrays, a .csv, .tsv or .parquet table, "
-    "an idx file, or a data set saved by Hugging Face's datasets"
+    "an idx file or a folder of MNIST's, or a data set saved by Hugging Face's datasets"
 )
 _ARRAYS_ONLY = ("key", "labels", "conditions", "noise", "axis", "channels")
 _IMAGES_ONLY = ("size", "convert")
@@ -75,7 +75,9 @@ def _read(
         raise InputError(f"source '{shown(source)}' is a pipe or a device; give {_ACCEPTED}")
     if path.is_dir():
         _refuse_options(source, options)
-        return read_saved(path, options, progress) if is_saved(path) else read_folder(path, options, progress, warn)
+        if is_saved(path):
+            return read_saved(path, options, progress)
+        return read_idx_folder(path, options) if idx_in(path) else read_folder(path, options, progress, warn)
     if not there:
         near = difflib.get_close_matches(source, BUILT_IN, n=1)
         meant = f" (did you mean {near[0]}?)" if near else ""
@@ -114,7 +116,7 @@ def _kind(source: str) -> str:
         return "built-in data"
     path = Path(source).expanduser()
     if path.is_dir():
-        return "a saved data set" if is_saved(path) else "a folder of images"
+        return "a saved data set" if is_saved(path) else "an idx file" if idx_in(path) else "a folder of images"
     if path.suffix.lower() in TABLES:
         return "a table"
     return "an idx file" if is_idx(path) else "a file of arrays"
