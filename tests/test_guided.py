@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 
 import sfumato
 from sfumato import Model, kinds, recipes
@@ -19,6 +20,10 @@ from sfumato.generate import generate
 from sfumato.guidance import Autoguided, ClassifierFree, Interval
 from sfumato.guided import Guidance, store
 from sfumato.model_folder import TableKey
+from sfumato.runs import lifecycle
+from sfumato.runs.folder import RunFolder
+from sfumato.runs.loading import load_early
+from sfumato.training import Keep, Options, Trainer
 
 SMALL = ["network.kind=mlp", "network.width=16", "network.depth=1"]
 
@@ -238,3 +243,27 @@ def test_a_choice_that_cannot_be_made_is_refused(run: Path, capsys: pytest.Captu
     untrained(run.parent / "x.npz", "conditioning=none").save_pretrained(run.parent / "without")
     assert main(["tune", str(run.parent / "without"), "--guidance"]) == 2
     assert "there is nothing to lead towards" in capsys.readouterr().err
+
+
+def test_a_run_is_guided_away_from_its_own_early_weights(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    np.save(tmp_path / "x.npy", np.random.default_rng(0).normal(size=(60, 2)).astype(np.float32))
+    recipe = recipes.read("flow", ["network.width=16", "training.batch=16", "base=none"])
+    dataset = load(str(tmp_path / "x.npy"))
+    model, run = lifecycle.untrained(str(tmp_path / "x.npy"), recipe, dataset), RunFolder(tmp_path / "run")
+    run.path.mkdir()
+    lifecycle.begin(str(tmp_path / "x.npy"), run, model, None)
+    Trainer(model, dataset.samples(), run, Options(keep=Keep(9, 32), keep_finished=Keep(9, 32))).train(steps=8)
+    kept = sorted(run.checkpoints.iterdir(), key=lambda path: int(path.name))
+    early = load_early(run.path)
+    tensors = load_file(kept[0] / "averages.safetensors")
+    for name, weights in early.denoiser.named_parameters():
+        assert torch.equal(weights, tensors[f"0.2/{name}"])
+    base = ["sample", str(run.path), "-n", "3", "--steps", "4", "--guidance", "2", "--guide-with"]
+    assert main([*base, "early", "--out", str(tmp_path / "a.npz")]) == 0
+    assert "away from its own early weights" in capsys.readouterr().out
+    expected = sfumato.load(run.path).with_guidance(2, None, early).sample(3, steps=4)
+    with np.load(tmp_path / "a.npz") as file:
+        np.testing.assert_allclose(file["samples"], expected.numpy(), rtol=1e-5)
+    shutil.rmtree(run.checkpoints)
+    assert main([*base, "early", "--out", str(tmp_path / "b.npz")]) == 2
+    assert "has no checkpoints with early weights" in capsys.readouterr().err

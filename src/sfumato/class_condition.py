@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any, SupportsIndex
+from typing import Any, Protocol, SupportsIndex, runtime_checkable
 
 import torch
 
@@ -105,3 +105,49 @@ def with_quantities(
     if cond is None:
         return Condition(vector=vector, vector_given=known)
     return replace(cond, vector=vector, vector_given=known)
+
+
+@runtime_checkable  # so that the test run can check annotations
+class Conditioned(Protocol):
+    """What a condition asks of a model."""
+
+    @property
+    def spec(self) -> DataSpec:
+        """The contract of the data."""
+
+    @property
+    def made_by(self) -> Recipe | None:
+        """The recipe, if there is one."""
+
+    @property
+    def name(self) -> str:
+        """The name of the model."""
+
+
+def condition(
+    self: Conditioned,
+    count: SupportsIndex,
+    classes: Classes | None = None,
+    first: SupportsIndex = 0,
+    given: Given | None = None,
+    seen: Any = None,
+) -> Condition | None:
+    """The condition of ``count`` samples by their classes, numbers and what is seen of them; None without any.
+
+    Arguments:
+        self: the model.
+        count: number of samples.
+        classes: as for ``class_condition``.
+        first: number of the first sample.
+        given: as for ``with_quantities``.
+        seen: as for ``with_view``.
+
+    Raises:
+        InputError: what the model does not take.
+    """
+    number, recipe = whole("count", count), self.made_by
+    labelled = self.spec if recipe is not None and recipe.takes_classes else None
+    cond = class_condition(labelled, self.name, number, classes, first)
+    beside = self.spec if recipe is not None and recipe.takes_quantities else None
+    cond = with_quantities(cond, beside, self.name, number, given)
+    return with_view(cond, recipe, self.spec, number, seen)

@@ -21,12 +21,11 @@ from sfumato.files import expanded, write_text
 from sfumato.generate import Watch, device_of
 from sfumato.likelihood import Bound, Exact, LikelihoodOptions
 from sfumato.model_folder import Config
-from sfumato.numerics.integers import whole
 from sfumato.recipes import Recipe
 from sfumato.reporting import Progress
 from sfumato.world import ALONE, World
 
-from .class_condition import Classes, Given, class_condition, with_quantities, with_view
+from .class_condition import Classes, Given, condition
 from .sampling_plan import SamplingPlan
 
 Ability = Literal["sampler", "bound", "flow", "noise"]
@@ -61,6 +60,7 @@ class GenerativeModel(ABC):
     spec: DataSpec  # the contract of the data
     made_by: Recipe | None
     __repr__ = _shown
+    condition = condition
 
     @classmethod
     @abstractmethod
@@ -190,22 +190,6 @@ class GenerativeModel(ABC):
     def card(self) -> str:
         """The model card. Raises InputError for a model without a recipe."""
         return model_folder.model_card(self.config())
-
-    def condition(
-        self,
-        count: SupportsIndex,
-        classes: Classes | None = None,
-        first: SupportsIndex = 0,
-        given: Given | None = None,
-        seen: Any = None,
-    ) -> Condition | None:
-        """The condition of ``count`` samples by ``classes``, numbers and what is ``seen`` (``class_condition``)."""
-        number, recipe = whole("count", count), self.made_by
-        spec = self.spec if recipe is not None and recipe.takes_classes else None
-        cond = class_condition(spec, self.name, number, classes, first)
-        beside = self.spec if recipe is not None and recipe.takes_quantities else None
-        cond = with_quantities(cond, beside, self.name, number, given)
-        return with_view(cond, recipe, self.spec, number, seen)
 
     @abstractmethod
     def plan(

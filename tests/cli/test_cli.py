@@ -376,7 +376,7 @@ def test_the_surface_of_the_command_line_is_frozen() -> None:
                     "--seed",
                     "--steps",
                 ),
-                *("--per-class", "--threads", "--tolerance", "--under"),
+                *("--per-class", "--threads", "--tolerance", "--under", "--condition", "--seen", "--mask"),
                 *("--guidance", "--guide-from", "--guide-until", "--guide-with"),
             ]
         ),

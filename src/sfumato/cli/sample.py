@@ -56,6 +56,24 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="RECIPE",
         help="sample with the process of another preset or YAML file (default: the model's own process)",
     )
+    _add_conditions(parser)
+    flag("--pairs", action="store_true", help="also write the noise that each sample started from into the .npz file")
+    flag("--seed", type=int, default=default.seed, help="random seed (default: 0)")
+    flag("--batch", type=positive, default=default.batch, help="samples drawn at once per process (default: 256)")
+    flag(
+        "--out",
+        type=Path,
+        metavar="FILE",
+        help="output file: .png, .npz, .csv, .tsv, .parquet, .gif or .webp; without an ending a new folder of images, "
+        "with a sub-folder per class (default: a .png and an .npz in RUN/samples, and a table if the data is one)",
+    )
+    add_threads(parser)
+    add_device(parser)
+
+
+def _add_conditions(parser: argparse.ArgumentParser) -> None:
+    """The flags of what samples are given."""
+    flag = parser.add_argument
     flag(
         "--class",
         dest="classes",
@@ -87,20 +105,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--guide-with",
         type=Path,
         metavar="RUN",
-        help="lead away from this smaller or shorter-trained run, not from the model without the class",
+        help="lead away from this smaller or shorter-trained run, or with 'early' from its own early weights, not "
+        "from the model without the class",
     )
-    flag("--pairs", action="store_true", help="also write the noise that each sample started from into the .npz file")
-    flag("--seed", type=int, default=default.seed, help="random seed (default: 0)")
-    flag("--batch", type=positive, default=default.batch, help="samples drawn at once per process (default: 256)")
-    flag(
-        "--out",
-        type=Path,
-        metavar="FILE",
-        help="output file: .png, .npz, .csv, .tsv, .parquet, .gif or .webp; without an ending a new folder of images, "
-        "with a sub-folder per class (default: a .png and an .npz in RUN/samples, and a table if the data is one)",
-    )
-    add_threads(parser)
-    add_device(parser)
 
 
 def run(args: argparse.Namespace) -> int:

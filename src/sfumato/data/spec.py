@@ -68,16 +68,14 @@ class DataSpec:
         )
         plain.require(self.dtype in _DTYPES, f"dtype must be one of {', '.join(_DTYPES)}")
         self.transform.check_shape(self.shape)
-        plain.require(
-            len(self.channels) in (0, self.shape[0]),
-            "channels must be empty or name each channel or feature",
-        )
-        plain.require(0 <= self.second_moment < math.inf, "second_moment must be finite and not negative")
-        plain.require(0 <= self.diameter < math.inf, "diameter must be finite and not negative")
-        names, counts = len(self.class_names), len(self.class_counts)
-        plain.require(names == counts, "class_names and class_counts must have the same length")
-        total = sum(self.class_counts)
-        plain.require(self.class_counts == () or total == self.count, "class_counts must add up to count")
+        named = len(self.channels) in (0, self.shape[0])
+        plain.require(named, "channels must be empty or name each channel or feature")
+        for name in ("second_moment", "diameter"):
+            plain.require(0 <= getattr(self, name) < math.inf, f"{name} must be finite and not negative")
+        alike = len(self.class_names) == len(self.class_counts)
+        plain.require(alike, "class_names and class_counts must have the same length")
+        adds_up = self.class_counts == () or sum(self.class_counts) == self.count
+        plain.require(adds_up, "class_counts must add up to count")
         plain.require(
             self.axis is None or (self.layout.dimensions == 1 and len(self.axis.values) == self.shape[-1]),
             "axis must be null, or give one position per value of a signal",
@@ -210,8 +208,8 @@ class DataSpec:
         """The contract as plain JSON values."""
         fields = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
         fields |= {"layout": self.layout.name, "transform": self.transform.to_dict()}
+        fields |= {"conditions": [each.to_dict() for each in self.conditions]}
         fields["axis"] = None if self.axis is None else self.axis.to_dict()
-        fields["conditions"] = [each.to_dict() for each in self.conditions]
         return {key: list(value) if isinstance(value, tuple) else value for key, value in fields.items()}
 
     @classmethod
@@ -221,9 +219,8 @@ class DataSpec:
         Raises:
             InputError: unknown, missing or mistyped keys, or values that contradict each other.
         """
-        if isinstance(data, dict):
-            data = {"conditions": [], **data}  # a contract that was written before there were conditions
-        return cls(**plain.read_fields(data, _FIELDS))
+        # Contracts that were written before there were conditions have no such key.
+        return cls(**plain.read_fields({"conditions": [], **data} if isinstance(data, dict) else data, _FIELDS))
 
 
 def _check_shape(x: Tensor, shape: tuple[int, ...], verb: str) -> None:

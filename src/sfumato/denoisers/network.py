@@ -156,7 +156,7 @@ class NetworkDenoiser(Denoiser):
         elif self.augmentation:
             like = next(iter(cond.tensors.values()))
             parts.append(torch.zeros(len(cond), self.augmentation, device=like.device))
-        return (torch.cat(parts, dim=1),) if parts else ()
+        return (parts[0] if len(parts) == 1 else torch.cat(parts, dim=1),) if parts else ()
 
     def _vector(self, cond: Condition) -> tuple[Tensor, Tensor]:
         """The numbers of the vector (B, k), and which of them are given, as 1 and 0."""

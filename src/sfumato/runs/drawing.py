@@ -37,11 +37,12 @@ from .console import is_main_process
 from .device import pick_device
 from .folder import RunFolder
 from .image_files import require_images, require_new, write_images
-from .loading import load_with_samplers
+from .loading import load_early, load_with_samplers
 from .outputs import require_writable, writable_or_here
 from .settings import SampleSettings, TuneSettings
 from .threads import threads
 
+EARLY = "early"  # given as a run to be guided with: the run's own early weights
 FRAMES = 40  # of a movie, at most
 _SLOW = (  # measured in docs/samplers.md
     "note: langevin mixes slowly; with 2,000 evaluations the weights of ten modes are still 4 standard errors of "
@@ -144,8 +145,10 @@ def _model(settings: SampleSettings) -> GenerativeModel:
         return model
     low = -math.inf if settings.guide_from is None else settings.guide_from
     high = math.inf if settings.guide_until is None else settings.guide_until
+    early = str(settings.guide_with) == EARLY
     guide = None if settings.guide_with is None else _under(settings.guide_with, settings)
-    return model.with_guidance(settings.guidance, Interval(low, high), guide, str(settings.guide_with or ""))
+    name = "its own early weights" if early else str(settings.guide_with or "")
+    return model.with_guidance(settings.guidance, Interval(low, high), guide, name)
 
 
 def _say_guidance(model: GenerativeModel, settings: SampleSettings, reporter: Reporter) -> None:
@@ -160,7 +163,8 @@ def _say_guidance(model: GenerativeModel, settings: SampleSettings, reporter: Re
 
 
 def _under(run: Path, settings: SampleSettings) -> Model:
-    model = load_with_samplers(run, pick_device(settings.device))
+    device = pick_device(settings.device)
+    model = load_early(settings.run, device) if str(run) == EARLY else load_with_samplers(run, device)
     if settings.under is None:
         return model
     return model.with_process(recipes.read(settings.under).resolved(model.spec).build_process())

@@ -33,7 +33,8 @@ class SampleSettings(Settings):
         guidance: the weight of guidance; 1 is none.
         guide_from: the lowest log-SNR that guidance acts at.
         guide_until: the highest one.
-        guide_with: a run of a worse model that guidance leads away from; by default the model without the class.
+        guide_with: a run of a worse model that guidance leads away from, or "early" for the early weights of the run
+            itself; by default the model without the class.
         pairs: also write the noise that each sample started from.
         seed: the random seed.
         batch: samples drawn at once by each process.
