@@ -6,13 +6,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+from sklearn.ensemble import ExtraTreesRegressor
 
 from sfumato import SfumatoImputer
 from sfumato.cli.main import main
 from sfumato.errors import InputError
+from sfumato.imputation.imputer import COMPONENTS, FORESTS, NARROWEST, factor
+from sfumato.imputation.priors import Forests, Leaves
 
 
-def correlated(n: int = 400, share: float = 0.25) -> tuple[np.ndarray, np.ndarray]:
+def correlated(n: int = 300, share: float = 0.25) -> tuple[np.ndarray, np.ndarray]:
     generator = np.random.default_rng(0)
     group = generator.integers(0, 2, n)
     x = generator.normal(size=(n, 4)) @ np.array([[1, 0.9, 0, 0], [0, 0.4, 0, 0], [0, 0, 1, 0.8], [0, 0, 0, 0.6]])
@@ -31,11 +35,64 @@ def test_draws_cover_what_was_hidden_and_the_mean_is_better_than_the_column() ->
     low, high = np.quantile(draws, [0.05, 0.95], axis=0)
     assert 0.82 < ((x >= low) & (x <= high))[hidden].mean() < 0.96
     filled, spread = imputer.transform(seen), x.std(0)
-    assert np.array_equal(filled, SfumatoImputer(draws=40).fit_transform(seen))
     error = np.sqrt((((filled - x) / spread)[hidden] ** 2).mean())
     column = np.sqrt((((np.nanmean(seen, 0) - x) / spread)[hidden] ** 2).mean())
     assert error < 0.83 * column  # gaps of both correlated columns leave nothing to know
-    assert not np.array_equal(SfumatoImputer(draws=40, seed=1).fit_transform(seen), filled)
+
+
+def test_the_seed_says_what_is_drawn() -> None:
+    _, seen = correlated(40)
+    a, b, c = (SfumatoImputer(draws=3, seed=seed, prior="mixture").fit_transform(seen) for seed in (0, 0, 1))
+    assert np.array_equal(a, b)
+    assert not np.array_equal(a, c)
+
+
+def bent(n: int = 400) -> tuple[np.ndarray, np.ndarray]:
+    """A column that two others know, by a curve that no few Gaussians follow."""
+    generator = np.random.default_rng(3)
+    angle = generator.uniform(-3, 3, n)
+    x = np.stack([np.cos(6 * angle), angle, angle**3], 1)
+    return x, np.where(generator.random(x.shape) < 0.15, np.nan, x)
+
+
+def test_forests_are_chosen_for_curves_and_draw_values_that_occur() -> None:
+    x, seen = bent()
+    hidden = np.isnan(seen)
+    forests = SfumatoImputer(draws=30).fit(seen)
+    mixture = SfumatoImputer(draws=30, prior="mixture").fit(seen)
+    assert forests.components_ == FORESTS
+    assert mixture.components_ in COMPONENTS
+
+    def error(imputer: SfumatoImputer) -> float:
+        return float(np.sqrt((((imputer.transform(seen) - x) / x.std(0))[hidden] ** 2).mean()))
+
+    assert error(forests) < 0.85 * error(mixture)
+    low, high = np.quantile(forests.draw(seen), [0.05, 0.95], axis=0)
+    assert 0.84 < ((x >= low) & (x <= high))[hidden].mean() < 0.97
+    z = torch.from_numpy((seen - np.nanmean(seen, 0)) / np.nanstd(seen, 0))
+    drawn = Forests.fit(z, 0).draw(z, 2, torch.Generator().manual_seed(0)).numpy()
+    for j in range(3):
+        assert np.isin(drawn[..., j], z[:, j].numpy()).all()
+
+
+def test_a_leaf_gives_its_own_values_alike_often() -> None:
+    """One stump on two groups: each row draws from its group, each value a quarter of the time."""
+    x, values = np.repeat([[0.0], [1.0]], 4, axis=0), np.arange(8.0)
+    forest = ExtraTreesRegressor(1, max_leaf_nodes=2, random_state=0).fit(x, np.repeat([0.0, 1.0], 4))
+    drawn = Leaves.of(forest, x, values).draw(np.ones((4000, 1)), 0, np.random.default_rng(0))
+    counts = np.bincount(drawn.astype(int), minlength=8)
+    assert (counts[:4] == 0).all()
+    assert (np.abs(counts[4:] - 1000) < 4 * np.sqrt(1000 * 0.75)).all()
+
+
+def test_draws_are_widened_to_hold_hidden_values() -> None:
+    """Draws of half the spread they should have: the factor is 2."""
+    generator = torch.Generator().manual_seed(0)
+    z = torch.randn(3000, 1, generator=generator, dtype=torch.float64)
+    draws = 0.5 * torch.randn(400, 3000, generator=generator, dtype=torch.float64)
+    assert factor(draws, z[:, 0]) == pytest.approx(2, abs=0.12)
+    assert factor(2 * draws, z[:, 0]) == pytest.approx(1, abs=0.06)
+    assert factor(20 * draws, z[:, 0]) == NARROWEST
 
 
 def test_it_works_within_scikit_learn() -> None:
@@ -63,6 +120,8 @@ def test_arrays_that_cannot_be_filled(x: object, words: str) -> None:
         SfumatoImputer().fit(x)
     with pytest.raises(InputError, match="call fit first"):
         SfumatoImputer().transform(np.zeros((5, 2)))
+    with pytest.raises(InputError, match="prior 'trees': there is none; choose from auto"):
+        SfumatoImputer(prior="trees").fit(np.eye(5))
 
 
 def table(path: Path) -> list[dict[str, str]]:

@@ -123,7 +123,9 @@ def _draws(dataset: Dataset, complete: Columns, settings: ImputeSettings) -> tup
     for j, column in enumerate(complete.columns):
         start = complete.starts[j]
         z[values[:, j].isnan(), start : start + column.width] = float("nan")
-    imputer = SfumatoImputer(max(settings.draws, _FOR_A_GUESS), settings.seed).fit(z.numpy())
+    # Forests draw one number at a time, and a category is several that go together.
+    prior = "auto" if all(column.width == 1 for column in complete.columns) else "mixture"
+    imputer = SfumatoImputer(max(settings.draws, _FOR_A_GUESS), settings.seed, prior).fit(z.numpy())
     found = torch.from_numpy(imputer.draw(z.numpy()))
     return [complete.round_to_levels(complete.decode(each)) for each in found], imputer.components_
 
