@@ -60,8 +60,8 @@ def test_forests_are_chosen_for_curves_and_draw_values_that_occur() -> None:
     hidden = np.isnan(seen)
     forests = SfumatoImputer(draws=30).fit(seen)
     mixture = SfumatoImputer(draws=30, prior="mixture").fit(seen)
-    assert forests.components_ == FORESTS
-    assert mixture.components_ in COMPONENTS
+    assert forests.chosen_[-1] == FORESTS
+    assert mixture.chosen_[0] in COMPONENTS
 
     def error(imputer: SfumatoImputer) -> float:
         return float(np.sqrt((((imputer.transform(seen) - x) / x.std(0))[hidden] ** 2).mean()))

@@ -21,6 +21,7 @@ from .quality.intervals import EVALUATIONS
 from .quality.measures import CLASSIFIER, CLASSIFIER_TITLE
 from .rows import Row, table, table_of_budgets
 from .spaces import Space
+from .tables import Classes, Judged, fidelity
 
 FEWEST = 20  # samples, and real ones of each kind
 _FRECHET = "frechet_infinite"
@@ -69,6 +70,7 @@ class Evaluation:
         budgets: for numbers of evaluations per sample, the most telling measures in every space.
         judgement: how good the samples are, in one sentence.
         tails: by space, the largest share of one point in the sum of fourth powers (``quality.largest_share``).
+        as_table: the samples as rows of a table; None for other data, or without held-out rows.
     """
 
     name: str
@@ -83,6 +85,7 @@ class Evaluation:
     budgets: Mapping[int, tuple[Row, ...]] = field(default_factory=dict)
     judgement: str = ""
     tails: Mapping[str, float] = field(default_factory=dict)
+    as_table: Judged | None = None
 
     @property
     def warnings(self) -> list[str]:
@@ -107,6 +110,7 @@ class Evaluation:
 
     def __str__(self) -> str:
         parts = [f"{len(self.samples)} samples against {self.name}", *table(self.rows)]
+        parts += [] if self.as_table is None else self.as_table.lines()
         parts += table_of_budgets(self.budgets)
         parts += [] if self.classes is None else self.classes.lines()
         return "\n".join([*parts, *self.warnings, self.judgement, self.verdict])
@@ -120,6 +124,7 @@ class Evaluation:
             "verdict": self.verdict,
             "warnings": self.warnings,
             "rows": [row.to_dict() for row in self.rows],
+            "as_table": None if self.as_table is None else self.as_table.to_dict(),
             "classes": None if self.classes is None else self.classes.to_dict(),
             "budgets": [
                 {"evaluations": evaluations, "rows": [row.to_dict() for row in rows]}
@@ -184,7 +189,21 @@ def evaluate(
         budgets={number: tuple(row for each in found for row in each.budgets[number]) for number in budgets},
         judgement=judgement(rows, copies),
         tails={each.space.name: largest_share(Sets(each.samples, each.reference)) for each in found},
+        as_table=_as_table(samples, real, spec),
     )
+
+
+def _as_table(samples: Tensor, real: RealData, spec: DataSpec) -> Judged | None:
+    """The samples as rows of a table, beside training rows, both judged by held-out ones."""
+    if not spec.channels or spec.layout.name != "vector" or real.train is None or real.held_out is None:
+        return None
+    held_out = real.held_out[: len(real.reference)]
+    if len(held_out) < FEWEST:
+        return None
+    labels, classes = real.labels, None
+    if labels is not None and labels.samples is not None and len(labels.samples) == len(samples):
+        classes = Classes(labels.samples, labels.reference, labels.beside[: len(held_out)])
+    return fidelity(spec, samples, real.reference, held_out, classes=classes)
 
 
 @dataclass(frozen=True, eq=False)

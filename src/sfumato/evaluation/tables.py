@@ -4,6 +4,7 @@ All measures take rows in data units, with NaN where a value is missing. None of
 gives each beside real rows that were judged in the same way and number.
 """
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -11,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int64
 from torch import Tensor
 
 from sfumato.data import DataSpec
@@ -23,12 +24,13 @@ from .quality.two_samples import classifier
 
 BINS = 10  # of a column of numbers beside a category
 _AT_ONCE = 2**24  # distances
+_SHARES = torch.linspace(0.02, 0.98, 49, dtype=torch.float64)
 
 Codes = npt.NDArray[np.int64]
 
 
 class Fidelity(NamedTuple):
-    """How like real rows some rows are; 1 is best for the first two, half for the others.
+    """How like real rows some rows are. 1 is best, but half for ``told_apart`` and ``nearest``.
 
     Arguments:
         shape: the mean over columns of 1 - KS, or of 1 - TV for categories; a gap counts as a value of its own.
@@ -37,12 +39,48 @@ class Fidelity(NamedTuple):
         told_apart: the area under the ROC curve of a classifier that tells them from real rows.
         nearest: the share of rows that are nearer to training rows than to as many held-out rows. More than half says
             that training rows are known by heart, to some degree.
+        alpha_precision: 1 - 2 mean |P_a - a| over shares a, with the share P_a of the rows within the ball around the
+            mean of real rows that holds the share a of these.
+        beta_recall: the same of R_b, the share of real rows that have one of the rows as near as another real row, and
+            that one within the ball of the share b around the mean of the rows.
+        learned: macro-F1 on held-out rows of a random forest that was trained on the rows; nan without classes.
+
+    References:
+        Alaa, van Breugel, Saveliev & van der Schaar 2022, "How faithful is your synthetic data?"
     """
 
     shape: float
     trend: float
     told_apart: Interval
     nearest: float
+    alpha_precision: float
+    beta_recall: float
+    learned: float = math.nan
+
+
+_TITLES = {
+    "shape": "shape of columns",
+    "trend": "trend of pairs",
+    "told_apart": "told from held-out rows (0.5)",
+    "nearest": "nearer to training rows (0.5)",
+    "alpha_precision": "alpha-precision",
+    "beta_recall": "beta-recall",
+    "learned": "macro-F1 of a forest from them",
+}
+
+
+class Classes(NamedTuple):
+    """The classes of rows, by number, -1 where unknown.
+
+    Arguments:
+        samples: that they were asked to be of.
+        train: of training rows.
+        held_out: of held-out rows.
+    """
+
+    samples: Int64[Tensor, "n"]
+    train: Int64[Tensor, "t"]
+    held_out: Int64[Tensor, "h"]
 
 
 @dataclass(frozen=True)
@@ -57,7 +95,7 @@ class Judged:
     samples: Fidelity
     real: Fidelity
 
-    def to_dict(self) -> Mapping[str, Mapping[str, float]]:
+    def to_dict(self) -> Mapping[str, Mapping[str, float | None]]:
         """As plain JSON values."""
         return {
             name: {
@@ -66,9 +104,23 @@ class Judged:
                 "told_apart": found.told_apart.value,
                 "told_apart_error": found.told_apart.error,
                 "nearest": found.nearest,
+                "alpha_precision": found.alpha_precision,
+                "beta_recall": found.beta_recall,
+                "learned": None if math.isnan(found.learned) else found.learned,
             }
             for name, found in (("samples", self.samples), ("real", self.real))
         }
+
+    def lines(self) -> list[str]:
+        """The measures as lines of text, each beside that of real rows."""
+        found = []
+        for name, title in _TITLES.items():
+            ours, theirs = (getattr(each, name) for each in (self.samples, self.real))
+            if isinstance(ours, Interval):
+                ours, theirs = ours.value, theirs.value
+            if not math.isnan(ours):
+                found.append(f"    {title:<34}{ours:<33.3f}{theirs:.3f}")
+        return [f"  {'as a table:':<36}{'samples':<33}training rows", *found]
 
 
 def fidelity(
@@ -77,6 +129,7 @@ def fidelity(
     train: Float[Tensor, "t d"],
     held_out: Float[Tensor, "h d"],
     seed: int = 0,
+    classes: Classes | None = None,
 ) -> Judged:
     """Judge samples of a table by held-out rows, which no part of the model has seen.
 
@@ -86,22 +139,29 @@ def fidelity(
         train: the rows that the model was trained on.
         held_out: other rows of the table.
         seed: which training rows stand beside, and the classifier's.
+        classes: of all of them, to see what a learner makes of the samples; None for rows without.
     """
     generator = torch.Generator().manual_seed(seed)
 
     def some(rows: Tensor, count: int) -> Tensor:
         return rows[torch.randperm(len(rows), generator=generator)[:count]]
 
-    def judged(rows: Tensor) -> Fidelity:
+    def judged(rows: Tensor, labels: Tensor | None) -> Fidelity:
         sets = Sets(spec.encode(rows).double(), spec.encode(held_out).double())
+        known = None if labels is None or classes is None else (labels, classes.held_out)
         return Fidelity(
             shape(spec, rows, held_out),
             trend(spec, rows, held_out),
             classifier(sets, seed),
             nearest_share(spec, rows, some(train, len(held_out)), some(held_out, len(train))),
+            alpha_precision(sets),
+            beta_recall(sets),
+            math.nan if known is None else learned(sets, *known, seed),
         )
 
-    return Judged(judged(samples), judged(some(train, len(samples))))
+    beside = some(torch.arange(len(train)), len(samples))
+    of_samples, of_train = (None, None) if classes is None else (classes.samples, classes.train[beside])
+    return Judged(judged(samples, of_samples), judged(train[beside], of_train))
 
 
 def shape(spec: DataSpec, a: Float[Tensor, "n d"], b: Float[Tensor, "m d"]) -> float:
@@ -147,6 +207,50 @@ def nearest_share(
         a, b = torch.cdist(part, near).amin(1), torch.cdist(part, far).amin(1)
         found.append((a < b).double() + 0.5 * (a == b).double())
     return float(torch.cat(found).mean())
+
+
+def alpha_precision(sets: Sets) -> float:
+    """How evenly samples lie in the balls around the mean of real rows (``Fidelity.alpha_precision``)."""
+    centre = sets.real.mean(0)
+    ours, theirs = ((each - centre).norm(dim=1) for each in (sets.samples, sets.real))
+    within = (ours[:, None] <= torch.quantile(theirs, _SHARES)).double().mean(0)
+    return _even(within)
+
+
+def beta_recall(sets: Sets) -> float:
+    """How evenly real rows are met by samples, from the middle of these outwards (``Fidelity.beta_recall``)."""
+    far = (sets.samples - sets.samples.mean(0)).norm(dim=1)
+    radii = torch.quantile(far, _SHARES)
+    met = []
+    for rows in torch.split(torch.arange(len(sets.real)), max(_AT_ONCE // max(len(sets.real), len(far)), 1)):
+        beside = torch.cdist(sets.real[rows], sets.real)
+        beside[torch.arange(len(rows)), rows] = math.inf
+        nearest = torch.cdist(sets.real[rows], sets.samples).min(1)
+        near = nearest.values <= beside.amin(1)
+        met.append(near[:, None] & (far[nearest.indices][:, None] <= radii))
+    return _even(torch.cat(met).double().mean(0))
+
+
+def _even(shares: Tensor) -> float:
+    return 1 - 2 * float((shares - _SHARES).abs().mean())
+
+
+def learned(sets: Sets, labels: Int64[Tensor, "n"], held_out: Int64[Tensor, "h"], seed: int = 0) -> float:
+    """Macro-F1 on real rows of a random forest that was trained on samples (``Fidelity.learned``).
+
+    Arguments:
+        sets: samples and real rows.
+        labels: classes of the samples.
+        held_out: classes of the real rows.
+        seed: of the forest.
+    """
+    from sklearn.ensemble import RandomForestClassifier
+    from sklearn.metrics import f1_score
+
+    train, test = labels >= 0, held_out >= 0
+    forest = RandomForestClassifier(100, random_state=seed).fit(sets.samples[train].numpy(), labels[train].numpy())
+    said = forest.predict(sets.real[test].numpy())
+    return float(f1_score(held_out[test].numpy(), said, average="macro"))
 
 
 def _categories(spec: DataSpec) -> set[int]:

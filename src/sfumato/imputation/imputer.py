@@ -1,9 +1,10 @@
 """Fill the gaps of a table with draws from the posterior given what is there: multiple imputation.
 
 The prior is a mixture of Gaussians fitted to the rows with their gaps (``numerics.incomplete``), whose posterior under
-a mask is exact, or forests that predict each column from the others. It is the one that best restores known values
-which are hidden for the purpose; forests are for columns with very long tails. The same values say how wide draws must
-be: their deviations from their mean are multiplied by the number with which 90 % intervals hold 90 % of them.
+a mask is exact, or forests that predict each column from the others, or each of them for half of the draws. It is what
+best restores known values which are hidden for the purpose; forests are for columns with very long tails. The same
+values say how wide draws must be: their deviations from their mean are multiplied by the number with which 90 %
+intervals hold 90 % of them.
 """
 
 import math
@@ -20,7 +21,7 @@ from sfumato.numerics import incomplete
 from sfumato.numerics.integers import whole
 from sfumato.numerics.random import derive
 
-from .priors import MIXTURES, Forests, Mixtures, Prior
+from .priors import MIXTURES, Both, Forests, Mixtures, Prior
 
 COMPONENTS = (1, 3, 8)
 """The numbers of components that are tried, where there are ten rows for each."""
@@ -28,9 +29,13 @@ COMPONENTS = (1, 3, 8)
 FORESTS = 0
 """Stands for forests among numbers of components."""
 
+Chosen = tuple[int, ...]
+"""The numbers of components of the priors that draw, each its part."""
+
 PRIORS = ("auto", "mixture", "forests")
 _HIDDEN = 0.1  # of the known values, to choose the prior
-_TRIALS = 3
+_TRIALS = 2
+_MIXTURES_OF_A_TRIAL = 5
 _ROWS = 1_000  # that it is chosen on
 _FEWEST = 3  # rows
 _FEWEST_FOR_FORESTS = 30
@@ -55,7 +60,7 @@ class SfumatoImputer:
     Arguments:
         draws: of each gap.
         seed: random seed.
-        prior: "mixture", "forests", or "auto" for the one that restores hidden values better.
+        prior: "mixture", "forests", or "auto" for what restores hidden values best, one or both.
     """
 
     def __init__(self, draws: SupportsIndex = 20, seed: SupportsIndex = 0, prior: str = "auto") -> None:
@@ -92,10 +97,14 @@ class SfumatoImputer:
         seed = derive(whole("seed", self.seed), "impute")
         mixtures = min(whole("draws", self.draws, 1), MIXTURES)
         trials = [_trial(z, seed, i) for i in range(_TRIALS)]
-        self.components_ = _chosen(trials, _candidates(z, self.prior), seed)
-        self.width_ = _width(trials[0], self.components_, seed)
-        self.fitted_ = _prior(z, self.components_, mixtures, seed)
+        self.chosen_, self.width_ = _chosen(trials, _candidates(z, self.prior), seed)
+        self.fitted_ = _prior(z, self.chosen_, mixtures, seed)
         return self
+
+    @property
+    def priors_(self) -> list[str]:
+        """What draws, in words."""
+        return ["forests" if k == FORESTS else f"mixture of {k}" for k in self.chosen_]
 
     def draw(self, X: Any) -> Numbers:
         """The rows with their gaps filled, ``draws`` times: (draws, n, D). What is there stays as it is.
@@ -150,8 +159,9 @@ def _candidates(z: Tensor, prior: str) -> list[int]:
     return forests if forests and prior == "forests" else [*few, *forests]
 
 
-def _prior(z: Tensor, components: int, mixtures: int, seed: int) -> Prior:
-    return Forests.fit(z, seed) if components == FORESTS else Mixtures.fit(z, components, mixtures, seed)
+def _prior(z: Tensor, chosen: Chosen, mixtures: int, seed: int) -> Prior:
+    fitted = [Forests.fit(z, seed) if k == FORESTS else Mixtures.fit(z, k, mixtures, seed) for k in chosen]
+    return Both(tuple(fitted))
 
 
 def _trial(z: Tensor, seed: int, number: int) -> tuple[Tensor, Tensor, Tensor]:
@@ -164,30 +174,38 @@ def _trial(z: Tensor, seed: int, number: int) -> tuple[Tensor, Tensor, Tensor]:
     return z.masked_fill(hidden, float("nan")), z, hidden
 
 
-def _chosen(trials: list[tuple[Tensor, Tensor, Tensor]], candidates: list[int], seed: int) -> int:
-    """The number of components that restores hidden values best."""
-    if len(candidates) == 1:
-        return candidates[0]
-    errors = torch.zeros(len(candidates), dtype=torch.float64)
-    for seen, z, hidden in trials:
-        for j, count in enumerate(candidates):
-            if count == FORESTS:
-                generator = torch.Generator().manual_seed(seed)
-                filled = Forests.fit(seen, seed).draw(seen, _DRAWS, generator).mean(0)
-            else:
-                filled = incomplete.fit(seen, count, seed=seed).mean(seen)
-            errors[j] += (filled - z)[hidden].square().sum()
-    return candidates[int(errors.argmin())]
-
-
-def _width(trial: tuple[Tensor, Tensor, Tensor], components: int, seed: int) -> float:
-    """What deviations of draws are multiplied by, from hidden values; 1 if these are few."""
-    seen, z, hidden = trial
+def _chosen(trials: list[tuple[Tensor, Tensor, Tensor]], candidates: list[int], seed: int) -> tuple[Chosen, float]:
+    """The prior that restores hidden values best (the best mixture, forests, or both in halves), and its width."""
+    mixtures = [k for k in candidates if k != FORESTS]
+    best = [_best_mixture(trials, mixtures, seed)] if mixtures else []
+    priors = [*best, *(k for k in candidates if k == FORESTS)]
+    ways: list[Chosen] = [(k,) for k in priors] + ([tuple(priors)] if len(priors) > 1 else [])
+    errors = torch.zeros(len(ways), dtype=torch.float64)
+    fitted: list[Prior] = []
+    for seen, z, hidden in reversed(trials):  # so that the last ones fitted are those of the first trial
+        fitted = [_prior(seen, (k,), _MIXTURES_OF_A_TRIAL, seed) for k in priors]
+        if len(ways) > 1:
+            means = [prior.mean(seen) for prior in fitted]
+            for j, filled in enumerate((*means, torch.stack(means).mean(0))):
+                errors[j] += (filled - z)[hidden].square().sum()
+    chosen = ways[int(errors.argmin())]
+    seen, z, hidden = trials[0]
     if int(hidden.sum()) < _FEWEST_HIDDEN:
-        return 1.0
-    generator = torch.Generator().manual_seed(derive(seed, "width"))
-    draws = _prior(seen, components, MIXTURES, seed).draw(seen, _DRAWS, generator)
-    return factor(draws[:, hidden], z[hidden])
+        return chosen, 1.0
+    prior = Both(tuple(one for k, one in zip(priors, fitted, strict=True) if k in chosen))
+    draws = prior.draw(seen, _DRAWS, torch.Generator().manual_seed(derive(seed, "width")))
+    return chosen, factor(draws[:, hidden], z[hidden])
+
+
+def _best_mixture(trials: list[tuple[Tensor, Tensor, Tensor]], numbers: list[int], seed: int) -> int:
+    """The number of components that restores hidden values best."""
+    if len(numbers) == 1:
+        return numbers[0]
+    errors = torch.zeros(len(numbers), dtype=torch.float64)
+    for seen, z, hidden in trials:
+        for j, k in enumerate(numbers):
+            errors[j] += (incomplete.fit(seen, k, seed=seed).mean(seen) - z)[hidden].square().sum()
+    return numbers[int(errors.argmin())]
 
 
 def factor(draws: Float[Tensor, "m n"], true: Float[Tensor, "n"]) -> float:

@@ -21,6 +21,7 @@ LEAST = 3
 """Rows in a leaf."""
 
 _ROUNDS = 3  # of forests, each on what the last one filled
+_FOR_A_MEAN = 60  # draws of forests
 _SWEEPS = 3  # over the gaps, until draws are kept
 _ROWS = 3_000  # that a forest is grown on
 
@@ -33,6 +34,9 @@ class Prior(Protocol):
 
     def draw(self, z: Tensor, draws: int, generator: torch.Generator) -> Tensor:
         """The rows (n, D) with their gaps drawn ``draws`` times: (draws, n, D)."""
+
+    def mean(self, z: Tensor) -> Tensor:
+        """The rows with their gaps at the mean of what would be drawn."""
 
 
 @dataclass(frozen=True)
@@ -58,6 +62,9 @@ class Mixtures:
         parts = np.array_split(np.arange(draws), len(self.mixtures))
         pairs = zip(self.mixtures, parts, strict=True)
         return torch.cat([mixture.draw(z, len(part), generator) for mixture, part in pairs])
+
+    def mean(self, z: Tensor) -> Tensor:
+        return torch.stack([mixture.mean(z) for mixture in self.mixtures]).mean(0)
 
 
 @dataclass(frozen=True)
@@ -146,3 +153,20 @@ class Forests:
                     filled[rows, j] = forest.draw(np.delete(filled[rows], j, axis=1), tree, numbers)
             found[i] = filled
         return torch.from_numpy(found)
+
+    def mean(self, z: Tensor) -> Tensor:
+        return self.draw(z, _FOR_A_MEAN, torch.Generator().manual_seed(0)).mean(0)
+
+
+@dataclass(frozen=True)
+class Both:
+    """Several priors, each of which draws its part."""
+
+    priors: tuple[Prior, ...]
+
+    def draw(self, z: Tensor, draws: int, generator: torch.Generator) -> Tensor:
+        parts = zip(self.priors, np.array_split(np.arange(draws), len(self.priors)), strict=True)
+        return torch.cat([prior.draw(z, len(part), generator) for prior, part in parts])
+
+    def mean(self, z: Tensor) -> Tensor:
+        return torch.stack([prior.mean(z) for prior in self.priors]).mean(0)

@@ -70,7 +70,7 @@ def impute(settings: ImputeSettings, reporter: Reporter = SILENT) -> Imputed:
     folder = settings.out or Path(f"{stem_of(dataset)}-imputed")
     require_free(folder)
     with reporter.task("filling gaps"):
-        draws, components = _draws(dataset, _complete(transform), settings)
+        draws, priors = _draws(dataset, _complete(transform), settings)
     raw = raw_columns(path)
     files = [f"draw-{i + 1:0{len(str(settings.draws))}}{path.suffix.lower()}" for i in range(settings.draws)]
     names = [column.name for column in transform.columns]
@@ -81,7 +81,7 @@ def impute(settings: ImputeSettings, reporter: Reporter = SILENT) -> Imputed:
         "source": dataset.spec.source,
         "fingerprint": dataset.spec.fingerprint,
         "seed": settings.seed,
-        "components": components,
+        "priors": priors,
         "filled": {name: int(count) for name, count in zip(names, gaps.sum(0), strict=True) if count},
         "left": _left(raw, set(names)),
     }
@@ -112,8 +112,8 @@ def _complete(transform: Columns) -> Columns:
     )
 
 
-def _draws(dataset: Dataset, complete: Columns, settings: ImputeSettings) -> tuple[list[Tensor], int]:
-    """Tables in data units without gaps, and the number of components."""
+def _draws(dataset: Dataset, complete: Columns, settings: ImputeSettings) -> tuple[list[Tensor], list[str]]:
+    """Tables in data units without gaps, and the names of the priors."""
     values = dataset.values.double()
     z = complete.encode(values)
     if z.shape[1] > MOST:
@@ -127,7 +127,7 @@ def _draws(dataset: Dataset, complete: Columns, settings: ImputeSettings) -> tup
     prior = "auto" if all(column.width == 1 for column in complete.columns) else "mixture"
     imputer = SfumatoImputer(max(settings.draws, _FOR_A_GUESS), settings.seed, prior).fit(z.numpy())
     found = torch.from_numpy(imputer.draw(z.numpy()))
-    return [complete.round_to_levels(complete.decode(each)) for each in found], imputer.components_
+    return [complete.round_to_levels(complete.decode(each)) for each in found], imputer.priors_
 
 
 _FOR_A_GUESS = 20  # draws
