@@ -166,14 +166,15 @@ def main() -> None:
         order = np.random.default_rng(split).permutation(len(whole))
         cut = round(0.8 * len(whole))
         train, test = whole.values[order[:cut]], whole.values[order[cut:]]
-        table = replace(whole, values=train, spec=replace(whole.spec, count=cut))
+        table = Dataset(train, None, replace(whole.spec, count=cut))
         for name in args.only:
             began = time.perf_counter()
             made = generators[name](table, split).float()
             seconds = time.perf_counter() - began
             made = torch.from_numpy(whole.spec.to_array(whole.spec.encode(made)))
             judged = fidelity(whole.spec, made, train, test, split).to_dict()["samples"]
-            line = {"generator": name, "split": split, **{key: round(value, 4) for key, value in judged.items()}}
+            numbers = {key: round(value, 4) for key, value in judged.items() if value is not None}
+            line = {"generator": name, "split": split, **numbers}
             print(
                 json.dumps({**line, "w1": round(transport(table, made, test), 4), "seconds": round(seconds, 1)}),
                 flush=True,

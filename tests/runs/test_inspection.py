@@ -57,3 +57,15 @@ def test_bad_input_is_one_line(argv: list[str], capsys: pytest.CaptureFixture[st
     assert main(["inspect", *argv]) == 2
     assert capsys.readouterr().err.count("\n") == 1
     assert list(Path().iterdir()) == []
+
+
+def test_whole_numbers_that_are_rounded_are_named_and_shown_in_full(tmp_path: Path) -> None:
+    path = tmp_path / "t.csv"
+    path.write_text("\n".join(["id,size,step", *(f"{16777216 + 7 * i},{i % 31},{i % 10}" for i in range(200))]))
+    dataset = data.load(str(path), data.DataOptions())
+    said = [line for line in warnings(dataset, 0.0) if "7 digits" in line]
+    assert len(said) == 1
+    assert "the column id has whole numbers beyond 16,777,216" in said[0]
+    shown = dict(dataset.spec.transform.describe())
+    assert shown["column id"] == "whole, 16777216 to 16778609"
+    assert shown["column step"].endswith("10 values: 0, 1, 2, 3, 4, 5, 6, 7, ..., 9")

@@ -10,6 +10,12 @@ from . import plain
 Kind = Literal["number", "whole", "ordinal", "category", "date"]
 Type = Literal["float", "int", "bool", "text", "date"]
 
+SHOWN = 8
+"""Values of a column that are shown, and the last one where they have an order."""
+
+EXACT = 2**24
+"""The largest of the whole numbers that float32 has all of."""
+
 FIRST_DAY = "1970-01-01"
 """The date whose number is 0."""
 
@@ -91,11 +97,15 @@ class Column:
         what: str = self.kind
         if self.kind in {"category", "ordinal"}:
             shown = self.names or tuple(day(x) if self.type == "date" else f"{x:g}" for x in self.levels)
-            what += f", {len(shown)} values: " + ", ".join(shown[:8]) + (", ..." if len(shown) > 8 else "")
+            ends = [", ..."] * (len(shown) > SHOWN) + [f", {shown[-1]}"] * (len(shown) > SHOWN and bool(self.levels))
+            what += f", {len(shown)} values: " + ", ".join(shown[:SHOWN]) + "".join(ends)
         elif self.low is not None and self.high is not None:
-            ends = [day(end) if self.kind == "date" else f"{end:.7g}" for end in (self.low, self.high)]
+            ends = [self._written(end) for end in (self.low, self.high)]
             what += f", {ends[0]} to {ends[1]}" + (", skewed" if self.skewed else "")
         return what + (f", {100 * self.missing:.1f} % missing" if self.missing else "")
+
+    def _written(self, end: float) -> str:
+        return day(end) if self.kind == "date" else f"{round(end)}" if self.kind == "whole" else f"{end:.7g}"
 
     def to_dict(self) -> dict[str, Any]:
         """The column as plain JSON values."""

@@ -9,8 +9,10 @@ import torch
 from torch import Tensor
 
 from sfumato import recipes
-from sfumato.data import Dataset
+from sfumato.data import Dataset, DataSpec
+from sfumato.data.column import EXACT
 from sfumato.data.order import permutation
+from sfumato.data.transforms import Columns
 from sfumato.files import write_with
 from sfumato.report import picture
 from sfumato.report.sections.run import contract
@@ -125,6 +127,7 @@ def warnings(dataset: Dataset, seconds_per_pass: float) -> list[str]:
             found.append(f"the class {name} has one sample; add some, or leave it out")
         elif most > UNEQUAL * least:
             found.append(f"classes are unequal: {name} has {least:,} samples, the largest {most:,}")
+    found += _rounded(spec)
     if seconds_per_pass > LONG:
         slow = f"a pass takes about {duration(seconds_per_pass)}, and a good model needs tens of passes"
         if spec.layout.name == "image" and min(spec.shape[1:]) > 32:
@@ -135,6 +138,17 @@ def warnings(dataset: Dataset, seconds_per_pass: float) -> list[str]:
             slow += "; train with --budget, which chooses a network that fits it, or on a GPU"
         found.append(slow)
     return found
+
+
+def _rounded(spec: DataSpec) -> list[str]:
+    """Columns of whole numbers that float32 rounds."""
+    columns = spec.transform.columns if isinstance(spec.transform, Columns) else ()
+    return [
+        f"the column {each.name} has whole numbers beyond {EXACT:,}, which are kept to 7 digits; leave it out with "
+        f"data.columns='{{{each.name}: drop}}', or subtract a constant"
+        for each in columns
+        if each.kind == "whole" and max(abs(each.low or 0), abs(each.high or 0)) > EXACT
+    ]
 
 
 def blocks(counts: np.ndarray) -> str:
