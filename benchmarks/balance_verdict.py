@@ -87,7 +87,7 @@ def mislabelled(law: Law, share: float) -> Law:
 
 
 def maker(name: str, x: np.ndarray, rare: np.ndarray) -> Make:
-    """Rows of the rare class from training rows: a Gaussian fitted to them, one beside them, or near copies."""
+    """Rows of the rare class from training rows: a Gaussian fitted to them, one that is moved, or near copies."""
 
     def make(train: np.ndarray, count: int, seed: int) -> np.ndarray:
         generator = np.random.default_rng(seed)
@@ -95,8 +95,12 @@ def maker(name: str, x: np.ndarray, rare: np.ndarray) -> Make:
         spread = 0.9 * np.cov(few.T) + 0.1 * np.diag(few.var(0))
         if name == "copies":
             return few[generator.choice(len(few), count)] + 0.05 * generator.normal(size=(count, x.shape[1]))
-        beside = -1.0 if name == "beside" else 0.0
-        return generator.multivariate_normal(few.mean(0) + beside * few.std(0), spread, count)
+        moved = np.zeros(x.shape[1])
+        if name == "beside":
+            moved = -few.std(0)
+        elif name == "aside":
+            moved[0] = 4.0
+        return generator.multivariate_normal(few.mean(0) + moved, spread, count)
 
     return make
 
@@ -110,6 +114,7 @@ KINDS = {
     "labels of the class are wrong in part": Kind(mislabelled(shifted(3, 4.0), 0.3), "logistic", 4000, 600),
     "one Gaussian, few rows": Kind(shifted(20, 4.0), "forest", 500, 50),
     "rows beside the class, curved boundary": Kind(curved, "logistic", 6000, 300, "beside"),
+    "rows far aside, linear boundary": Kind(shifted(5, 3.0), "logistic", 4000, 400, "aside"),
     "near copies, strong learner": Kind(shifted(2, 4.0), "boosting", 6000, 1200, "copies"),
     "labels are wrong in part, strong learner": Kind(mislabelled(two_sided, 0.2), "boosting", 4000, 800),
     "few rows, logistic regression": Kind(shifted(5, 2.0), "logistic", 200, 20),
