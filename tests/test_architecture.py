@@ -30,6 +30,7 @@ MODELS = {
     "shared_denoiser",
     "best_methods",
     "reconstruction",
+    "evidence",
     "reconstruction_certificate",
     "next_reading",
     "denoising",

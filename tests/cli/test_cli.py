@@ -436,7 +436,9 @@ def test_the_surface_of_the_command_line_is_frozen() -> None:
         "inpaint": sorted([*common, "--mask", *posterior]),
         "interpolate": sorted([*common, "--at", "--frames", "--mode", "--out", "--seed", "--steps", "--threads"]),
         "inspect": sorted([*common, "--out", "--recipe"]),
-        "reconstruct": sorted([*common, "--calibrate-operator", "--measurements", "--operator", *posterior]),
+        "reconstruct": sorted(
+            [*common, "--calibrate-operator", "--measurements", "--operator", "--simulations", *posterior]
+        ),
         "report": sorted([*common, "--compare", "--threads"]),
     }
 

@@ -25,6 +25,7 @@ def files(tmp_path: Path) -> Path:
     """A matrix, readings in two formats, a point, a mask, and readings that are none."""
     np.save(tmp_path / "matrix.npy", np.array([[1.0, 0.5]]))
     (tmp_path / "y.csv").write_text("reading\n0.3\n0.7\n")
+    (tmp_path / "far.csv").write_text("reading\n0.3\n40\n")
     np.savez(tmp_path / "nan.npz", x=np.array([[np.nan]]))
     np.save(tmp_path / "point.npy", np.array([0.4, 0.3]))
     np.save(tmp_path / "mask.npy", np.array([0, 1]))
@@ -67,6 +68,19 @@ def test_noise_is_given_by_a_file_or_a_ratio(
     assert main(["reconstruct", str(run), *words, "--out", "out"]) == 0
     record = json.loads(capsys.readouterr().out)
     assert [row["noise"] for row in record["measurements"]] == pytest.approx(found)
+
+
+def test_what_is_unlike_the_data_is_pointed_out(run: Path, files: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["--operator", files / "matrix.npy", "--measurements", files / "far.csv", "--noise", 0.1, *QUICK]
+    assert main(["reconstruct", str(run), *map(str, words), "--simulations", "9", "--out", str(files / "out")]) == 0
+    out = capsys.readouterr()
+    rows = json.loads((files / "out" / "result.json").read_text())["measurements"]
+    assert rows[0]["evidence_p_value"] > rows[1]["evidence_p_value"] == pytest.approx(0.1)
+    assert "(p = 0.1)" in out.out
+    assert "less likely" not in out.err  # nine simulations are too few to say so
+    wrong = ["--simulations", "-1", "--out", str(files / "d")]
+    assert main(["reconstruct", str(run), *map(str, words), *wrong]) == 2
+    assert "--simulations: -1" in capsys.readouterr().err
 
 
 def test_an_instrument_is_calibrated_from_pairs(run: Path, files: Path, capsys: pytest.CaptureFixture[str]) -> None:

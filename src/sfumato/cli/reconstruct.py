@@ -17,7 +17,7 @@ examples:
   sfumato reconstruct runs/demo --operator downsample:2 --measurements small.npz --noise 0.3
   sfumato reconstruct runs/demo --operator matrix.npz --measurements y.npz --noise 0.01 --draws 64
   sfumato reconstruct runs/demo --operator blur:1.5 --measurements y.npy --noise 25dB --method mmps
-  sfumato reconstruct runs/spectra --operator response:filters.csv --measurements readings.csv --noise 0.01
+  sfumato reconstruct runs/spectra --operator response:filters.csv --measurements y.csv --noise 0.01 --simulations 99
   sfumato reconstruct runs/spectra --calibrate-operator pairs.npz --measurements readings.csv
 """
 
@@ -60,6 +60,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="an .npz file of samples x and their readings y: estimate the operator and its noise from them",
     )
     flag("--draws", type=positive, default=ReconstructSettings.draws, help="samples per measurement (default: 64)")
+    flag(
+        "--simulations",
+        type=int,
+        default=ReconstructSettings.simulations,
+        metavar="N",
+        help="simulate so many measurements, to tell whether the model explains yours (default: 0; 99 is good)",
+    )
     add_method(parser)
 
 

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from sfumato.errors import InputError
+from sfumato.evidence import Explained, explained
 from sfumato.model import Model
 from sfumato.reconstruction import Reconstruction
 from sfumato.report.charts.reconstruction import Shown, reconstruction_figure
@@ -69,9 +70,25 @@ def run_reconstruction(
                 steps=settings.steps, particles=settings.particles, seed=settings.seed, batch=settings.batch,
                 progress=task.count,
             )  # fmt: skip
-    record = _record(settings, problem, found)
+        against = _explained(settings, problem, found, reporter)
+    record = _record(settings, problem, found, against)
     _warn(record, reporter)
     return record, _write(folder, record, problem, found)
+
+
+def _explained(
+    settings: ReconstructSettings | InpaintSettings, problem: Problem, found: Reconstruction, reporter: Reporter
+) -> Explained | None:
+    """The evidence against simulations, if it is asked for."""
+    if isinstance(settings, InpaintSettings) or not settings.simulations:
+        return None
+    if not (found.noise == found.noise[:1]).all():
+        raise InputError("--simulations: measurements whose noise differs cannot be simulated together; leave it out")
+    with reporter.task("simulating measurements") as task:
+        return explained(
+            problem.model, problem.y, problem.operator, found.noise[0], simulations=settings.simulations,
+            seed=settings.seed, batch=settings.batch, progress=task.count,
+        )  # fmt: skip
 
 
 def lines(record: Mapping[str, Any]) -> list[str]:
@@ -79,6 +96,8 @@ def lines(record: Mapping[str, Any]) -> list[str]:
     text = [f"{record['method']}: {record['evaluations']:,} evaluations per draw"]
     for i, each in enumerate(record["measurements"][:10]):
         evidence = "" if each["log_evidence"] is None else f", log p(y) {each['log_evidence']:.2f} nats"
+        if each["evidence_p_value"] is not None:
+            evidence += f" (p = {each['evidence_p_value']:.2g})"
         text.append(
             f"measurement {i + 1}: residual {each['residual']:.2f} of the noise {each['noise']:.3g}, "
             f"p = {each['p_value']:.2g}{evidence}, "
@@ -120,20 +139,25 @@ def _inpainting(settings: InpaintSettings) -> Problem:
     return Problem(model, sample[~hole][None], ~hole, float(noise), given)
 
 
-def _record(settings: ReconstructSettings | InpaintSettings, problem: Problem, found: Reconstruction) -> dict[str, Any]:
+def _record(
+    settings: ReconstructSettings | InpaintSettings, problem: Problem, found: Reconstruction, against: Explained | None
+) -> dict[str, Any]:
+    unlikely = [None] * len(found.mean) if against is None else against.p_value.tolist()
     rows = [
         {
             "log_evidence": None if np.isnan(evidence) else evidence,
             "residual": residual,
             "p_value": p_value,
+            "evidence_p_value": against_all,
             "last_size": None if np.isnan(size) else size,
             "std": std,
             "noise": noise,
         }
-        for evidence, residual, p_value, size, std, noise in zip(
+        for evidence, residual, p_value, against_all, size, std, noise in zip(
             found.log_evidence.tolist(),
             found.residual.tolist(),
             found.p_value.tolist(),
+            unlikely,
             found.last_size.tolist(),
             found.std.flatten(1).mean(1).tolist(),
             found.noise.flatten(1).pow(2).mean(1).sqrt().tolist(),
@@ -156,6 +180,12 @@ def _warn(record: Mapping[str, Any], reporter: Reporter) -> None:
         reporter.warn(
             f"the model does not explain measurement {', '.join(strange[:8])} within the noise: the sample is unlike "
             "the training data, or the operator or the noise is not as given"
+        )
+    unlike = [str(i + 1) for i, row in enumerate(rows) if (row["evidence_p_value"] or 1.0) <= _UNLIKELY]
+    if unlike:
+        reporter.warn(
+            f"measurement {', '.join(unlike[:8])} is less likely than nearly all that the model simulates: the sample "
+            "is unlike the training data, or the operator or the noise is not as given"
         )
     poor = [row for row in rows if row["last_size"] is not None and row["last_size"] < _FEW]
     if poor:

@@ -23,6 +23,8 @@ class ReconstructSettings(Settings):
             deviations, one per reading, or a row per measurement. None with ``calibrate_operator``.
         calibrate_operator: an .npz file of samples x and their readings y, from which operator and noise are estimated.
         draws: samples per measurement.
+        simulations: measurements that are simulated from the model, to tell whether it explains the real ones; 0 for
+            none.
         method: "auto", "annealed", "mmps", "pigdm" or "dps".
         steps: evaluations of the network per move, or per draw.
         particles: of the annealed method.
@@ -33,7 +35,7 @@ class ReconstructSettings(Settings):
         threads: CPU threads.
 
     Raises:
-        InputError: less than 2 draws.
+        InputError: less than 2 draws, or fewer than 0 simulations.
     """
 
     verb: ClassVar[str] = "reconstruct"
@@ -43,6 +45,7 @@ class ReconstructSettings(Settings):
     noise: Annotated[str | None, "--noise"] = None
     calibrate_operator: Annotated[Path | None, "--calibrate-operator"] = None
     draws: Annotated[int, "--draws"] = 64
+    simulations: Annotated[int, "--simulations"] = 0
     method: Annotated[str, "--method"] = "auto"
     steps: Annotated[int | None, "--steps"] = None
     particles: Annotated[int | None, "--particles"] = None
@@ -55,6 +58,8 @@ class ReconstructSettings(Settings):
     def __post_init__(self) -> None:
         super().__post_init__()
         check_draws(self.draws)
+        if self.simulations < 0:
+            raise InputError(f"--simulations: {self.simulations} is no number of measurements; give 0 or more, say 99")
         given = [self.operator is not None, self.noise is not None]
         if self.calibrate_operator is None and not all(given):
             raise InputError("--operator, --noise: give both, or estimate both with --calibrate-operator FILE")
