@@ -14,7 +14,7 @@ from sfumato.reconstruction import Prior, reconstruct
 from sfumato.reporting import Progress
 from sfumato.restoration import operator_for
 
-_QUICK = {"particles": 64, "steps": 6}
+_PARTICLES, _STEPS = 64, 6
 
 
 @runtime_checkable  # so that the test run can check annotations
@@ -85,8 +85,9 @@ def explained(
     simulated = clean + level * torch.randn(clean.shape, generator=g, dtype=torch.float64)
     rows = torch.cat([y.double().reshape(-1, *A.output_shape), simulated])
     found = reconstruct(
-        model, rows, A, noise=noise, draws=2, method="annealed", seed=key, batch=batch, progress=progress, **_QUICK
-    ).log_evidence
+        model, rows, A, noise=noise, draws=2, method="annealed", steps=_STEPS, particles=_PARTICLES, seed=key,
+        batch=batch, progress=progress,
+    ).log_evidence  # fmt: skip
     own, others = found[:-count], found[-count:]
     below = (others[None] <= own[:, None]).sum(1)
     return Explained(own, others, (1 + below) / (1 + count))
