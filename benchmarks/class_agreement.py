@@ -75,13 +75,16 @@ def share(hits: Tensor) -> dict[str, float]:
     return {"share": p, "error": (smoothed * (1 - smoothed) / n) ** 0.5}
 
 
-def agreement(run: Path, weights: list[float], per_class: int, steps: int) -> dict[str, Any]:
+def agreement(
+    run: Path, weights: list[float], per_class: int, steps: int, most: int | None, names: tuple[str, ...]
+) -> dict[str, Any]:
     """The agreement and the recall at each weight."""
     model, dataset = load_with_samplers(run, torch.device("cpu")), own_data(RunFolder(run))
     assert isinstance(model, Model)
     assert dataset.labels is not None
     training, spec = model.recipe.training, model.spec
     train, held_out = split(len(dataset), training.held_out, training.seed)
+    held_out = some(held_out, most)
     network = classifier(
         spec.encode(dataset.values[train]).float(), dataset.labels[train], len(spec.class_names), steps
     )
@@ -93,7 +96,7 @@ def agreement(run: Path, weights: list[float], per_class: int, steps: int) -> di
     order = torch.randperm(len(train), generator=torch.Generator().manual_seed(0))
     reference, other = (dataset.values[train[part]] for part in (order[: len(asked)], order[len(asked) :]))
     real = torch.cat((dataset.values[held_out], other))[: len(asked)]
-    spaces = spaces_named(SPACES, spec, train=dataset.values[train])
+    spaces = spaces_named(names, spec, train=dataset.values[train])
     measures = [m for m in measures_of(spec, False) if m.name in MEASURES]
 
     def reached(values: Tensor) -> dict[str, Any]:
@@ -117,12 +120,18 @@ def agreement(run: Path, weights: list[float], per_class: int, steps: int) -> di
     return {"recipe": model.recipe.name, "samples": len(asked), "classifier": right, "weights": rows, "real": beside}
 
 
-def bounds(run: Path, without: Path) -> dict[str, Any]:
+def some(index: Tensor, most: int | None) -> Tensor:
+    """A random part of the indices, in order."""
+    order = torch.randperm(len(index), generator=torch.Generator().manual_seed(0))
+    return index[order[:most].sort().values]
+
+
+def bounds(run: Path, without: Path, most: int | None) -> dict[str, Any]:
     """The bounds in bits per dimension on held-out data, given its classes and of a model without any."""
     ours, theirs, dataset = kinds.load(run, "cpu"), kinds.load(without, "cpu"), own_data(RunFolder(run))
     assert dataset.labels is not None
     training = ours.recipe.training
-    held_out = split(len(dataset), training.held_out, training.seed)[1]
+    held_out = some(split(len(dataset), training.held_out, training.seed)[1], most)
     x_0, options = ours.spec.encode(dataset.values[held_out]), LikelihoodOptions.suited_to(ours.spec)
     conditional = ours.bound(x_0, options, cond=Condition(classes=dataset.labels[held_out]))
     plain = theirs.bound(x_0, options)
@@ -139,17 +148,24 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("run", type=Path)
     parser.add_argument("--without", type=Path, help="a run on the same data without classes")
-    parser.add_argument("--weights", type=lambda text: [float(w) for w in text.split(",")], default=[0, 1, 1.5, 3])
+    parser.add_argument("--weights", type=lambda text: [float(w) for w in text.split(",") if w], default=[0, 1, 1.5, 3])
     parser.add_argument("--per-class", type=int, default=80)
     parser.add_argument("--steps", type=int, default=1500, help="training steps of the classifier")
+    parser.add_argument("--held-out", type=int, metavar="N", help="use at most N held-out images (default: all)")
+    parser.add_argument("--spaces", type=lambda text: tuple(text.split(",")), default=SPACES, help="of the recall")
     parser.add_argument("--save", metavar="NAME", help=f"write into {RESULTS.name} under this name")
     args = parser.parse_args()
-    found = agreement(args.run, args.weights, args.per_class, args.steps)
+    found: dict[str, Any] = {}
+    if args.weights:
+        found = agreement(args.run, args.weights, args.per_class, args.steps, args.held_out, args.spaces)
     if args.without is not None:
-        found["bounds"] = bounds(args.run, args.without)
+        found["bounds"] = bounds(args.run, args.without, args.held_out)
     if args.save:
         known = json.loads(RESULTS.read_text())["data"] if RESULTS.is_file() else {}
-        record = {"machine": f"{platform.machine()}, torch {torch.__version__}", "data": {**known, args.save: found}}
+        record = {
+            "machine": f"{platform.machine()}, torch {torch.__version__}",
+            "data": {**known, args.save: {**known.get(args.save, {}), **found}},
+        }
         RESULTS.write_text(json.dumps(record, indent=1) + "\n")
 
 

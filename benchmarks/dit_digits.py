@@ -27,10 +27,19 @@ from sfumato.training.held_out import HeldOut
 
 RESULTS = Path(__file__).parent / "results" / "dit_digits.json"
 NETWORKS = {
-    "U-Net, width 16": (["network.kind=unet", "network.width=16", "network.attention=[]"], (5e-3, 1e-2)),
+    "U-Net, width 16": (
+        [
+            "network.kind=unet",
+            "network.width=16",
+            "network.multipliers=[1,2]",
+            "network.blocks=1",
+            "network.attention=[]",
+        ],
+        (2e-3, 4e-3),
+    ),
     "DiT, width 64, depth 4, patch 2": (
         ["network.kind=dit", "network.width=64", "network.depth=4", "network.patch=2"],
-        (1e-3, 2e-3, 4e-3),
+        (1e-3, 3e-3),
     ),
 }
 BATCH, REPEATS = 16, 8
