@@ -162,10 +162,8 @@ def main() -> None:
         found["bounds"] = bounds(args.run, args.without, args.held_out)
     if args.save:
         known = json.loads(RESULTS.read_text())["data"] if RESULTS.is_file() else {}
-        record = {
-            "machine": f"{platform.machine()}, torch {torch.__version__}",
-            "data": {**known, args.save: {**known.get(args.save, {}), **found}},
-        }
+        known[args.save] = {**known.get(args.save, {}), **found}
+        record = {"machine": f"{platform.machine()}, torch {torch.__version__}", "data": known}
         RESULTS.write_text(json.dumps(record, indent=1) + "\n")
 
 
