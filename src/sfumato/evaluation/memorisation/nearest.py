@@ -5,6 +5,7 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 
 _SPARE = 4  # more candidates than neighbours, because products round
+_TOGETHER = 1024  # queries, so that their products with a block of references take about 100 MB
 
 
 def several_nearest(
@@ -24,8 +25,13 @@ def several_nearest(
     Returns:
         Euclidean distances, ascending, and the numbers of the references.
     """
-    centre = references.mean(0)  # smaller numbers round less
-    moved, k = queries - centre, min(k, len(references))
+    centre, k = references.mean(0), min(k, len(references))  # less the mean, numbers are smaller and round less
+    found = [_several_nearest(part, references, centre, k, block) for part in queries.split(_TOGETHER)]
+    return torch.cat([distances for distances, _ in found]), torch.cat([index for _, index in found])
+
+
+def _several_nearest(queries: Tensor, references: Tensor, centre: Tensor, k: int, block: int) -> tuple[Tensor, Tensor]:
+    moved = queries - centre
     best = torch.full((len(queries), 0), 0.0, dtype=queries.dtype)
     index = torch.zeros(len(queries), 0, dtype=torch.int64)
     for start in range(0, len(references), block):
