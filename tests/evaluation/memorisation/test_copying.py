@@ -32,8 +32,10 @@ def planted(share: float, noise: float = 0.0) -> Tensor:
     return torch.cat((TRAIN[100 : 100 + copied] + noise * normal(copied, 16, seed=3), NEW[copied:]))
 
 
-def test_nearest_against_all_distances() -> None:
+@pytest.mark.parametrize("together", [7, 1024])
+def test_nearest_against_all_distances(together: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Far from the origin, where products round: copies are at 0, and the order is right."""
+    monkeypatch.setattr("sfumato.evaluation.memorisation.nearest._TOGETHER", together)
     x, y = 1000 + normal(30, 5), 1000 + torch.cat((normal(50, 5, seed=1), normal(30, 5)))
     distances, index = several_nearest(x, y, 3, block=16)
     every = (x[:, None].double() - y[None].double()).norm(dim=2).sort(1)
