@@ -26,7 +26,7 @@ def several_nearest(
         Euclidean distances, ascending, and the numbers of the references.
     """
     centre, k = references.mean(0), min(k, len(references))  # less the mean, numbers are smaller and round less
-    found = [_several_nearest(part, references, centre, k, block) for part in queries.split(_TOGETHER)]
+    found = [_several_nearest(part, references, centre, k, block) for part in torch.split(queries, _TOGETHER)]
     return torch.cat([distances for distances, _ in found]), torch.cat([index for _, index in found])
 
 
