@@ -9,6 +9,7 @@ accuracy at tuned thresholds, means over splits; below SMOTE by more than one po
 
 import argparse
 import csv
+import importlib.metadata
 import json
 import tempfile
 import time
@@ -22,6 +23,9 @@ from sfumato.data import load
 from sfumato.reporting import SILENT
 from sfumato.runs.balance_evaluation import helped
 from sfumato.runs.settings import BalanceSettings
+
+MACHINE = "2 cores of an x86 with AVX-512 and bf16, shared"
+VERSIONS = {name: importlib.metadata.version(name) for name in ("sfumato", "numpy", "scikit-learn")}
 
 
 def rows_of(folder: Path, name: str) -> tuple[np.ndarray, np.ndarray]:
@@ -80,7 +84,8 @@ def main() -> None:
         found.append(judged(args.folder, name, args.splits, args.learners))
         print(json.dumps(found[-1]), flush=True)
         if args.out:
-            args.out.write_text(json.dumps(found, indent=1) + "\n")
+            record = {"machine": MACHINE, "versions": VERSIONS, "sets": found}
+            args.out.write_text(json.dumps(record, indent=1) + "\n")
 
 
 if __name__ == "__main__":

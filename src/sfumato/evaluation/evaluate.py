@@ -202,7 +202,7 @@ def _as_table(samples: Tensor, real: RealData, spec: DataSpec) -> Judged | None:
         return None
     labels, classes = real.labels, None
     if labels is not None and labels.samples is not None and len(labels.samples) == len(samples):
-        classes = Classes(labels.samples, labels.reference, labels.beside[: len(held_out)])
+        classes = Classes(labels.samples.cpu(), labels.reference, labels.beside[: len(held_out)])
     return fidelity(spec, samples, real.reference, held_out, classes=classes)
 
 
