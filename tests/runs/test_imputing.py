@@ -13,7 +13,7 @@ from sfumato import SfumatoImputer
 from sfumato.cli.main import main
 from sfumato.errors import InputError
 from sfumato.imputation.imputer import COMPONENTS, FORESTS, NARROWEST, factor
-from sfumato.imputation.priors import Forests, Leaves
+from sfumato.imputation.priors import Both, Forests, Leaves, Mixtures
 
 
 def correlated(n: int = 300, share: float = 0.25) -> tuple[np.ndarray, np.ndarray]:
@@ -45,6 +45,19 @@ def test_the_seed_says_what_is_drawn() -> None:
     a, b, c = (SfumatoImputer(draws=3, seed=seed, prior="mixture").fit_transform(seen) for seed in (0, 0, 1))
     assert np.array_equal(a, b)
     assert not np.array_equal(a, c)
+
+
+@pytest.mark.parametrize("draws", [1, 2, 3, 7])
+def test_few_draws_are_shared_among_several_priors(draws: int) -> None:
+    _, seen = correlated(40)
+    z = torch.from_numpy((seen - np.nanmean(seen, 0)) / np.nanstd(seen, 0))
+    both = Both((Mixtures.fit(z, 1, 3, 0), Forests.fit(z, 0)))
+    found = both.draw(z, draws, torch.Generator().manual_seed(0)).numpy()
+    assert found.shape == (draws, *z.shape)
+    assert np.isfinite(found).all()
+    assert (found[:, ~np.isnan(seen)] == z.numpy()[~np.isnan(seen)]).all()
+    forests = [np.isin(each[:, 0], z[:, 0].numpy()).all() for each in found]  # whose draws are values that occur
+    assert sum(forests) == draws // 2
 
 
 def bent(n: int = 400) -> tuple[np.ndarray, np.ndarray]:

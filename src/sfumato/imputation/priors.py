@@ -17,8 +17,8 @@ from sfumato.numerics.random import derive
 MIXTURES = 10
 
 TREES = 40
-LEAST = 3
-"""Rows in a leaf."""
+LEAST = 1
+"""Rows in a leaf: on four sets one restored as well as three or better, and the width of draws is set afterwards."""
 
 _ROUNDS = 3  # of forests, each on what the last one filled
 _FOR_A_MEAN = 60  # draws of forests
@@ -59,9 +59,8 @@ class Mixtures:
         return Mixtures(tuple(found))
 
     def draw(self, z: Tensor, draws: int, generator: torch.Generator) -> Tensor:
-        parts = np.array_split(np.arange(draws), len(self.mixtures))
-        pairs = zip(self.mixtures, parts, strict=True)
-        return torch.cat([mixture.draw(z, len(part), generator) for mixture, part in pairs])
+        pairs = zip(self.mixtures, _shares(draws, len(self.mixtures)), strict=True)
+        return torch.cat([mixture.draw(z, count, generator) for mixture, count in pairs if count])
 
     def mean(self, z: Tensor) -> Tensor:
         return torch.stack([mixture.mean(z) for mixture in self.mixtures]).mean(0)
@@ -165,8 +164,13 @@ class Both:
     priors: tuple[Prior, ...]
 
     def draw(self, z: Tensor, draws: int, generator: torch.Generator) -> Tensor:
-        parts = zip(self.priors, np.array_split(np.arange(draws), len(self.priors)), strict=True)
-        return torch.cat([prior.draw(z, len(part), generator) for prior, part in parts])
+        pairs = zip(self.priors, _shares(draws, len(self.priors)), strict=True)
+        return torch.cat([prior.draw(z, count, generator) for prior, count in pairs if count])
 
     def mean(self, z: Tensor) -> Tensor:
         return torch.stack([prior.mean(z) for prior in self.priors]).mean(0)
+
+
+def _shares(draws: int, parts: int) -> list[int]:
+    """``draws`` in so many parts, as equal as can be; with fewer draws than parts, the last ones have none."""
+    return [draws // parts + (i < draws % parts) for i in range(parts)]
