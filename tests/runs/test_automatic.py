@@ -51,6 +51,7 @@ def test_small_tables_are_for_trees_and_large_ones_for_a_network(tmp_path: Path)
         (("training.steps=5",), {}, "flow"),
         (("network.kind=mlp",), {}, "flow"),
         (("process.schedule.kind=learned-logsnr",), {}, "flow"),
+        (("data.conditions=b",), {}, "flow"),
         (("training.held_out=0.2", "data.limit=20"), {}, "trees"),
         (("trees.levels=3",), {}, "trees"),
         ((), {"recipe": "edm"}, "edm"),
