@@ -179,7 +179,7 @@ def _started(
         reporter.info(f"given {classes_in_words(dataset.spec)}; conditioning=none leaves them out")
     if model.recipe.takes_quantities:
         names = ", ".join(each.name for each in dataset.spec.conditions)
-        reporter.info(f"given {len(dataset.spec.conditions)} numbers: {names}; conditioning=none leaves them out")
+        reporter.info(f"given the numbers {names} beside the data; conditioning=none leaves them out")
     with ExitStack() as stack:
         path = ""
         with world.raise_together():
