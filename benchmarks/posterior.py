@@ -31,6 +31,20 @@ COLUMNS = (
 
 
 @dataclass
+class Exact:
+    """A mixture of Gaussians with one covariance, of which ``corner`` is the Cholesky factor."""
+
+    weights: torch.Tensor
+    means: torch.Tensor
+    corner: torch.Tensor
+
+    def sample(self, count: int, generator: torch.Generator) -> torch.Tensor:
+        k = torch.multinomial(self.weights, count, replacement=True, generator=generator)
+        noise = torch.randn(count, self.means.shape[1], generator=generator, dtype=torch.float64)
+        return self.means[k] + noise @ self.corner.T
+
+
+@dataclass
 class Instance:
     """One prior and one measurement."""
 
@@ -61,7 +75,7 @@ class Instance:
             parts = {k: torch.as_tensor(file[f"dy{d_y}_{k}"]).double() for k in ("weights", "means", "A", "y", "sigma")}
         return cls(parts["weights"], parts["means"], parts["A"], parts["y"], float(parts["sigma"]))
 
-    def posterior(self) -> tuple[GaussianMixture, float]:
+    def posterior(self) -> tuple[Exact, float]:
         """The exact posterior, and log p(y)."""
         d, d_y = self.means.shape[1], len(self.y)
         covariance = torch.linalg.inv(torch.eye(d) + self.matrix.T @ self.matrix / self.sigma**2)
@@ -69,10 +83,8 @@ class Instance:
         spread = self.matrix @ self.matrix.T + self.sigma**2 * torch.eye(d_y)
         of_y = torch.distributions.MultivariateNormal(self.means @ self.matrix.T, spread)
         log_weights = self.weights.log() + of_y.log_prob(self.y)
-        weights = log_weights.softmax(0).clamp(min=1e-300)
-        covariances = (covariance + covariance.T) / 2
-        mixture = GaussianMixture(weights / weights.sum(), means, covariances.expand(25, d, d))
-        return mixture, float(log_weights.logsumexp(0))
+        corner = torch.linalg.cholesky((covariance + covariance.T) / 2)
+        return Exact(log_weights.softmax(0), means, corner), float(log_weights.logsumexp(0))
 
 
 def largest_w2(draws: torch.Tensor, exact: torch.Tensor) -> float:
