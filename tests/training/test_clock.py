@@ -1,10 +1,17 @@
 """The times of a session, by a clock that is set by hand."""
 
+import math
+import time
+from types import SimpleNamespace
+from typing import cast
+
 import pytest
 
 from sfumato.training.clock import CLOSING, MEASURING, WRITING, Clock
 from sfumato.training.closing import CHOSEN, MEASURED, shared_out
 from sfumato.training.held_out import FIRST, GROWTH, IMAGES_PER_SAMPLE, measure_due
+from sfumato.training.session import Session
+from sfumato.world import ALONE
 
 
 class Now:
@@ -80,3 +87,15 @@ def test_a_measurement_comes_before_a_choice() -> None:
     assert shared_out(1.9 * (MEASURED + CHOSEN), 100) == (int(1.9 * (MEASURED + CHOSEN) / MEASURED), 0)
     assert shared_out(float(MEASURED), 100) == (1, 0)
     assert shared_out(MEASURED - 1.0, 100) == (0, 0)
+
+
+@pytest.mark.parametrize(
+    ("each", "left", "samples"),
+    [(0.1, 100.5, 25), (0.1, 9.5, 2), (0.1, 7.0, 0), (0.1, -3.0, 0), (1e-9, 100.0, 60), (10.0, math.inf, 60)],
+)
+def test_an_average_is_chosen_by_as_many_samples_as_the_bound_leaves_time_for(
+    each: float, left: float, samples: int
+) -> None:
+    run = SimpleNamespace(world=ALONE, seconds_per_bound=lambda: each)
+    session = cast(Session, SimpleNamespace(_run=run))
+    assert Session._in_time(session, 60, time.monotonic() + left) == samples  # 40 evaluations per sample

@@ -1,5 +1,6 @@
 """A model in training and the folder of its run: all that is done with them besides making steps."""
 
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -12,7 +13,7 @@ from sfumato.world import ALONE, World
 from . import checkpoint, closing
 from .closing import Choice
 from .engine import Engine
-from .held_out import HeldOut
+from .held_out import LEVELS, HeldOut
 from .optimizer import learning_rate
 from .options import DEFAULTS, Options
 from .saving import Saver
@@ -137,6 +138,17 @@ class TrainingRun:
         """
         self.choice = closing.choose_average(self.engine, self._bound, samples, watch)
         return self.choice
+
+    def seconds_per_bound(self) -> float:
+        """Seconds that an evaluation of the bound takes, on the slowest process."""
+
+        def once() -> float:
+            started = time.monotonic()
+            self._bound.value(self.averaged.module, closing.FEWEST)
+            return time.monotonic() - started
+
+        once()  # the first call takes longer
+        return self.world.max(once())[0] / (LEVELS * closing.FEWEST)
 
     def thin_checkpoints(self) -> None:
         """Delete the checkpoints that a finished run does not need, as the options say."""
