@@ -1,17 +1,10 @@
 """The times of a session, by a clock that is set by hand."""
 
-import math
-import time
-from types import SimpleNamespace
-from typing import cast
-
 import pytest
 
 from sfumato.training.clock import CLOSING, MEASURING, WRITING, Clock
-from sfumato.training.closing import CHOSEN, MEASURED, shared_out
+from sfumato.training.closing import CHOSEN, MEASURED, in_time, shared_out
 from sfumato.training.held_out import FIRST, GROWTH, IMAGES_PER_SAMPLE, measure_due
-from sfumato.training.session import Session
-from sfumato.world import ALONE
 
 
 class Now:
@@ -90,12 +83,8 @@ def test_a_measurement_comes_before_a_choice() -> None:
 
 
 @pytest.mark.parametrize(
-    ("each", "left", "samples"),
-    [(0.1, 100.5, 25), (0.1, 9.5, 2), (0.1, 7.0, 0), (0.1, -3.0, 0), (1e-9, 100.0, 60), (10.0, math.inf, 60)],
+    ("evaluations", "samples"), [(1005.0, 25), (95.0, 2), (70.0, 0), (-30.0, 0), (1e9, 60), (1e300, 60)]
 )
-def test_an_average_is_chosen_by_as_many_samples_as_the_bound_leaves_time_for(
-    each: float, left: float, samples: int
-) -> None:
-    run = SimpleNamespace(world=ALONE, seconds_per_bound=lambda: each)
-    session = cast(Session, SimpleNamespace(_run=run))
-    assert Session._in_time(session, 60, time.monotonic() + left) == samples  # 40 evaluations per sample
+def test_an_average_is_chosen_by_as_many_samples_as_there_is_time_for(evaluations: float, samples: int) -> None:
+    assert CHOSEN == 40
+    assert in_time(60, evaluations) == samples

@@ -53,6 +53,12 @@ def shared_out(evaluations: float, samples: int) -> tuple[int, int]:
     return int(min(samples, evaluations / MEASURED)), 0
 
 
+def in_time(samples: int, evaluations: float) -> int:
+    """As many of the samples as an average can be chosen by in so many evaluations; 0 if they are too few."""
+    fitting = int(max(evaluations, 0.0) / CHOSEN)
+    return min(samples, fitting) if fitting >= FEWEST else 0
+
+
 def choose_average(engine: Engine, bound: HeldOut, samples: int, watch: Callable[[int, int], bool]) -> Choice | None:
     """Choose the average with the best ``bound``, of those in ``ema.CANDIDATES``; all processes call it.
 

@@ -1,5 +1,6 @@
 """A model in training and the folder of its run: all that is done with them besides making steps."""
 
+import math
 import time
 from collections.abc import Callable
 from typing import Any
@@ -131,12 +132,23 @@ class TrainingRun:
         self.last_measured, self.last_measured_training = measured["loss"], measured["train_loss"]
         return measured
 
-    def choose_average(self, samples: int, watch: Callable[[int, int], bool]) -> Choice | None:
+    def choose_average(self, samples: int, watch: Callable[[int, int], bool], until: float) -> Choice | None:
         """Choose the average with the best held-out bound; ``averaged`` is then that model.
 
-        Arguments and value as for ``closing.choose_average``.
+        Arguments:
+            samples: held-out samples to measure; fewer where the bound, which takes longer than the loss if it has a
+                decoder of many levels, would not be done in time.
+            watch: as for ``closing.choose_average``.
+            until: the ``time.monotonic()`` at which the choice should be made.
+
+        Returns:
+            The choice; None if there was no time for it.
         """
-        self.choice = closing.choose_average(self.engine, self._bound, samples, watch)
+        if until < math.inf:
+            each = self.seconds_per_bound()
+            left = -self.world.max(time.monotonic() - until)[0]
+            samples = closing.in_time(samples, left / each)
+        self.choice = closing.choose_average(self.engine, self._bound, samples, watch) if samples else None
         return self.choice
 
     def seconds_per_bound(self) -> float:

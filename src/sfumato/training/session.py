@@ -8,7 +8,7 @@ from typing import Any
 
 from . import autotune, signals
 from .clock import Clock
-from .closing import CHOSEN, FEWEST, MEASURED, shared_out
+from .closing import CHOSEN, MEASURED, shared_out
 from .forecasts import Forecasts
 from .held_out import measure_due
 from .metrics import Record
@@ -224,23 +224,10 @@ class Session:
             self._watch(replace(self._progress, phase=f"choosing an average {done + 1}/{total}"))
             return not self._all(asked() == begun)
 
-        chosen = self._in_time(chosen, until)
-        choice = run.choose_average(chosen, over) if chosen else None
+        choice = run.choose_average(chosen, over, until) if chosen else None
         if choice is not None:
             bounds = [[width, bound] for width, bound in choice.bounds.items()]
             self._note("average", width=choice.width, bounds=bounds, samples=choice.samples)
-
-    def _in_time(self, samples: int, until: float) -> int:
-        """As many of the samples as an average can be chosen by in time; 0 for none.
-
-        The bound takes longer than the loss, which ``samples`` was reckoned by, where it has a decoder of many levels.
-        """
-        if not samples or until == math.inf:
-            return samples
-        each = CHOSEN * self._run.seconds_per_bound()
-        left = -self._run.world.max(time.monotonic() - until)[0]
-        fitting = int(max(left, 0.0) / each)
-        return min(samples, fitting) if fitting >= FEWEST else 0
 
     @property
     def _closing(self) -> int:
