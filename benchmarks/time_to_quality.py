@@ -142,24 +142,25 @@ def save(name: str, rows: dict[str, Any]) -> None:
 
 
 def figure() -> None:
-    """Draw the distances of all sets against the seconds of training."""
-    from sfumato.report.style import BLUE, GRAY, INK_ON_WHITE, ORANGE, new_figure, styled
+    """Draw the distances against the seconds of training, of the sets that a peer was judged on."""
+    from sfumato.report.style import BLUE, GRAY, INK_ON_WHITE, ORANGE, new_figure, plain_log, styled
 
-    results = json.loads(RESULTS.read_text())["sets"]
+    results = {name: rows for name, rows in json.loads(RESULTS.read_text())["sets"].items() if {*PEERS} & {*rows}}
     colours = {"sfumato": BLUE, "lucidrains": ORANGE, "diffusers": "#7c3aed"}
     with styled(INK_ON_WHITE):
-        drawn = new_figure(260 * len(results), 280)
+        drawn = new_figure(320 * len(results), 290)
         for axes, (name, rows) in zip(drawn.subplots(1, len(results), squeeze=False)[0], results.items(), strict=True):
             for by, colour in colours.items():
                 points = [(row["seconds"], row["frechet"]) for row in rows.get(by, [])]
                 if points:
-                    axes.plot(*zip(*points, strict=True), color=colour, marker="o", markersize=4, label=by)
+                    axes.plot(*zip(*points, strict=True), color=colour, marker="o", markersize=6, label=by)
             axes.axhline(rows["real"][0]["frechet"], color=GRAY, linestyle=(0, (4, 2)), label="real held-out data")
-            axes.set(title=name, xlabel="CPU seconds", xscale="log", yscale="log")
+            axes.set(title=name, xlabel="CPU seconds", xscale="log", yscale="log", xlim=(34, 720))
+            plain_log(axes)
             axes.set_xticks([40, 120, 300, 600], labels=["40", "120", "300", "600"], minor=False)
             axes.set_xticks([], minor=True)
         drawn.axes[0].set_ylabel("Frechet distance")
-        drawn.axes[0].legend()
+        drawn.axes[0].legend(loc="center right")
         drawn.savefig(FIGURE, dpi=144, facecolor="white")
 
 
