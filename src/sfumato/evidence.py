@@ -44,7 +44,7 @@ def explained(
     model: SampledPrior,
     y: Float[Tensor, "m *r"],
     operator: Any,
-    noise: float | Float[Tensor, "*r"],
+    noise: float | Float[Tensor, "..."],
     *,
     simulations: SupportsIndex = 99,
     seed: SupportsIndex = 0,

@@ -190,12 +190,12 @@ class Content:
     bounds: tuple[float, float] | None = None
     levels: int | None = None
     channels: tuple[str, ...] = ()
-    labels: Int64[np.ndarray, "n"] | None = None
+    labels: Int64[np.ndarray, "all"] | None = None
     class_names: tuple[str, ...] = ()
     skipped: tuple[tuple[str, str], ...] = ()
     notes: tuple[str, ...] = ()
     noise: Float32[np.ndarray, "n ..."] | None = None
-    conditions: tuple[tuple[str, ...], Float64[np.ndarray, "n k"]] | None = None
+    conditions: tuple[tuple[str, ...], Float64[np.ndarray, "given k"]] | None = None
     axis: Axis | None = None
     columns: tuple[Column, ...] = ()
     label: tuple[str, int] | None = None

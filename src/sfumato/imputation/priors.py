@@ -4,7 +4,7 @@ A prior is fitted to rows of mean 0 and variance 1 with NaN for gaps, and draws 
 """
 
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -29,6 +29,7 @@ Rows = npt.NDArray[np.float64]
 Numbers = npt.NDArray[np.int64]
 
 
+@runtime_checkable  # so that the test run can check annotations
 class Prior(Protocol):
     """What draws the gaps of rows."""
 
