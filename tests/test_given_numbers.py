@@ -81,6 +81,7 @@ def dataset(path: Path, shape: tuple[int, ...] = (1,), count: int = 4000, classe
 def fresh(name: str, path: Path, classes: bool = False) -> tuple[Model, Dataset]:
     settings, shape = NETWORKS[name]
     found = dataset(path, shape, 40, classes)
+    torch.manual_seed(0)
     model = kinds.fresh(recipes.read("flow", [*settings, "base=none", "data.conditions=heat,other"]), found.spec)
     generator = torch.Generator().manual_seed(1)
     for weights in model.denoiser.parameters():
@@ -99,9 +100,10 @@ def test_each_sample_sees_its_own_numbers_in_any_batch(name: str, classes: bool,
     x_t, t = torch.randn(7, *found.spec.shape, generator=torch.Generator().manual_seed(0)), torch.linspace(0.1, 1, 7)
     with torch.no_grad():
         together = model.denoiser(x_t, t, cond).x_0
+        close = 1e-5 * max(float(together.abs().max()), 1.0)  # random weights make large values
         for i in range(7):
             alone = model.denoiser(x_t[i : i + 1], t[i : i + 1], cond.rows(slice(i, i + 1))).x_0
-            torch.testing.assert_close(alone[0], together[i], rtol=0, atol=1e-5)
+            torch.testing.assert_close(alone[0], together[i], rtol=0, atol=close)
 
 
 @pytest.mark.parametrize("name", NETWORKS)
