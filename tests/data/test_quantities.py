@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from sfumato.data import DataOptions, DataSpec, load
+from sfumato.data import DataOptions, DataSpec, Quantity, in_units, load, standardised
 from sfumato.errors import InputError
 
 TABLE = "x,y,heat,humid\n" + "\n".join(
@@ -109,3 +109,11 @@ def test_what_cannot_be_a_condition_in_a_table_is_refused(tmp_path: Path) -> Non
         load(str(path), DataOptions(conditions=("kind",), labels=None, columns={"x": "number"}))
     with pytest.raises(InputError, match=r"data\.conditions: does not apply"):
         load("digits", DataOptions(conditions=("x",)))
+
+
+def test_numbers_come_back_from_standard_deviations_as_they_were_written() -> None:
+    quantities = (Quantity("a", 20.0, 3.0), Quantity("b", -0.5, 0.25))
+    values = torch.tensor([[0.1, 0.3], [21.7, float("nan")], [1234.5, -2.0]], dtype=torch.float64)
+    standard = standardised(quantities, values)
+    torch.testing.assert_close(standard[0], torch.tensor([(0.1 - 20) / 3, (0.3 + 0.5) / 0.25]))
+    assert torch.equal(in_units(quantities, standard).nan_to_num(7.0), values.nan_to_num(7.0))

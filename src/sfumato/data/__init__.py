@@ -16,6 +16,7 @@ from .order import Order as Order
 from .order import split as split
 from .quantities import Quantity as Quantity
 from .quantities import asked as asked
+from .quantities import in_units as in_units
 from .quantities import standardised as standardised
 from .samples import Samples as Samples
 from .samples import SampleSource as SampleSource

@@ -77,11 +77,22 @@ def quantities_of(names: Sequence[str], values: Float64[np.ndarray, "n k"]) -> t
 
 def standardised(quantities: Sequence[Quantity], values: Float64[Tensor, "n k"]) -> Float32[Tensor, "n k"]:
     """The numbers less their mean, in standard deviations; NaN stays NaN."""
-    mean, deviation = (
-        torch.tensor([getattr(each, name) for each in quantities], dtype=torch.float64)
-        for name in ("mean", "deviation")
-    )
+    mean, deviation = _moments(quantities)
     return ((values - mean) / deviation).float()
+
+
+def in_units(quantities: Sequence[Quantity], standard: Float32[Tensor, "n k"]) -> Float64[Tensor, "n k"]:
+    """The numbers whose ``standardised`` values these are, to the six digits that float32 holds."""
+    mean, deviation = _moments(quantities)
+    values = standard.double().cpu() * deviation + mean
+    # What was asked for as 0.1 came through float32, and is 0.1 again.
+    return torch.tensor([[float(f"{x:.6g}") for x in row] for row in values.tolist()], dtype=torch.float64)
+
+
+def _moments(quantities: Sequence[Quantity]) -> tuple[Float64[Tensor, "k"], Float64[Tensor, "k"]]:
+    """Means and standard deviations."""
+    mean, deviation = zip(*((each.mean, each.deviation) for each in quantities), strict=True)
+    return torch.tensor(mean, dtype=torch.float64), torch.tensor(deviation, dtype=torch.float64)
 
 
 def asked(quantities: Sequence[Quantity], given: Mapping[str, float]) -> list[float]:

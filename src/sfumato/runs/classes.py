@@ -5,6 +5,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
+from sfumato.data import in_units
 from sfumato.denoisers import NOT_GIVEN, Condition
 from sfumato.errors import InputError
 from sfumato.generative_model import GenerativeModel
@@ -82,13 +83,7 @@ def numbers_of(cond: Condition | None, model: GenerativeModel) -> Tensor | None:
     """The numbers (n, k) that samples are given with, in their own units, NaN where one is not given; None without."""
     if cond is None or cond.vector is None:
         return None
-    mean, deviation = (
-        torch.tensor([getattr(each, name) for each in model.spec.conditions], dtype=torch.float64)
-        for name in ("mean", "deviation")
-    )
-    values = cond.vector.double().cpu() * deviation + mean
-    # What was asked for as 0.1 came through float32, and is written as 0.1 again.
-    values = torch.tensor([[float(f"{x:.6g}") for x in row] for row in values.tolist()], dtype=torch.float64)
+    values = in_units(model.spec.conditions, cond.vector)
     return values if cond.vector_given is None else values.masked_fill(~cond.vector_given.cpu(), torch.nan)
 
 
