@@ -30,7 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     flag("--keep-copies", action="store_true", help="keep rows that are nearly copies of real ones")
     flag("--keep-implausible", action="store_true", help="keep rows that a classifier finds implausible")
     flag("--evaluate", action="store_true", help="measure first whether synthetic rows help learners")
-    flag("--splits", type=int, metavar="N", default=default.splits, help="tests for it, 5 times N (default: 10)")
+    flag("--splits", type=int, metavar="N", default=default.splits, help="tests for it, a multiple of 5 (default: 10)")
     flag(
         "--learners",
         type=words("learner", "logistic,mlp"),

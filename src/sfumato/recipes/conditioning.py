@@ -10,56 +10,29 @@ from sfumato.data import DataSpec, Samples
 from sfumato.denoisers import Condition
 from sfumato.errors import InputError
 
-from .section import Fraction, Section
+from .conditioning_base import Conditional, Conditioning
+from .section import Section
 from .views import LowResolution, Masked
 
 
-class NoConditioning(Section):
+class NoConditioning(Conditioning):
     """An unconditional model."""
 
     kind: Literal["none"] = "none"
 
-    @property
-    def label_dropout(self) -> float:
-        """The share of training samples that are seen without their condition."""
-        return 0.0
-
     def resolved(self, spec: DataSpec) -> NoConditioning:
         """This section: it depends on no data."""
         return self
-
-    def classes(self, spec: DataSpec) -> int:
-        """The number of classes in the network's condition."""
-        return 0
-
-    def quantities(self, spec: DataSpec) -> int:
-        """The number of numbers in the network's condition."""
-        return 0
-
-    def channels(self, spec: DataSpec) -> int:
-        """The number of channels in the network's condition."""
-        return 0
 
     def condition(self, samples: Samples) -> Condition | None:
         """The condition of samples, one row per sample; None for an unconditional model."""
         return None
 
 
-class ClassConditioning(Section):
-    """A model of data given its class.
-
-    Arguments:
-        dropout: the share of training samples that are seen without their class, so that the model also knows all
-            classes together, which classifier-free guidance needs (Ho & Salimans 2022, algorithm 1).
-    """
+class ClassConditioning(Conditional):
+    """A model of data given its class."""
 
     kind: Literal["classes"] = "classes"
-    dropout: Fraction = 0.1
-
-    @property
-    def label_dropout(self) -> float:
-        """The share of training samples that are seen without their class."""
-        return self.dropout
 
     def resolved(self, spec: DataSpec) -> ClassConditioning:
         """This section.
@@ -86,14 +59,6 @@ class ClassConditioning(Section):
         """The number of classes."""
         return len(spec.class_names)
 
-    def quantities(self, spec: DataSpec) -> int:
-        """None."""
-        return 0
-
-    def channels(self, spec: DataSpec) -> int:
-        """None."""
-        return 0
-
     def condition(self, samples: Samples) -> Condition | None:
         """The classes of samples.
 
@@ -105,24 +70,18 @@ class ClassConditioning(Section):
         return Condition(classes=samples.labels)
 
 
-class VectorConditioning(Section):
+class VectorConditioning(Conditional):
     """A model of data given numbers beside it (``data.conditions``), each of which may be left out.
 
+    If there are several numbers, a share ``dropout`` of the samples is seen without some of them: each is left out with
+    probability one half, so that some can be asked for alone.
+
     Arguments:
-        dropout: the share of training samples that are seen without any condition, so that the model also knows the
-            data without them. Of as many of the others, if there are several numbers, each is left out with
-            probability one half, so that some of them can be asked for alone.
         with_classes: whether the class is given too; by default where the data has labels of several.
     """
 
     kind: Literal["vector"] = "vector"
-    dropout: Fraction = 0.1
     with_classes: bool | None = None
-
-    @property
-    def label_dropout(self) -> float:
-        """The share of training samples that are seen without their condition."""
-        return self.dropout
 
     def resolved(self, spec: DataSpec) -> VectorConditioning:
         """This section, with its classes decided.
@@ -147,10 +106,6 @@ class VectorConditioning(Section):
     def quantities(self, spec: DataSpec) -> int:
         """The number of numbers."""
         return len(spec.conditions)
-
-    def channels(self, spec: DataSpec) -> int:
-        """None."""
-        return 0
 
     def condition(self, samples: Samples) -> Condition | None:
         """The numbers of samples, and their classes.

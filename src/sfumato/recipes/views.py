@@ -13,31 +13,11 @@ from sfumato.denoisers import Condition
 from sfumato.errors import InputError
 from sfumato.restoration.views import block_means, repeated, shown_parts, view_of
 
-from .section import Fraction, Section
+from .conditioning_base import Conditional
 
 
-class ViewConditioning(Section):
-    """Base of both: a view that training derives from each sample, and that sampling gets.
-
-    Arguments:
-        dropout: the share of training samples that are seen without their view, so that the model also knows the data
-            alone.
-    """
-
-    dropout: Fraction = 0.1
-
-    @property
-    def label_dropout(self) -> float:
-        """The share of training samples that are seen without their condition."""
-        return self.dropout
-
-    def classes(self, spec: DataSpec) -> int:
-        """None."""
-        return 0
-
-    def quantities(self, spec: DataSpec) -> int:
-        """None."""
-        return 0
+class ViewConditioning(Conditional):
+    """Base of both: a view that training derives from each sample, and that sampling gets."""
 
     def channels(self, spec: DataSpec) -> int:
         """The channels of the view: those of a sample, and where they are known."""
