@@ -25,12 +25,12 @@ from .sources import BUILT_IN as BUILT_IN
 from .sources import applies as applies
 from .sources import load as load
 from .spec import DataSpec as DataSpec
+from .table_cells import TableColumn as TableColumn
+from .table_cells import raw_columns as raw_columns
+from .table_cells import typed_columns as typed_columns
+from .table_cells import write_table as write_table
 from .tables import TABLES as TABLES
-from .tables import TableColumn as TableColumn
 from .tables import count_rows as count_rows
-from .tables import raw_columns as raw_columns
-from .tables import typed_columns as typed_columns
-from .tables import write_table as write_table
 from .toys import TOYS as TOYS
 from .toys import Toy as Toy
 from .transforms import Affine as Affine
