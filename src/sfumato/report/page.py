@@ -10,7 +10,7 @@ from sfumato.runs.folder import RunFolder
 
 from . import card, figures, template
 from .run import Run, read_run
-from .sections import beside, made, measured, next_steps, quality, samples, training
+from .sections import beside, measured, next_steps, quality, reconstructions, samples, training
 from .sections import run as about
 
 _SECTIONS = (
@@ -22,7 +22,7 @@ _SECTIONS = (
     samples.trajectory,
     measured.likelihood,
     measured.evaluations,
-    made.made,
+    reconstructions.reconstructions,
     training.training,
     training.process,
     next_steps.next_steps,

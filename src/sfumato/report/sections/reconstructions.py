@@ -1,4 +1,4 @@
-"""The section about what was made from measurements with this model, and how far its bands can be trusted."""
+"""The section of what was reconstructed, denoised and interpolated with a run, and how far its bands can be trusted."""
 
 from html import escape
 from typing import Any
@@ -15,7 +15,7 @@ _MOST = 4  # folders that are shown, the newest
 _WIDEST = 1000  # pixels of a picture
 
 
-def made(run: Run) -> str:
+def reconstructions(run: Run) -> str:
     """Reconstructions and their calibration. Empty where there are none."""
     record = run.measured.get("certify-reconstruction")
     shown = _calibration(record) if record is not None else ""
@@ -56,7 +56,7 @@ def _outcome(outcome: Outcome) -> str:
         return f'<p class="note">{escape(name)}: its files cannot be read, so it is left out.</p>'
     if picture.width > _WIDEST:
         picture.thumbnail((_WIDEST, picture.height), Image.Resampling.LANCZOS)
-    body = html.figure(html.image(picture, f"Made: {name}", kind="sheet"), escape(words))
+    body = html.figure(html.image(picture, f"Reconstruction {name}", kind="sheet"), escape(words))
     return html.titled(f"<code>{escape(name)}</code>", body)
 
 
@@ -65,12 +65,13 @@ def _words(record: dict[str, Any]) -> str:
     verb, given = record["command"].split()[1], record["settings"]
     if verb in ("reconstruct", "inpaint"):
         rows = record["measurements"]
-        least = min(row["p_value"] for row in rows)
+        least = f"Least p-value of a residual: {text.figure(min(row['p_value'] for row in rows))}"
+        evidence = [row["evidence_p_value"] for row in rows if row["evidence_p_value"] is not None]
+        least += f", of an evidence: {text.figure(min(evidence))}" if evidence else ""
         what = f"operator {given['operator']}, " if verb == "reconstruct" and given["operator"] is not None else ""
         return (
             f"{verb}: {what}noise {given['noise']}, {len(rows):,} measurement{'s' * (len(rows) > 1)}, "
-            f"{record['method']}. Least p-value of a residual: {text.figure(least)}; below 0.01 the model does not "
-            "explain the measurement."
+            f"{record['method']}. {least}; below 0.01 the model does not explain the measurement."
         )
     if verb == "denoise":
         levels = [row["sigma"] for row in record["samples"]]

@@ -29,7 +29,7 @@ CERTIFICATE = {
 RECORDS = {
     "reconstruct": {
         "settings": {"operator": "blur:1 <b>", "noise": "0.5"},
-        "measurements": [{"p_value": 0.4}, {"p_value": 0.003}],
+        "measurements": [{"p_value": 0.4, "evidence_p_value": None}, {"p_value": 0.003, "evidence_p_value": 0.25}],
         "method": "particles",
         "coverage": 0.9,
     },
@@ -68,7 +68,7 @@ def test_results_are_shown_with_what_they_are(run):
         outcome(run, verb)
     text = page(run).text
     assert "reconstruct: operator blur:1 <b>, noise 0.5, 2 measurements, particles. Least p-value" in text
-    assert "of a residual: 0.003" in text
+    assert "of a residual: 0.003, of an evidence: 0.25; below 0.01" in text
     assert "denoise: 2 samples, estimated noise 0.21 to 0.34 in the units of the data." in text
     assert "interpolate: 9 frames, spherical, mixed at t = 0.5." in text
     assert "/home/me" not in text, "a page shows nobody how its author's machine is laid out"
