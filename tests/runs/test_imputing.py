@@ -12,7 +12,7 @@ from sklearn.ensemble import ExtraTreesRegressor
 from sfumato import SfumatoImputer
 from sfumato.cli.main import main
 from sfumato.errors import InputError
-from sfumato.imputation.imputer import COMPONENTS, FORESTS, NARROWEST, factor
+from sfumato.imputation.imputer import COMPONENTS, NARROWEST, factor
 from sfumato.imputation.priors import Both, Forests, Leaves, Mixtures
 
 
@@ -73,8 +73,8 @@ def test_forests_are_chosen_for_curves_and_draw_values_that_occur() -> None:
     hidden = np.isnan(seen)
     forests = SfumatoImputer(draws=30).fit(seen)
     mixture = SfumatoImputer(draws=30, prior="mixture").fit(seen)
-    assert forests.chosen_[-1] == FORESTS
-    assert mixture.chosen_[0] in COMPONENTS
+    assert forests.way_.forests
+    assert mixture.way_.components in COMPONENTS
 
     def error(imputer: SfumatoImputer) -> float:
         return float(np.sqrt((((imputer.transform(seen) - x) / x.std(0))[hidden] ** 2).mean()))

@@ -8,6 +8,7 @@ intervals hold 90 % of them.
 """
 
 import math
+from dataclasses import dataclass
 from typing import Any, SupportsIndex
 
 import numpy as np
@@ -26,12 +27,6 @@ from .priors import MIXTURES, Both, Forests, Mixtures, Prior
 COMPONENTS = (1, 3, 8)
 """The numbers of components that are tried, where there are ten rows for each."""
 
-FORESTS = 0
-"""Stands for forests among numbers of components."""
-
-Chosen = tuple[int, ...]
-"""The numbers of components of the priors that draw, each its part."""
-
 PRIORS = ("auto", "mixture", "forests")
 _HIDDEN = 0.1  # of the known values, to choose the prior
 _TRIALS = 2
@@ -46,6 +41,32 @@ NARROWEST, WIDEST = 0.8, 2.0
 
 
 Numbers = npt.NDArray[np.float64]
+Trial = tuple[Tensor, Tensor, Tensor]
+"""Rows with more gaps, the rows themselves, and which of their values are hidden."""
+
+
+@dataclass(frozen=True)
+class Way:
+    """What draws gaps: a mixture, forests, or each of them its part.
+
+    Arguments:
+        components: of the mixture; None for no mixture.
+        forests: whether forests draw.
+    """
+
+    components: int | None
+    forests: bool
+
+    @property
+    def names(self) -> list[str]:
+        """Its parts in words."""
+        mixture = [] if self.components is None else [f"mixture of {self.components}"]
+        return [*mixture, *["forests"] * self.forests]
+
+    def fit(self, z: Tensor, mixtures: int, seed: int) -> Prior:
+        """The prior, fitted to rows (n, D) of mean 0 and variance 1 with NaN for gaps, by so many mixtures."""
+        parts: list[Prior] = [] if self.components is None else [Mixtures.fit(z, self.components, mixtures, seed)]
+        return Both((*parts, *([Forests.fit(z, seed)] if self.forests else [])))
 
 
 class SfumatoImputer:
@@ -97,14 +118,14 @@ class SfumatoImputer:
         seed = derive(whole("seed", self.seed), "impute")
         mixtures = min(whole("draws", self.draws, 1), MIXTURES)
         trials = [_trial(z, seed, i) for i in range(_TRIALS)]
-        self.chosen_, self.width_ = _chosen(trials, _candidates(z, self.prior), seed)
-        self.fitted_ = _prior(z, self.chosen_, mixtures, seed)
+        self.way_, self.width_ = _chosen(trials, *_candidates(z, self.prior), seed)
+        self.fitted_ = self.way_.fit(z, mixtures, seed)
         return self
 
     @property
     def priors_(self) -> list[str]:
         """What draws, in words."""
-        return ["forests" if k == FORESTS else f"mixture of {k}" for k in self.chosen_]
+        return self.way_.names
 
     def draw(self, X: Any) -> Numbers:
         """The rows with their gaps filled, ``draws`` times: (draws, n, D). What is there stays as it is.
@@ -151,21 +172,15 @@ def _checked(X: Any) -> Numbers:
     return x
 
 
-def _candidates(z: Tensor, prior: str) -> list[int]:
-    """The numbers of components to try."""
-    few = [count for count in COMPONENTS if 10 * count <= len(z)] or [1]
-    grown = prior == "forests" or (prior == "auto" and len(z) >= _FEWEST_FOR_FORESTS)
-    forests = [FORESTS] if grown and z.shape[1] > 1 else []
-    return forests if forests and prior == "forests" else [*few, *forests]
+def _candidates(z: Tensor, prior: str) -> tuple[list[int], bool]:
+    """The numbers of components to try, and whether to try forests."""
+    numbers = [count for count in COMPONENTS if 10 * count <= len(z)] or [1]
+    forests = z.shape[1] > 1 and (prior == "forests" or (prior == "auto" and len(z) >= _FEWEST_FOR_FORESTS))
+    return ([] if forests and prior == "forests" else numbers), forests
 
 
-def _prior(z: Tensor, chosen: Chosen, mixtures: int, seed: int) -> Prior:
-    fitted = [Forests.fit(z, seed) if k == FORESTS else Mixtures.fit(z, k, mixtures, seed) for k in chosen]
-    return Both(tuple(fitted))
-
-
-def _trial(z: Tensor, seed: int, number: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Some rows with more gaps, the rows themselves, and which of their values are hidden."""
+def _trial(z: Tensor, seed: int, number: int) -> Trial:
+    """Some rows, with more gaps."""
     chosen = torch.randperm(len(z), generator=torch.Generator().manual_seed(derive(seed, "rows")))[:_ROWS]
     z = z[chosen][:, ~z[chosen].isnan().all(0)]
     generator = torch.Generator().manual_seed(derive(seed, "hidden", number))
@@ -174,16 +189,15 @@ def _trial(z: Tensor, seed: int, number: int) -> tuple[Tensor, Tensor, Tensor]:
     return z.masked_fill(hidden, float("nan")), z, hidden
 
 
-def _chosen(trials: list[tuple[Tensor, Tensor, Tensor]], candidates: list[int], seed: int) -> tuple[Chosen, float]:
-    """The prior that restores hidden values best (the best mixture, forests, or both in halves), and its width."""
-    mixtures = [k for k in candidates if k != FORESTS]
-    best = [_best_mixture(trials, mixtures, seed)] if mixtures else []
-    priors = [*best, *(k for k in candidates if k == FORESTS)]
-    ways: list[Chosen] = [(k,) for k in priors] + ([tuple(priors)] if len(priors) > 1 else [])
+def _chosen(trials: list[Trial], numbers: list[int], forests: bool, seed: int) -> tuple[Way, float]:
+    """The way that restores hidden values best (the best mixture, forests, or both in halves), and its width."""
+    k = _best_mixture(trials, numbers, seed) if numbers else None
+    single = [Way(k, False)] * bool(numbers) + [Way(None, True)] * forests
+    ways = [*single, Way(k, True)] if len(single) > 1 else single
     errors = torch.zeros(len(ways), dtype=torch.float64)
     fitted: list[Prior] = []
     for seen, z, hidden in reversed(trials):  # so that the last ones fitted are those of the first trial
-        fitted = [_prior(seen, (k,), _MIXTURES_OF_A_TRIAL, seed) for k in priors]
+        fitted = [way.fit(seen, _MIXTURES_OF_A_TRIAL, seed) for way in single]
         if len(ways) > 1:
             means = [prior.mean(seen) for prior in fitted]
             for j, filled in enumerate((*means, torch.stack(means).mean(0))):
@@ -192,12 +206,12 @@ def _chosen(trials: list[tuple[Tensor, Tensor, Tensor]], candidates: list[int], 
     seen, z, hidden = trials[0]
     if int(hidden.sum()) < _FEWEST_HIDDEN:
         return chosen, 1.0
-    prior = Both(tuple(one for k, one in zip(priors, fitted, strict=True) if k in chosen))
+    prior = fitted[single.index(chosen)] if chosen in single else Both(tuple(fitted))
     draws = prior.draw(seen, _DRAWS, torch.Generator().manual_seed(derive(seed, "width")))
     return chosen, factor(draws[:, hidden], z[hidden])
 
 
-def _best_mixture(trials: list[tuple[Tensor, Tensor, Tensor]], numbers: list[int], seed: int) -> int:
+def _best_mixture(trials: list[Trial], numbers: list[int], seed: int) -> int:
     """The number of components that restores hidden values best."""
     if len(numbers) == 1:
         return numbers[0]
