@@ -92,7 +92,7 @@ def mislabelled(law: Law, share: float) -> Law:
 def maker(name: str, x: np.ndarray, rare: np.ndarray) -> Make:
     """Rows of the rare class from training rows: a Gaussian fitted to them, one that is moved, or near copies."""
 
-    def make(train: np.ndarray, count: int, seed: int) -> np.ndarray:
+    def make(train: np.ndarray, apart: np.ndarray, count: int, seed: int) -> np.ndarray:
         generator = np.random.default_rng(seed)
         few = x[train[rare[train]]]
         spread = 0.9 * np.cov(few.T) + 0.1 * np.diag(few.var(0))

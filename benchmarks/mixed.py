@@ -12,6 +12,7 @@ twice as many copies. ForestDiffusion has ``duplicate_K`` of 50 (100 by default)
 """
 
 import argparse
+import importlib.metadata
 import json
 import tempfile
 import time
@@ -32,6 +33,8 @@ from sfumato.evaluation.tables import fidelity
 from sfumato.runs.settings import TrainSettings
 from sfumato.training.trees import grown
 
+MACHINE = "2 cores of an x86 with AVX-512 and bf16, shared; one thread"
+VERSIONS = {name: importlib.metadata.version(name) for name in ("sfumato", "numpy", "scikit-learn", "lightgbm")}
 MOST_MISSING = 0.2
 
 
@@ -153,7 +156,9 @@ def main() -> None:
     parser.add_argument("--duplicates", type=int, default=50)
     parser.add_argument("--seconds", type=float, default=60.0)
     parser.add_argument("--set", action="append", default=[], dest="settings", help="a setting of the trees")
+    parser.add_argument("--out", type=Path, help="a JSON file")
     args = parser.parse_args()
+    lines = []
     generators: dict[str, Callable[[Dataset, int], torch.Tensor]] = {
         "real": lambda table, seed: table.values,
         "trees": partial(trees, settings=args.settings),
@@ -175,10 +180,12 @@ def main() -> None:
             judged = fidelity(whole.spec, made, train, test, split).to_dict()["samples"]
             numbers = {key: round(value, 4) for key, value in judged.items() if value is not None}
             line = {"generator": name, "split": split, **numbers}
-            print(
-                json.dumps({**line, "w1": round(transport(table, made, test), 4), "seconds": round(seconds, 1)}),
-                flush=True,
-            )
+            line |= {"w1": round(transport(table, made, test), 4), "seconds": round(seconds, 1)}
+            print(json.dumps(line), flush=True)
+            lines.append(line)
+            if args.out:
+                record = {"machine": MACHINE, "versions": VERSIONS, "table": Path(args.table).name, "rows": lines}
+                args.out.write_text(json.dumps(record, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ training rows than to test rows, at equal counts; half is right. The protocol: J
 
 import argparse
 import csv
+import importlib.metadata
 import json
 import tempfile
 import time
@@ -35,6 +36,8 @@ from sfumato.data import load
 from sfumato.training.trees import Grower
 
 SETS = {"iris": datasets.load_iris, "wine": datasets.load_wine, "breast_cancer": datasets.load_breast_cancer}
+MACHINE = "2 cores of an x86 with AVX-512 and bf16, shared; one thread"
+VERSIONS = {name: importlib.metadata.version(name) for name in ("sfumato", "numpy", "scikit-learn", "lightgbm")}
 Draw = Callable[[int], tuple[np.ndarray, np.ndarray]]
 
 
@@ -139,7 +142,9 @@ def main() -> None:
     parser.add_argument("--generations", type=int, default=5)
     parser.add_argument("--forestflow", action="store_true")
     parser.add_argument("--set", action="append", default=[], dest="settings", help="a setting of the recipe")
+    parser.add_argument("--out", type=Path, help="a JSON file")
     args = parser.parse_args()
+    lines = []
     made = {"real": real, "trees": partial(trees, settings=args.settings)}
     made |= {"ForestFlow": forestflow} if args.forestflow else {}
     for name in args.sets:
@@ -163,9 +168,15 @@ def main() -> None:
                 "generator": who,
                 **found,
                 "W1 error over splits": error,
+                "splits": args.splits,
                 "seconds to fit": round(seconds, 1),
             }
             print(json.dumps(line), flush=True)
+            lines.append(line)
+            if args.out:
+                args.out.write_text(
+                    json.dumps({"machine": MACHINE, "versions": VERSIONS, "rows": lines}, indent=1) + "\n"
+                )
 
 
 if __name__ == "__main__":

@@ -410,6 +410,7 @@ def test_the_surface_of_the_command_line_is_frozen() -> None:
         "runs": ["--debug", "--help", "--json", "--sort"],
         "balance": sorted(
             [
+                "--budget",
                 "--debug",
                 "--evaluate",
                 "--help",
@@ -419,6 +420,8 @@ def test_the_surface_of_the_command_line_is_frozen() -> None:
                 "--learners",
                 "--rows",
                 "--out",
+                "--overlap",
+                "--run",
                 "--seed",
                 "--splits",
                 "--target",

@@ -92,11 +92,11 @@ def planted(n: int = 240, rare: int = 40, seed: int = 0) -> tuple[np.ndarray, np
 def test_rows_of_the_rare_class_are_judged_fairly() -> None:
     x, rare = planted()
 
-    def wrong(train: np.ndarray, count: int, seed: int) -> np.ndarray:
+    def wrong(train: np.ndarray, apart: np.ndarray, count: int, seed: int) -> np.ndarray:
         """Rows on the far side of the other class."""
         return np.random.default_rng(seed).normal(size=(count, 2)) - 4.0
 
-    def right(train: np.ndarray, count: int, seed: int) -> np.ndarray:
+    def right(train: np.ndarray, apart: np.ndarray, count: int, seed: int) -> np.ndarray:
         return np.random.default_rng(seed).normal(size=(count, 2)) + 2.0
 
     hurt = measure(x, rare, "rare", wrong, splits=5, learners=["logistic"])
@@ -117,7 +117,7 @@ def test_no_row_is_tested_that_rows_or_thresholds_came_from() -> None:
     x, rare = generator.normal(size=(600, 3)), np.arange(600) < 200
     seen = []
 
-    def make(train: np.ndarray, count: int, seed: int) -> np.ndarray:
+    def make(train: np.ndarray, apart: np.ndarray, count: int, seed: int) -> np.ndarray:
         assert len(np.unique(train)) == len(train)
         assert count == len(train) - 2 * rare[train].sum()
         seen.append(len(train))
@@ -133,7 +133,7 @@ def test_what_each_way_puts_beside_real_rows() -> None:
     x, rare = planted()
     train = np.arange(len(x))
 
-    def make(train: np.ndarray, count: int, seed: int) -> np.ndarray:
+    def make(train: np.ndarray, apart: np.ndarray, count: int, seed: int) -> np.ndarray:
         return np.full((count, 2), 9.0)
 
     tables = {way: rows(way, x, rare, train, make, 0) for way in ("weighted", "oversampled", "smote", "borderline")}
@@ -151,6 +151,26 @@ def test_what_each_way_puts_beside_real_rows() -> None:
     assert tables["borderline"].x[240:].sum(1).mean() < tables["smote"].x[240:].sum(1).mean() - 0.3
 
 
+def test_overlapping_rows_are_left_out_and_known_to_what_makes_rows() -> None:
+    generator = np.random.default_rng(0)
+    rare = np.arange(300) < 40
+    like = (np.arange(300) >= 40) & (np.arange(300) < 60)  # of the other class, where the rare one is
+    x = generator.normal(size=(300, 2)) + 6.0 * (rare | like)[:, None]
+    train, seen = np.flatnonzero(np.arange(300) % 5 > 0), []
+
+    def make(train: np.ndarray, apart: np.ndarray, count: int, seed: int) -> np.ndarray:
+        seen.append(apart)
+        return np.full((count, 2), 9.0)
+
+    found = rows("overlap", x, rare, train, make, 0)
+    (apart,) = seen
+    assert set(apart) <= set(train[like[train]])
+    assert len(apart) >= 8  # of 16, which lie where twice as many, weighed 6 times, are rare
+    assert len(found.x[found.x[:, 0] != 9]) == len(train) - len(apart)
+    assert found.share == 0.5
+    assert not any((found.x[~found.rare] == x[i]).all(1).any() for i in apart)
+
+
 @pytest.mark.parametrize(
     ("options", "named"),
     [
@@ -162,22 +182,22 @@ def test_what_each_way_puts_beside_real_rows() -> None:
 )
 def test_choices_that_there_are_not_are_refused(options: dict, named: str) -> None:
     with pytest.raises(InputError, match=named):
-        measure(*planted(), "odd", lambda train, count, seed: np.zeros((count, 2)), **options)
+        measure(*planted(), "odd", lambda train, apart, count, seed: np.zeros((count, 2)), **options)
 
 
 def test_too_few_rows_are_refused() -> None:
     x, rare = planted(60, 5)
     with pytest.raises(InputError, match="class 'odd' has 5 different rows; at least 10"):
-        measure(x, rare, "odd", lambda train, count, seed: x[:count])
+        measure(x, rare, "odd", lambda train, apart, count, seed: x[:count])
 
 
 def test_learners_that_balance_their_own_rows_stand_beside() -> None:
     pytest.importorskip("imblearn.ensemble", reason="imbalanced-learn, the extra 'balance', is not installed")
     x, rare = planted()
     found = measure(
-        x, rare, "rare", lambda train, count, seed: x[:count], splits=5, learners=["logistic", "balanced-forest"]
+        x, rare, "rare", lambda train, apart, count, seed: x[:count], splits=5, learners=["logistic", "balanced-forest"]
     )
     assert list(found.by_learner) == ["logistic"]
     assert set(found.scores["balanced-forest"]) == {"real", "real, threshold"}
     with pytest.raises(InputError, match="give at least one of logistic"):
-        measure(x, rare, "rare", lambda train, count, seed: x[:count], learners=["balanced-forest"])
+        measure(x, rare, "rare", lambda train, apart, count, seed: x[:count], learners=["balanced-forest"])

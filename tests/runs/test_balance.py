@@ -8,12 +8,19 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
-from sfumato import recipes
+from sfumato import kinds, recipes
 from sfumato.cli.main import main
-from sfumato.data import load
+from sfumato.data import DataOptions, load
+from sfumato.reporting import SILENT
+from sfumato.runs import balance as balancing
+from sfumato.runs import balance_evaluation
 from sfumato.runs.balance import missing
 from sfumato.runs.balance_filters import Filters
+from sfumato.runs.balance_models import read
+from sfumato.runs.balance_overlap import relabelled
+from sfumato.runs.settings import BalanceSettings
 
 pytest.importorskip("lightgbm", reason="LightGBM, the extra 'trees', is not installed")
 
@@ -49,9 +56,9 @@ def test_the_rare_class_is_filled_and_real_rows_stay_as_they_are(table, tmp_path
     assert described["distribution"][0]["sha256"] == hashlib.sha256((out / "data.csv").read_bytes()).hexdigest()
     columns = {field["name"]: field["dataType"] for field in described["recordSet"][0]["field"]}
     assert columns == {"size": "sc:Float", "count": "sc:Integer", "kind": "sc:Text"}
-    assert f"rows 53 to {len(after) - 1} are synthetic" in described["description"]
+    assert f"samples 53 to {len(after) - 1} are synthetic" in described["description"]
     made = after[53:]
-    assert record["synthetic_rows"] == {"first": 53, "last": len(after) - 1}
+    assert record["synthetic"] == {"first": 53, "last": len(after) - 1, "counted": "from 1, below the names"}
     assert record["classes"]["rarely"] == record["classes"]["rarely"] | {"real": 12, "wanted": 28, "made": len(made)}
     assert record["classes"]["often"]["wanted"] == 0
     assert len(made) == 28
@@ -138,3 +145,160 @@ def test_evaluate_says_whether_it_helps_before_it_writes(table, tmp_path, capsys
     assert record["sentence"] in said
     assert record["verdict"] in {"helped", "none", "hurt", "unknown"}
     assert set(record["scores"]) == {"logistic"}
+
+
+@pytest.fixture
+def images(tmp_path: Path) -> Path:
+    """Twelve dark images of 4 x 4 pixels and five bright ones, in a folder for each class."""
+    generator = np.random.default_rng(0)
+    for name, count, mean in (("dark", 12, 60), ("bright", 5, 200)):
+        (tmp_path / "pictures" / name).mkdir(parents=True)
+        for i in range(count):
+            pixels = generator.normal(mean, 15, (4, 4)).clip(0, 255).astype(np.uint8)
+            Image.fromarray(pixels).save(tmp_path / "pictures" / name / f"{i}.png")
+    return tmp_path / "pictures"
+
+
+TINY = [
+    "network.kind=mlp",
+    "network.width=8",
+    "network.depth=1",
+    "--keep-implausible",
+    "--keep-copies",
+    "--budget",
+    "3s",
+]
+
+
+def test_images_are_filled_in_a_folder_for_each_class(images, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    asked, drawn = [], balancing._drawn
+
+    def spy(model, name, *rest):
+        asked.append(name)
+        return drawn(model, name, *rest)
+
+    monkeypatch.setattr(balancing, "_drawn", spy)
+    assert main(["balance", str(images), *TINY, "--out", "out", "--json"]) == 0
+    record = json.loads(capsys.readouterr().out.splitlines()[-1])
+    before, after = load(str(images), DataOptions()), load("out/data", DataOptions())
+    assert after.spec.class_counts == (12, 12)
+    assert after.spec.class_names == before.spec.class_names == ("bright", "dark")
+    kept = {tuple(x.flatten().tolist()) for x in after.values}
+    assert {tuple(x.flatten().tolist()) for x in before.values} <= kept
+    assert record["synthetic"] == {"first": 17, "last": 23, "counted": "from 0"}
+    made = [Path(f"out/data/bright/{number}.png") for number in range(17, 24)]
+    assert all(path.is_file() for path in made)
+    assert asked == ["bright"]
+    described = json.loads(Path("out/croissant.json").read_text())
+    assert list(Path("out").glob(described["distribution"][0]["includes"]))
+    assert main(["balance", str(images), "--run", record_of(capsys), *TINY[3:5], "--out", "again"]) == 0
+    assert load("again/data", DataOptions()).spec.class_counts == (12, 12)
+    assert main(["balance", str(images), "--run", record_of(capsys), "--evaluate", "--out", "no"]) == 2
+    assert "--evaluate: models are trained for it" in capsys.readouterr().err
+    assert not Path("no").exists()
+
+
+def record_of(capsys: pytest.CaptureFixture[str]) -> str:
+    """The run that is there."""
+    capsys.readouterr()
+    return str(next(Path("runs").iterdir()))
+
+
+def test_signals_are_filled_in_an_npz_file_with_their_axis(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    generator = np.random.default_rng(0)
+    x = generator.normal(size=(16, 8)).astype(np.float32)
+    labels = np.array([3] * 11 + [7] * 5)
+    np.savez("sounds.npz", samples=x, labels=labels, time=np.arange(8.0))
+    words = [
+        "data.layout=signal",
+        "data.axis=time",
+        "network.kind=mlp",
+        "network.width=8",
+        "network.depth=1",
+        *TINY[3:],
+    ]
+    assert main(["balance", "sounds.npz", *words, "--target", "12"]) == 0
+    with np.load("sounds-balanced/data.npz") as found:
+        assert found["samples"].shape == (24, 8)
+        assert found["samples"].dtype == np.float32
+        assert (found["samples"][:16] == x).all()
+        assert found["labels"].tolist() == [*labels.tolist(), 3, *[7] * 7]
+        assert found["axis"].tolist() == list(range(8))
+
+
+def test_a_run_of_other_data_and_a_budget_of_trees_are_refused(images, table, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert main(["balance", str(table), "--budget", "5s"]) == 2
+    assert "which are grown to the end" in capsys.readouterr().err
+    assert main(["train", str(table), "--recipe", "trees", *SMALL, "--out", "trees"]) == 0
+    assert main(["balance", str(images), "--run", "trees"]) == 2
+    assert "its samples or classes are not those of pictures" in capsys.readouterr().err
+    assert main(["balance", str(table), "--run", "trees", "--out", "filled"]) == 0
+    assert len(rows_of(Path("filled/data.csv"))) == 81
+
+
+def test_rows_like_the_rare_class_get_a_label_of_their_own(tmp_path, capsys):
+    generator = np.random.default_rng(0)
+    path, far, near, rare = tmp_path / "t.csv", 60, 10, 14
+    centres = [*[-3.0] * far, *[3.0] * near, *[3.0] * rare]
+    names = [*["often"] * (far + near), *["rarely"] * rare]
+    rows = [
+        [f"{generator.normal(c):.3f}", f"{generator.normal(c):.3f}", k] for c, k in zip(centres, names, strict=True)
+    ]
+    with path.open("w", newline="") as file:
+        csv.writer(file).writerows([["a", "b", "kind"], *rows])
+    out = tmp_path / "out"
+    assert main(["balance", str(path), *SMALL, "--overlap", "--target", "140", "--out", str(out), "--json"]) == 0
+    record = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert set(record["overlap"]) <= set(range(far + 1, far + near + 1))  # counted from 1
+    assert len(record["overlap"]) >= near // 2
+    after = rows_of(out / "data.csv")[1:]
+    assert {row[2] for row in after} == {"often", "rarely"}  # the new label is for training alone
+    first = record["synthetic"]["first"] - 1
+    made = np.array([float(row[0]) for row in after[first:] if row[2] == "often"])
+    assert record["classes"]["often"] == record["classes"]["often"] | {"real": far + near, "wanted": 70, "made": 70}
+    # Synthetic rows of the class are of both labels, in their shares.
+    assert (made > 0).mean() == pytest.approx(len(record["overlap"]) / (far + near), abs=0.03)
+
+
+def test_few_rows_keep_their_label(table):
+    dataset = load(str(table), recipes.read("trees").data.options())
+    one, new = relabelled(dataset, np.array([3]), 1)
+    assert new == {}
+    assert one.spec.class_counts == (40, 12)
+    two, new = relabelled(dataset, np.array([3, 5]), 1)
+    assert new == {0: 2}
+    assert two.spec.class_names == ("often", "rarely", "often like rarely")
+    assert two.spec.class_counts == (38, 12, 2)
+    assert two.labels is not None
+    assert two.labels[[3, 4, 5]].tolist() == [2, 0, 2]
+
+
+def test_images_are_evaluated_with_networks_of_the_training_part_alone(tmp_path, monkeypatch, capsys):
+    generator = np.random.default_rng(0)
+    x, labels = generator.integers(0, 256, (50, 4, 4)).astype(np.uint8), np.array([0] * 38 + [1] * 12)
+    np.savez(tmp_path / "images.npz", samples=x, labels=labels)
+    seen = []
+
+    def trained_on(part, settings):
+        seen.append((len(part), part.spec.class_counts))
+        model = kinds.fresh(recipes.read("flow", ["network.kind=mlp", "network.width=8", "network.depth=1"]), part.spec)
+        return model  # not trained: what it makes does not matter here
+
+    monkeypatch.setattr(balance_evaluation, "trained_on", trained_on)
+    settings = BalanceSettings(
+        str(tmp_path / "images.npz"),
+        splits=5,
+        learners=("logistic",),
+        rows=("real",),
+        keep_implausible=True,
+        keep_copies=True,
+    )
+    recipe, dataset = read(settings, SILENT)
+    found = balance_evaluation.helped(dataset, settings, recipe, SILENT)
+    assert len(seen) == 15
+    assert {count for count, _ in seen} <= {29, 30, 31, 40}
+    assert all(sum(counts) == count and len(counts) == 2 for count, counts in seen)
+    assert "synthetic, threshold" in found.scores["logistic"]

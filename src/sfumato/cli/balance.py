@@ -1,8 +1,9 @@
-"""Fill the rare classes of a table with synthetic rows, and say which rows these are.
+"""Fill the rare classes of a table, of images or of signals with synthetic samples, and say which ones these are.
 
-Trees are grown on the whole table, and make the missing rows of each class. Rows that are nearly copies of real ones,
-and rows that a classifier trained on the real ones finds implausible for their class, are dropped and counted. Whether
-this helps is another question: for a strong learner, a tuned threshold often does as much.
+Trees are grown on the whole table, or a network is trained on the images or signals, and makes the missing samples of
+each class. Those that are nearly copies of real ones, and those that a classifier trained on the real ones finds
+implausible for their class, are dropped and counted. Whether this helps is another question: for a strong learner, a
+tuned threshold often does as much.
 """
 
 import argparse
@@ -10,7 +11,7 @@ from pathlib import Path
 
 from sfumato.runs.settings import BalanceSettings
 
-from .arguments import settings_of, words
+from .arguments import seconds, settings_of, words
 from .output import Output
 
 EXAMPLES = """\
@@ -18,17 +19,21 @@ examples:
   sfumato balance flowers.csv data.labels=species
   sfumato balance flowers.csv data.labels=species --target setosa=80,virginica=90 --out balanced
   sfumato balance flowers.csv data.labels=species --evaluate
+  sfumato balance xrays --budget 30m
 """
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The verb's arguments."""
     flag, default = parser.add_argument, BalanceSettings
-    flag("source", metavar="SOURCE", help="a table with classes")
-    flag("overrides", nargs="*", metavar="key=value", help="settings of the recipe 'trees'")
-    flag("--target", default=default.target, help="rows of each class: equal, N, or CLASS=N,... (default: equal)")
-    flag("--keep-copies", action="store_true", help="keep rows that are nearly copies of real ones")
-    flag("--keep-implausible", action="store_true", help="keep rows that a classifier finds implausible")
+    flag("source", metavar="SOURCE", help="a table with classes, a folder of images for each class, or an .npz file")
+    flag("overrides", nargs="*", metavar="key=value", help="settings of the recipe")
+    flag("--target", default=default.target, help="samples of each class: equal, N, or CLASS=N,... (default: equal)")
+    flag("--run", type=Path, metavar="RUN", help="a run with the same classes, whose model makes the samples")
+    flag("--budget", type=seconds, metavar="T", help="time to train on images or signals (default: 10m)")
+    flag("--overlap", action="store_true", help="other classes' samples that look like the smallest get own labels")
+    flag("--keep-copies", action="store_true", help="keep samples that are nearly copies of real ones")
+    flag("--keep-implausible", action="store_true", help="keep samples that a classifier finds implausible")
     flag("--evaluate", action="store_true", help="measure first whether synthetic rows help learners")
     flag("--splits", type=int, metavar="N", default=default.splits, help="tests for it, a multiple of 5 (default: 10)")
     flag(
@@ -42,7 +47,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--rows",
         type=words("rows", "smote,borderline"),
         metavar="A,B",
-        help="beside real and synthetic ones: weighted, oversampled, smote, borderline (default: all but the last)",
+        help="beside real and synthetic ones: weighted, oversampled, smote, borderline, overlap "
+        "(default: the first three)",
     )
     flag("--seed", type=int, default=default.seed, help="random seed (default: 0)")
     flag("--out", type=Path, metavar="DIR", help="the folder to write (default: SOURCE-balanced)")

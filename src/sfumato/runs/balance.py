@@ -1,4 +1,4 @@
-"""Fill the rare classes of a table with rows that trees make, without near copies and implausible ones."""
+"""Fill the rare classes of data with samples that a model makes, without near copies and implausible ones."""
 
 import json
 from dataclasses import dataclass
@@ -8,34 +8,31 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import torch
 from torch import Tensor
 
-from sfumato import kinds, recipes
 from sfumato._version import __version__
-from sfumato.data import TABLES, Dataset, DataSpec, class_indices, typed_columns, write_table
+from sfumato.data import TABLES, Dataset, DataSpec, class_indices
 from sfumato.errors import InputError
-from sfumato.files import write_text, write_with
+from sfumato.files import write_text
 from sfumato.generative_model import GenerativeModel
-from sfumato.model import Model
 from sfumato.numerics.random import derive
 from sfumato.reporting import SILENT, Reporter
-from sfumato.training.trees import Grower
 
 from .balance_evaluation import helped
+from .balance_files import write_data
 from .balance_filters import Filters, made
+from .balance_models import grown, is_grown, of_run, read, trained, trained_on
+from .balance_overlap import find_apart, relabelled, smallest
 from .balance_text import evaluated, filled
-from .croissant import described
 from .lifecycle import require_free, stem_of
 from .settings import BalanceSettings
-from .sources import load_data
 
 Rows = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)
 class Balanced:
-    """A balanced table.
+    """Balanced data.
 
     Arguments:
         folder: where it is.
@@ -52,50 +49,96 @@ class Balanced:
             lines += evaluated(self.record["evaluation"])
         return [
             *lines,
-            *(str(self.folder / name) for name in (self.record["table"], "manifest.json", "croissant.json")),
+            *(str(self.folder / name) for name in (self.record["data"], "manifest.json", "croissant.json")),
         ]
 
 
 def balance(settings: BalanceSettings, reporter: Reporter = SILENT) -> Balanced:
-    """Grow trees on a table, make the rows that its classes lack, and write the table with a manifest.
+    """Train a model on data with classes, make the samples that these lack, and write all with a manifest.
 
-    Real rows come first, unchanged, in their order. Synthetic values are kept within the range of their column, and
-    are whole numbers where the column has only such.
+    Trees are grown for vectors, a network is trained for signals and images. Real samples come first, unchanged, in
+    their order. Synthetic values are such as the data can have.
 
     Raises:
-        InputError: a source that is no table with classes, a target that it has passed already, an unknown class, a
-            class with one row, or a folder that is taken.
+        InputError: data without classes or too large for memory, a target that it has passed already, an unknown
+            class, a class of vectors with one row, a run of another kind of data, or a folder that is taken.
     """
-    recipe = recipes.read("trees", settings.overrides)
-    dataset = load_data(settings.source, recipe, reporter)
+    recipe, dataset = read(settings, reporter)
     spec = dataset.spec
-    if len(spec.class_names) < 2 or dataset.labels is None:
-        raise InputError(
-            f"{settings.source}: has no classes to balance; name the column of classes with data.labels=..."
-        )
     wanted = missing(spec, settings.target)
     folder = settings.out or Path(f"{stem_of(dataset)}-balanced")
     require_free(folder)
+    ready = None if settings.run is None else of_run(settings.run, spec)
     evaluation = helped(dataset, settings, recipe, reporter).to_dict() if settings.evaluate else None
-    model = kinds.fresh(recipe, spec)
-    assert isinstance(model, Model)
-    grower = Grower(model, dataset.samples().take(torch.arange(len(dataset))))
-    with reporter.task("growing trees") as task:
-        grower.grow(watch=task.count)
-    filters = Filters(dataset, settings.keep_copies, settings.keep_implausible)
+    row = smallest(dataset)
+    apart = find_apart(dataset, row) if settings.overlap else np.zeros(0, np.int64)
+    labelled, new = relabelled(dataset, apart, row)
+    if settings.overlap and not new:
+        reporter.info(f"--overlap: no other class has samples that look like class '{spec.class_names[row]}'")
+    if ready is not None:
+        model = ready
+    elif is_grown(spec):
+        model = grown(labelled, recipe, reporter)
+    else:
+        model = trained_on(labelled, settings, reporter) if new else trained(settings, reporter)
+    rows, labels, classes = _filled(model, labelled, new, wanted, settings, reporter)
+    start = int(settings.source.lower().endswith(tuple(TABLES)))  # rows of tables are counted from 1
+    record = {
+        "sfumato": __version__,
+        "source": spec.source,
+        "fingerprint": spec.fingerprint,
+        "target": settings.target,
+        "seed": settings.seed,
+        "synthetic": {
+            "first": len(dataset) + start,
+            "last": len(dataset) + len(rows) + start - 1,
+            "counted": "from 1, below the names" if start else "from 0",
+        },
+        "filters": {"near_copies": not settings.keep_copies, "implausible": not settings.keep_implausible},
+        "overlap": (apart + start).tolist() if settings.overlap else None,
+        "classes": classes,
+        "evaluation": evaluation,
+        "run": None if settings.run is None else settings.run.name,
+        "recipe": model.recipe.model_dump(mode="json"),
+    }
+    return _written(folder, dataset, rows, labels, settings, record)
+
+
+def _filled(
+    model: GenerativeModel,
+    labelled: Dataset,
+    new: dict[int, int],
+    wanted: list[int],
+    settings: BalanceSettings,
+    reporter: Reporter,
+) -> tuple[Rows, list[str], dict[str, Any]]:
+    """The samples that are made, the class of each, and what the manifest says of each class.
+
+    A class of which some samples have a label of their own gets samples of both labels in their shares.
+    """
+    spec = labelled.spec
+    filters = Filters(labelled, settings.keep_copies, settings.keep_implausible)
     parts: list[Rows] = []
     labels: list[str] = []
     classes: dict[str, Any] = {}
-    for row, name in enumerate(spec.class_names):
-        seed = derive(settings.seed, "balance", row)
-        draw = partial(_drawn, model, name, seed)
-        rows, record = made(draw, filters, row, wanted[row])
-        parts.append(rows)
-        labels += [name] * len(rows)
-        classes[name] = {"real": spec.class_counts[row], "wanted": wanted[row], **record}
-        if len(rows) < wanted[row]:
-            reporter.warn(f"class '{name}': only {len(rows)} of {wanted[row]} rows passed; --keep-copies keeps more")
-    return _written(folder, dataset, np.concatenate(parts), labels, classes, settings, recipe, evaluation)
+    for row, goal in enumerate(wanted):
+        name, real = spec.class_names[row], spec.class_counts[row]
+        beside = spec.class_counts[new[row]] if row in new else 0
+        second = goal * beside // (real + beside)
+        record: dict[str, int] = {"made": 0, "copies": 0, "implausible": 0}
+        for label, count in ((row, goal - second), (new.get(row, row), second)):
+            draw = partial(_drawn, model, spec.class_names[label], derive(settings.seed, "balance", label))
+            rows, found = made(draw, filters, label, count)
+            parts.append(rows)
+            labels += [name] * len(rows)
+            record = {key: value + found[key] for key, value in record.items()}
+        classes[name] = {"real": real + beside, "wanted": goal, **record}
+        if record["made"] < goal:
+            reporter.warn(
+                f"class '{name}': only {record['made']} of {goal} samples passed; --keep-copies keeps near copies, "
+                "--keep-implausible what a classifier doubts"
+            )
+    return np.concatenate(parts), labels, classes
 
 
 def _drawn(model: GenerativeModel, name: str, seed: int, count: int, first: int) -> Tensor:
@@ -135,48 +178,21 @@ def _number(text: str, target: str) -> int:
 
 
 def _written(
-    folder: Path,
-    dataset: Dataset,
-    rows: Rows,
-    labels: list[str],
-    classes: dict[str, Any],
-    settings: BalanceSettings,
-    recipe: recipes.Recipe,
-    evaluation: dict[str, Any] | None,
+    folder: Path, dataset: Dataset, rows: Rows, labels: list[str], settings: BalanceSettings, record: dict[str, Any]
 ) -> Balanced:
     spec = dataset.spec
     assert dataset.labels is not None
-    ending = next((ending for ending in TABLES if settings.source.lower().endswith(ending)), ".csv")
-    names = spec.channels or tuple(f"x{j}" for j in range(spec.shape[0]))
     all_labels = [*(spec.class_names[int(row)] for row in dataset.labels), *labels]
     values = np.concatenate([dataset.values.double().numpy(), rows])
-    if spec.dtype == "float32":  # its shortest decimal number: 5.1, not 5.0999999
-        values = np.array([[float(str(x)) for x in row] for row in values.astype(np.float32)])
-    columns = typed_columns(spec, values, names, all_labels)
-    record = {
-        "sfumato": __version__,
-        "table": f"data{ending}",
-        "source": spec.source,
-        "fingerprint": spec.fingerprint,
-        "target": settings.target,
-        "seed": settings.seed,
-        "synthetic_rows": {"first": len(dataset) + 1, "last": len(values)},  # below the names, from 1
-        "filters": {"near_copies": not settings.keep_copies, "implausible": not settings.keep_implausible},
-        "classes": classes,
-        "evaluation": evaluation,
-        "recipe": recipe.model_dump(mode="json"),
-    }
     folder.mkdir(parents=True, exist_ok=True)
-    write_with(folder / f"data{ending}", lambda beside: write_table(Path(beside), columns))
-    write_text(folder / "manifest.json", json.dumps(record, indent=2, ensure_ascii=False) + "\n")
-    write_text(
-        folder / "croissant.json",
-        json.dumps(described(folder / f"data{ending}", columns, _about(record)), indent=2, ensure_ascii=False) + "\n",
-    )
+    name, described = write_data(folder, settings.source, spec, values, all_labels, _about(record))
+    record = {"data": name, **record}
+    for file, content in (("manifest.json", record), ("croissant.json", described)):
+        write_text(folder / file, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
     return Balanced(folder, record)
 
 
 def _about(record: dict[str, Any]) -> str:
-    first, last = (record["synthetic_rows"][end] for end in ("first", "last"))
-    made = f"rows {first} to {last} are synthetic" if last >= first else "no row is synthetic"
-    return f"{record['source']}, balanced by Sfumato {record['sfumato']}: {made} (counted from 1, below the names)."
+    first, last = (record["synthetic"][end] for end in ("first", "last"))
+    made = f"samples {first} to {last} are synthetic" if last >= first else "no sample is synthetic"
+    return f"{record['source']}, balanced by Sfumato {record['sfumato']}: {made} ({record['synthetic']['counted']})."

@@ -1,4 +1,4 @@
-"""Which synthetic rows of a class are kept: no near copies of real rows, and none that are implausible."""
+"""Which synthetic samples of a class are kept: no near copies of real ones, and none that are implausible."""
 
 import math
 from collections.abc import Callable
@@ -18,28 +18,41 @@ Rows = npt.NDArray[np.float64]
 
 
 class Filters:
-    """What a synthetic row must pass, from the real rows alone."""
+    """What a synthetic sample must pass, from the real ones alone; distances are between all values of a sample."""
 
     def __init__(self, dataset: Dataset, keep_copies: bool = False, keep_implausible: bool = False) -> None:
-        from sklearn.ensemble import RandomForestClassifier
-
         assert dataset.labels is not None
         self.spec, self.keep_copies, self.keep_implausible = dataset.spec, keep_copies, keep_implausible
         self.values = dataset.values.double()
         self.labels = dataset.labels.numpy()
         self.whole = (self.values.isnan() | (self.values == self.values.round())).all(0)
         self.low, self.high = (torch.from_numpy(end(self.values.numpy(), axis=0)) for end in (np.nanmin, np.nanmax))
+        if not keep_implausible:
+            self._grow()
+
+    def _grow(self) -> None:
+        """Grow the forest that says what is plausible, and find the least that a sample of each class must reach."""
+        from sklearn.ensemble import RandomForestClassifier
+
         forest = RandomForestClassifier(200, oob_score=True, random_state=0, min_samples_leaf=2)
         self.forest = forest.fit(self._scaled(self.values), self.labels)
-        own = np.nan_to_num(forest.oob_decision_function_[np.arange(len(self.labels)), self.labels], nan=0.0)
-        self.least = [float(np.quantile(own[self.labels == row], IMPLAUSIBLE)) for row in range(len(forest.classes_))]
+        self.column = {int(row): column for column, row in enumerate(forest.classes_)}  # of its probabilities
+        said = np.nan_to_num(forest.oob_decision_function_, nan=0.0)
+        self.least = {
+            row: float(np.quantile(said[self.labels == row, j], IMPLAUSIBLE)) for row, j in self.column.items()
+        }
 
     def _scaled(self, x: Tensor) -> Rows:
-        found: Rows = self.spec.encode(x).double().numpy()
+        found: Rows = self.spec.encode(x).flatten(1).double().numpy()
         return found
 
     def typed(self, x: Tensor) -> Tensor:
-        """Samples within the range of each column, whole numbers where it has only such."""
+        """Samples with values that the data can have.
+
+        Those of vectors are within the range of each column, and whole numbers where it has only such.
+        """
+        if self.spec.layout.rank > 1:
+            return torch.from_numpy(self.spec.to_array(self.spec.encode(x)).astype(np.float64))
         x = torch.where(self.whole, x.round(), x)
         return torch.minimum(torch.maximum(x, self.low), self.high)
 
@@ -55,7 +68,7 @@ class Filters:
 
     def implausible(self, x: Tensor, row: int) -> npt.NDArray[np.bool_]:
         """Which samples the forest believes less to be of their class than nearly all real rows, out of bag."""
-        found: npt.NDArray[np.bool_] = self.forest.predict_proba(self._scaled(x))[:, row] < self.least[row]
+        found: npt.NDArray[np.bool_] = self.forest.predict_proba(self._scaled(x))[:, self.column[row]] < self.least[row]
         return found
 
 
@@ -69,7 +82,7 @@ def made(draw: Callable[[int, int], Tensor], filters: Filters, row: int, wanted:
         wanted: the number of rows.
     """
     kept, record, first = (
-        [torch.zeros(0, filters.values.shape[1], dtype=torch.float64)],
+        [torch.zeros(0, *filters.values.shape[1:], dtype=torch.float64)],
         {"copies": 0, "implausible": 0},
         0,
     )

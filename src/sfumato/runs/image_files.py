@@ -25,9 +25,14 @@ def require_new(flag: str, folder: Path) -> None:
     require_writable(flag, folder)
 
 
+def holds_images(spec: DataSpec) -> bool:
+    """Whether PNG holds samples of this data."""
+    return spec.layout.name == "image" and _kind(spec) in _MODES
+
+
 def require_images(flag: str, folder: Path, spec: DataSpec) -> None:
     """Check that PNG holds samples of this data. Raises InputError if not."""
-    if spec.layout.name != "image" or _kind(spec) not in _MODES:
+    if not holds_images(spec):
         shown = spec.layout.describe(spec.shape)
         raise InputError(
             f"{flag} {folder}: a folder is for images that PNG holds, not for {spec.dtype} {shown}; end the name in "

@@ -8,16 +8,19 @@ import numpy.typing as npt
 
 from sfumato.errors import InputError
 
+from .overlap import overlapping
+
 NEIGHBOURS = 5  # of SMOTE
 BORDER = 10  # neighbours that say whether a row is at the border
 
 Numbers = npt.NDArray[np.float64]
 Labels = npt.NDArray[np.bool_]
 Numbered = npt.NDArray[np.int64]
-Make = Callable[[Numbered, int, int], Numbers]
-"""From the numbers of training rows, a count and a seed to so many rows of the rare class."""
+Make = Callable[[Numbered, Numbered, int, int], Numbers]
+"""From the numbers of training rows, of those among them that get a label of their own, a count and a seed to so many
+rows of the rare class."""
 
-ROWS = ("real", "weighted", "oversampled", "smote", "borderline", "synthetic")
+ROWS = ("real", "weighted", "oversampled", "smote", "borderline", "synthetic", "overlap")
 DEFAULT = ("real", "weighted", "oversampled", "smote", "synthetic")
 
 
@@ -64,8 +67,12 @@ def rows(way: str, x: Numbers, rare: Labels, train: Numbered, make: Make, seed: 
         added = _smote(x[few], x[few], lacking, generator)
     elif way == "borderline":
         added = _smote(_at_the_border(x[train], rare[train]), x[few], lacking, generator)
+    elif way == "synthetic":
+        added = make(train, train[:0], lacking, seed)
     else:
-        added = make(train, lacking, seed)
+        apart = overlapping(real.x, real.rare)
+        real = Table(real.x[~apart], real.rare[~apart])
+        added = make(train, train[apart], max(len(real.x) - 2 * len(few), 0), seed)
     return Table(np.concatenate([real.x, added]), np.r_[real.rare, np.ones(len(added), bool)])
 
 
