@@ -7,7 +7,7 @@ trained once; distances are measured in its 64 features. Spectra are compared as
 
 import gzip
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -108,7 +108,8 @@ def _munsell(path: Path) -> Set:
         spectra = next(found[key] for key in found.files if found[key].ndim == 2).astype(np.float32)
     spectra = spectra[:, 5:33]  # 430 to 700 nm
     order = permutation(len(spectra), 0, "benchmark").numpy()
-    return _set("munsell", spectra[order[:1200]], spectra[order[1200:]], None)
+    made = _set("munsell", spectra[order[:1200]], spectra[order[1200:]], None)
+    return replace(made, values=made.values[:, None])  # signals: one unit for all wavelengths, as the judge's noise has
 
 
 # ------------------------------------------------------------------------------------------------------------ the judge

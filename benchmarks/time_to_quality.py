@@ -89,11 +89,11 @@ def ours(data: Set, run: Path, count: int) -> tuple[Tensor, Callable[[Tensor, fl
     def x_0(noisy: Tensor, level: float) -> Tensor:
         k = int((logsnr - (level + 2 * np.log(per_unit))).abs().argmin())
         values = (noisy.double() + 1) / 2 * (high - low) + low
-        x_t = model.spec.encode(values).float() * levels.alpha[k].float()
+        x_t = model.spec.encode(values.reshape(-1, *model.spec.shape)).float() * levels.alpha[k].float()
         found = torch.cat([model.denoiser(x, times[k].float()).x_0 for x in x_t.split(64)])
-        return data.scaled(model.spec.decode_unclipped(found))
+        return data.scaled(model.spec.decode_unclipped(found)).view_as(noisy)
 
-    samples = data.scaled(model.sample(count, seed=1, batch=64))
+    samples = data.scaled(model.sample(count, seed=1, batch=64)).view(count, *data.held_out.shape[1:])
     return samples, x_0, model.num_parameters
 
 
@@ -126,7 +126,7 @@ def judge(arguments: argparse.Namespace, data: Set) -> None:
 
 
 def save(name: str, rows: dict[str, Any]) -> None:
-    """Add the rows of a set to the results."""
+    """Add the rows of a set to the results; a row replaces one of as many seconds."""
     known = json.loads(RESULTS.read_text()) if RESULTS.exists() else {"sets": {}}
     packages = ("sfumato", "torch", "diffusers", "denoising-diffusion-pytorch")
     versions = {package: importlib.metadata.version(package) for package in packages}
@@ -137,7 +137,11 @@ def save(name: str, rows: dict[str, Any]) -> None:
         "versions": versions,
         "evaluations": {"peers": EVALUATIONS, "sfumato": 20},
     }
-    merged = {**known["sets"].get(name, {}), **rows}
+    before = known["sets"].get(name, {})
+    for by in {*rows} & {"sfumato", *PEERS}:
+        found = {row["seconds"]: row for row in [*before.get(by, []), *rows[by]]}
+        rows[by] = [found[seconds] for seconds in sorted(found)]
+    merged = {**before, **rows}
     RESULTS.write_text(json.dumps({**known, **about, "sets": {**known["sets"], name: merged}}, indent=1) + "\n")
 
 

@@ -46,17 +46,18 @@ def read_columns(path: Path) -> TextColumns:
     Raises:
         InputError: pyarrow is not installed, or the file is no Parquet file.
     """
-    table = _opened(path, lambda parquet: parquet.read_table(path))
+    table = opened(path, lambda parquet: parquet.read_table(path))
     arrow, _ = pyarrow_for(path)
     return text_columns(table, f"'{shown(path)}'", arrow)
 
 
 def parquet_rows(path: Path) -> int:
     """The number of rows of a file. Raises InputError as ``read_columns`` does."""
-    return int(_opened(path, lambda parquet: parquet.read_metadata(path).num_rows))
+    return int(opened(path, lambda parquet: parquet.read_metadata(path).num_rows))
 
 
-def _opened(path: Path, read: Callable[[Any], Any]) -> Any:
+def opened(path: Path, read: Callable[[Any], Any]) -> Any:
+    """What ``read`` returns, called with the module pyarrow.parquet. Raises InputError as ``read_columns`` does."""
     arrow, parquet = pyarrow_for(path)
     try:
         return read(parquet)

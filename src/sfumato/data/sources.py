@@ -14,6 +14,7 @@ from .dataset import Content, DataOptions, Dataset, shown
 from .folder import read_folder
 from .idx import idx_in, is_idx, read_idx, read_idx_folder
 from .images import EXTENSIONS
+from .large_tables import is_large, read_large
 from .saved_dataset import is_saved, read_saved
 from .tables import TABLES, read_table
 from .toys import TOYS
@@ -50,7 +51,7 @@ def load(
         source: a built-in name, or the path of a folder of images, a file of arrays, a table or an idx file. If a
             folder has the name of a built-in source, ``./name`` means the folder.
         options: how to read it.
-        progress: called with (files done, files in total) while a folder is read.
+        progress: called with (files done, files in total) while a folder is read, with rows while a large table is.
         warn: receives sentences about files of a very large folder that turn out to be unreadable when they are needed.
 
     Raises:
@@ -90,7 +91,7 @@ def _read(
         return read_array(path, options)
     if extension in TABLES:
         _refuse_options(source, options)
-        return read_table(path, options)
+        return read_large(path, options, progress) if is_large(path, options) else read_table(path, options)
     if is_idx(path):
         _refuse_options(source, options)
         return read_idx(path, options)
