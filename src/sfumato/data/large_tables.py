@@ -56,7 +56,7 @@ def read_large(path: Path, options: DataOptions, progress: Progress | None = Non
         InputError: other columns of text, cells that are empty or not finite, or a disk without room.
     """
     where = f"'{shown(path)}'"
-    file = opened(path, lambda parquet: parquet.ParquetFile(path))
+    file = opened(path, lambda parquet: parquet.ParquetFile(path, pre_buffer=False))
     rows, label = int(file.metadata.num_rows), _label(file.schema_arrow, options, where, path)
     names = [name for name in file.schema_arrow.names if name != label]
     folder = Path(os.environ.get("TMPDIR") or (_ON_DISK if Path(_ON_DISK).is_dir() else tempfile.gettempdir()))
@@ -117,9 +117,15 @@ def _label(schema: Any, options: DataOptions, where: str, path: Path) -> str | N
 
 def _parts(file: Any, path: Path) -> Iterator[Any]:
     """The rows in order, a part of a row group at a time."""
-    groups = file.iter_batches(batch_size=max(_AT_ONCE // file.metadata.num_columns, 1), use_threads=False)
-    while (part := opened(path, lambda _: next(groups, None))) is not None:
-        yield part
+    rows = max(_AT_ONCE // file.metadata.num_columns, 1)
+    for group in range(file.metadata.num_row_groups):  # one reader for all groups would keep what it has read of each
+        parts = file.iter_batches(rows, row_groups=[group], use_threads=False)
+
+        def following(_: Any, parts: Iterator[Any] = parts) -> Any:
+            return next(parts, None)
+
+        while (part := opened(path, following)) is not None:
+            yield part
 
 
 def _numbers(part: Any, names: list[str], done: int, where: str) -> npt.NDArray[np.float32]:
