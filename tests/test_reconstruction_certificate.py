@@ -1,18 +1,19 @@
 """What a certificate of a reconstruction says of methods and networks whose faults are known."""
 
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import pytest
 import torch
 
 from sfumato import Model
+from sfumato.allowance import Allowance
 from sfumato.core import VP, Cosine, Process
 from sfumato.data import LAYOUTS, Affine, DataSpec
 from sfumato.denoisers import ExactDenoiser
 from sfumato.errors import InputError
-from sfumato.reconstruction_certificate import DRAWS, LEVELS, compare, covered, held_out, sliced
+from sfumato.reconstruction_certificate import DRAWS, LEVELS, Scores, compare, covered, held_out, sliced
 from sfumato.restoration import Matrix, Twin
-from sfumato.runs.reconstruction_certification import best, verdict
+from sfumato.runs.reconstruction_certification import best, lines, verdict
 
 SPEC = DataSpec(
     LAYOUTS["vector"], (2,), "float32", Affine((3.0,), (2.0,)), (), 1.0, 8.0, (), (), 100, "0" * 64, "points"
@@ -55,6 +56,56 @@ def test_held_out_data_tells_by_how_much_bands_are_too_narrow():
     assert "too narrow" in verdict([], found)[0]
     with pytest.raises(InputError, match="too few"):
         held_out(MODEL, samples[:3], MATRIX, NOISE, "n", too_narrow, seed=2)
+
+
+class Clock:
+    """A time that passes while methods run."""
+
+    def __init__(self, monkeypatch):
+        self.now = 0.0
+        monkeypatch.setattr("sfumato.reconstruction_certificate.time.monotonic", lambda: self.now)
+
+    def run(self, seconds):
+        def method(model, y, seed):
+            self.now += seconds
+            return annealed(model, y, seed)
+
+        return method
+
+
+def test_a_slow_method_gets_fewer_problems_and_a_fast_one_those_that_were_asked_for(monkeypatch):
+    clock, seen = Clock(monkeypatch), []
+    runs = {"slow": clock.run(10.0), "fast": clock.run(1.0), "stuck": clock.run(500.0)}
+    allowance = Allowance.of(600.0, lambda: clock.now)  # 511 are over when each has had one problem
+    found = {
+        s.method: s
+        for s in compare(MODEL, CENTRES, MATRIX, NOISE, runs, 5, 1, lambda *done: seen.append(done), allowance)
+    }
+    assert {name: s.problems for name, s in found.items()} == {"slow": 5, "fast": 5, "stuck": 2}
+    assert [s.seconds for s in found.values()] == [10.0, 1.0, 500.0]
+    assert all(s.distance_uncertainty > 0 for s in found.values())
+    assert seen == sorted(seen)
+    assert seen[-1] == (15, 15)
+
+
+def test_held_out_samples_end_with_the_time(monkeypatch):
+    clock = Clock(monkeypatch)
+    samples = SPEC.decode_unclipped(Twin.of(SPEC.encode(CENTRES)).sample(12, torch.Generator().manual_seed(3))).float()
+    for seconds, number in ((75.0, 7), (5.0, 4), (1e9, 12)):
+        allowance = Allowance.of(seconds, lambda: clock.now)
+        found = held_out(MODEL, samples, MATRIX, NOISE, "a", clock.run(10.0), seed=2, allowance=allowance)
+        assert found.problems == found.scores.problems == number
+
+
+def test_the_table_says_which_method_had_fewer_problems():
+    few, many = (
+        Scores(name, (0.5, 0.8, 0.9, 0.95), 0.01, 1.0, 2.0, 1.1, 0.1, n, 0.2) for name, n in (("f", 2), ("m", 5))
+    )
+    record = {"target": "r", "operator": "blur:1", "noise": 0.1, "problems": 5, "twin": [asdict(few), asdict(many)]}
+    held = {"problems": 4, "scores": asdict(many)}
+    found = lines(record | {"held_out": held, "verdict": []})
+    assert "The time ended before 5 problems for f: --budget gives more" in found
+    assert any("1.10 ± 0.20" in line for line in found)
 
 
 def test_bands_between_draws_cover_what_they_promise():

@@ -14,6 +14,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from sfumato.allowance import ENDLESS, Allowance
 from sfumato.data import Affine, DataSpec
 from sfumato.denoisers import ExactDenoiser
 from sfumato.errors import InputError
@@ -21,12 +22,14 @@ from sfumato.model import Model
 from sfumato.reconstruction import Reconstruction
 from sfumato.reporting import Progress
 from sfumato.restoration import Measurement, Operator, Twin
+from sfumato.restoration.twin import Exact
 
 LEVELS = (0.5, 0.8, 0.9, 0.95)
 AT = LEVELS.index(0.9)
-DRAWS = 99  # so that every level lies between two draws
+DRAWS = 39  # the fewest with which the ends of every level are order statistics
 BINS = 10
 _PROJECTIONS = 100
+_FEWEST, _FEWEST_HELD_OUT = 2, 4  # problems that are measured however long they take: they give standard errors
 
 Run = Callable[[Model, Tensor, int], Reconstruction]
 """``(model, readings (1, *), seed) -> reconstruction`` with ``DRAWS`` draws."""
@@ -44,6 +47,8 @@ class Scores:
         seconds: for one measurement.
         distance: to the exact posterior, over that of exact draws; nan where it is not known (``sliced``).
         off: of the mean from the exact mean, in standard deviations of the exact posterior; nan where not known.
+        problems: how many it was measured on.
+        distance_uncertainty: the standard error of the distance, over the problems.
     """
 
     method: str
@@ -53,6 +58,8 @@ class Scores:
     seconds: float
     distance: float = math.nan
     off: float = math.nan
+    problems: int = 0
+    distance_uncertainty: float = math.nan
 
 
 @dataclass(frozen=True)
@@ -83,8 +90,12 @@ def compare(
     problems: int,
     seed: int,
     progress: Progress | None = None,
+    allowance: Allowance = ENDLESS,
 ) -> list[Scores]:
     """Every method on problems of the twin.
+
+    The first problem says how long each method takes. Then the fastest goes first with its part of the time, and what
+    it leaves is for the slower ones. All start from the first problem, so each two share those of the one with fewer.
 
     Arguments:
         model: the model, for its process and its data contract.
@@ -92,9 +103,10 @@ def compare(
         operator: a linear operator on samples in data units.
         noise: the standard deviation of the readings.
         runs: the methods by name.
-        problems: how many.
+        problems: how many, at most.
         seed: random seed.
-        progress: called with the number of problems that are done.
+        progress: called with the number of problems of all methods that are done or given up.
+        allowance: the time; each method has 2 problems at least.
 
     Raises:
         InputError: an operator that is not linear, or samples that no twin is made of.
@@ -102,25 +114,18 @@ def compare(
     twin = Twin.of(model.spec.encode(centres))
     known = Model(ExactDenoiser(model.denoiser.process, twin.mixture), unbounded(model.spec))
     g = torch.Generator().manual_seed(seed)
-    found: dict[str, list[tuple[Tensor, float, float, float, float]]] = {name: [] for name in runs}
-    for i in range(problems):
-        x = twin.sample(1, g).reshape(1, *model.spec.model_shape)
-        truth = model.spec.decode_unclipped(x)
-        y = _readings(operator, truth, noise, g)
-        inner = Measurement(operator, y, noise).in_model_units(model.spec.decode_unclipped)
-        exact = twin.posterior(inner, 10 * DRAWS, g)
-        floor = sliced(twin.posterior(inner, DRAWS, g).draws, exact.draws)
-        for name, run in runs.items():
-            began = time.monotonic()
-            result = run(known, y, seed + i)
-            seconds = time.monotonic() - began
-            draws = model.spec.encode(result.draws[0].double()).flatten(1)
-            off = float(((draws.mean(0) - exact.mean) / exact.std).pow(2).mean().sqrt())
-            error = float((result.mean[0] - truth[0]).pow(2).mean())
-            inside = covered(result.draws[0], truth[0])
-            found[name].append((inside, error, seconds, sliced(draws, exact.draws) / floor, off))
-        if progress is not None:
-            progress(i + 1, problems)
+    posed = [_Problem.of(twin, model.spec, operator, noise, g) for _ in range(problems)]
+    found = {name: [posed[0].row(run, known, seed)] for name, run in runs.items()}
+    total = problems * len(runs)
+    order = sorted(runs, key=lambda name: found[name][0].seconds)
+    for place, name in enumerate(order):
+        rows, part = found[name], allowance.share(1 / (len(order) - place))
+        while len(rows) < min(problems, _FEWEST) or (len(rows) < problems and part.left() > rows[0].seconds):
+            rows.append(posed[len(rows)].row(runs[name], known, seed + len(rows)))
+            if progress is not None:
+                progress(place * problems + len(rows) + len(order) - place - 1, total)
+    if progress is not None:
+        progress(total, total)
     return [_scores(name, rows) for name, rows in found.items()]
 
 
@@ -133,6 +138,7 @@ def held_out(
     run: Run,
     seed: int,
     progress: Progress | None = None,
+    allowance: Allowance = ENDLESS,
 ) -> HeldOut:
     """A method with the network, on readings simulated from samples that it was not trained on.
 
@@ -145,6 +151,7 @@ def held_out(
         run: the method.
         seed: random seed.
         progress: called with the number of samples that are done.
+        allowance: the time; 4 samples are measured at least.
 
     Raises:
         InputError: fewer than 4 samples.
@@ -152,15 +159,18 @@ def held_out(
     if len(samples) < 4:
         raise InputError(f"held out: {len(samples)} samples are too few to halve and compare; give at least 4")
     g = torch.Generator().manual_seed(seed)
-    rows, ranks, needed = [], [], []
+    rows: list[_Row] = []
+    ranks, needed = [], []
     for i, x in enumerate(samples.double()):
+        if i >= _FEWEST_HELD_OUT and allowance.left() < rows[-1].seconds:
+            break
         y = _readings(operator, x[None], noise, g)
         began = time.monotonic()
         result = run(model, y, seed + i)
         seconds = time.monotonic() - began
         draws, mean = model.spec.transform.round_to_levels(result.draws[0].double()), result.mean[0].double()
         error = float((mean - x).pow(2).mean())
-        rows.append((covered(draws, x), error, seconds, math.nan, math.nan))
+        rows.append(_Row(covered(draws, x), error, seconds))
         ties = (draws == x).sum(0) + 1  # values on levels and at bounds are often equal: any rank among them
         rank = (draws < x).sum(0) + (ties * torch.rand(ties.shape, generator=g)).floor()
         ranks.append((rank / (len(draws) + 1) * BINS).long().flatten())
@@ -172,7 +182,7 @@ def held_out(
     counts = torch.bincount(torch.cat(ranks), minlength=BINS).double()
     shares = (counts / counts.sum()).tolist()
     widened = float((other <= widening).double().mean())
-    return HeldOut(_scores(method, rows), tuple(shares), widening, widened, len(samples))
+    return HeldOut(_scores(method, rows), tuple(shares), widening, widened, len(rows))
 
 
 def unbounded(spec: DataSpec) -> DataSpec:
@@ -216,8 +226,54 @@ def _readings(operator: Operator, x: Tensor, noise: float, generator: torch.Gene
     return y + noise * torch.randn(y.shape, generator=generator, dtype=torch.float64)
 
 
-def _scores(name: str, rows: Sequence[tuple[Tensor, float, float, float, float]]) -> Scores:
-    shares = torch.stack([row[0] for row in rows])
-    coverage, uncertainty = shares.mean(0).tolist(), float(shares[:, AT].std()) / math.sqrt(len(rows))
-    error, seconds, distance, off = torch.tensor([row[1:] for row in rows], dtype=torch.float64).mean(0).tolist()
-    return Scores(name, tuple(coverage), uncertainty, math.sqrt(error), seconds, distance, off)
+@dataclass(frozen=True, eq=False)
+class _Row:
+    """A method on one problem: the fields are those of ``Scores``, ``error`` squared."""
+
+    inside: Tensor
+    error: float
+    seconds: float
+    distance: float = math.nan
+    off: float = math.nan
+
+
+@dataclass(frozen=True, eq=False)
+class _Problem:
+    """A sample of the twin (*shape) in data units, its readings, and what its posterior is."""
+
+    spec: DataSpec
+    truth: Tensor
+    y: Tensor
+    exact: Exact
+    floor: float
+
+    @classmethod
+    def of(cls, twin: Twin, spec: DataSpec, operator: Operator, noise: float, generator: torch.Generator) -> "_Problem":
+        truth = spec.decode_unclipped(twin.sample(1, generator).reshape(1, *spec.model_shape))
+        y = _readings(operator, truth, noise, generator)
+        inner = Measurement(operator, y, noise).in_model_units(spec.decode_unclipped)
+        exact = twin.posterior(inner, 10 * DRAWS, generator)
+        floor = sliced(twin.posterior(inner, DRAWS, generator).draws, exact.draws)
+        return cls(spec, truth[0], y, exact, floor)
+
+    def row(self, run: Run, model: Model, seed: int) -> _Row:
+        began = time.monotonic()
+        result = run(model, self.y, seed)
+        seconds = time.monotonic() - began
+        draws = self.spec.encode(result.draws[0].double()).flatten(1)
+        off = float(((draws.mean(0) - self.exact.mean) / self.exact.std).pow(2).mean().sqrt())
+        error = float((result.mean[0] - self.truth).pow(2).mean())
+        distance = sliced(draws, self.exact.draws) / self.floor
+        return _Row(covered(result.draws[0], self.truth), error, seconds, distance, off)
+
+
+def _scores(name: str, rows: Sequence[_Row]) -> Scores:
+    shares = torch.stack([row.inside for row in rows])
+    numbers = torch.tensor([(row.error, row.seconds, row.distance, row.off) for row in rows], dtype=torch.float64)
+    error, seconds, distance, off = numbers.mean(0).tolist()
+    unsure = [
+        float(each.std()) / math.sqrt(len(rows)) if len(rows) > 1 else math.nan
+        for each in (shares[:, AT], numbers[:, 2])
+    ]
+    coverage = tuple(shares.mean(0).tolist())
+    return Scores(name, coverage, unsure[0], math.sqrt(error), seconds, distance, off, len(rows), unsure[1])

@@ -395,6 +395,7 @@ def test_the_surface_of_the_command_line_is_frozen() -> None:
         "certify": sorted(
             [
                 *common,
+                "--budget",
                 "--methods",
                 "--nfe",
                 "--noise",

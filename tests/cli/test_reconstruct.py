@@ -123,6 +123,8 @@ def test_a_reconstruction_is_certified(run: Path, files: Path, capsys: pytest.Ca
     assert record["verdict"]
     assert json.loads((files / "c.json").read_text())["noise"] == 0.1
     assert (files / "c.png").stat().st_size > 5000
+    assert main(["certify", "--budget", "9s", "--out", str(files / "d.png")]) == 2
+    assert "--budget 9: is for reconstructions" in capsys.readouterr().err
     for wrong, message in ((["--methods", "heun"], "heun"), (["--nfe", "5"], "--nfe"), (["--noise", "0"], "--noise 0")):
         given = [*map(str, words[:4]), *wrong]
         assert main(["certify", str(run), *given, "--out", str(files / "d.png")]) == 2

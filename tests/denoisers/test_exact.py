@@ -72,6 +72,23 @@ def test_predict_is_tweedies_formula(process):
 
 
 @each_process
+def test_equal_spheres_are_a_mixture_like_any_other(process):
+    g = torch.Generator().manual_seed(2)
+    means, weights = 2 * torch.randn(5, 4, generator=g).double(), torch.tensor([0.1, 0.3, 0.2, 0.15, 0.25]).double()
+    spheres = GaussianMixture.isotropic(means, 0.4, weights)
+    # As good as a sphere, but not to the mixture: the general way.
+    uneven = torch.diag(torch.tensor([1.0, 1.0, 1.0, 1 + 1e-12]).double()) * 0.16
+    general = GaussianMixture(weights, means, uneven.expand(5, 4, 4))
+    possible = torch.tensor([[True, False, True, True, False]]).expand(7, 5)
+    for t in (torch.tensor(0.0), *map(torch.tensor, TIMES), torch.linspace(0.05, 0.9, 7)):
+        x, level = points(7, 4), process.level(t.double())
+        for within in (None, possible):
+            a, b = spheres.predict(x, level, within), general.predict(x, level, within)
+            assert torch.allclose(a.x_0, b.x_0, rtol=1e-9, atol=1e-9)
+            assert torch.allclose(a.eps, b.eps, rtol=1e-9, atol=1e-9)
+
+
+@each_process
 def test_both_beliefs_agree_with_the_sample(process):
     mixture, x_t = random_mixture(), points(5, 3)
     for t in [*TIMES, 1.0]:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from sfumato.runs.settings import CertifySettings
 
-from .arguments import add_device, add_threads, counts, positive, settings_of, words
+from .arguments import add_device, add_threads, counts, positive, seconds, settings_of, words
 from .output import Output
 
 EXAMPLES = """\
@@ -41,12 +41,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--samples",
         type=positive,
         metavar="N",
-        help="samples per method (default: up to 1024 for an oracle, 256 for a model; 20 problems with --operator)",
+        help="samples per method (default: up to 1024 for an oracle, 256 for a model, 20 problems with --operator)",
     )
     flag(
         "--operator", metavar="A", help="certify reconstructions: what was measured, as 'sfumato reconstruct' takes it"
     )
     flag("--noise", type=float, help="standard deviation of the readings' noise, in their units")
+    flag("--budget", type=seconds, metavar="TIME", help="time for --operator: 90s, 10m, 1h30m (default: 2m)")
     flag("--seed", type=int, default=default.seed, help="random seed of the starts (default: 0)")
     flag(
         "--out",

@@ -1,5 +1,6 @@
 """How far reconstructions of a run can be trusted: methods on a twin of the problem, bands on held-out data."""
 
+import time
 from collections.abc import Mapping
 from dataclasses import asdict
 from functools import partial
@@ -8,6 +9,7 @@ from typing import Any
 
 from torch import Tensor
 
+from sfumato.allowance import ENDLESS, Allowance
 from sfumato.data import Affine
 from sfumato.errors import InputError
 from sfumato.files import digest, strict_json, write_text, write_with
@@ -15,7 +17,7 @@ from sfumato.model import Model
 from sfumato.reconstruction import METHODS, Reconstruction
 from sfumato.reconstruction_certificate import AT, DRAWS, LEVELS, HeldOut, Run, Scores, compare, held_out
 from sfumato.report.charts.certify_reconstruction import certificate_of_reconstruction
-from sfumato.reporting import SILENT, Reporter
+from sfumato.reporting import SILENT, Progress, Reporter, Task
 from sfumato.restoration import Operator
 from sfumato.restoration.twin import MOST_NUMBERS
 
@@ -28,7 +30,9 @@ from .outputs import require_writable_figure, writable_or_here
 from .settings import CertifySettings
 from .threads import threads
 
-PROBLEMS = 20  # of the twin; twice as many samples are held out for the network
+PROBLEMS = 20  # of the twin, at most; up to twice as many samples are held out for the network
+SECONDS = 120.0  # by default
+_ON_TWIN = 0.3  # of the time: the network is slower than the twin's denoiser
 CENTRES = 100  # samples that the twin is made of
 _CLOSE = 1.1  # distances to the exact posterior that are as good as the best
 _SIGMAS, _SLACK = 2.0, 0.02  # what bands of 90 % may be off by: standard errors, or a share of the values
@@ -66,21 +70,29 @@ def lines(record: Mapping[str, Any]) -> list[str]:
     if record["twin"]:
         found += [
             "",
-            f"On {record['problems']} problems of a twin whose posterior is known (distance: that of exact draws is 1)",
-            f"{'method':<10}{'distance':>9}{'mean off':>9}   covered by bands of{levels}{'seconds':>9}",
+            "On problems of a twin whose posterior is known (distance: that of exact draws is 1; ±: a standard error)",
+            f"{'method':<10}{'problems':>9}{'distance':>15}{'mean off':>9}   covered:{levels}{'at 90%':>9}"
+            f"{'seconds':>9}",
         ]
         for row in record["twin"]:
             covered = "".join(f"{share:>7.0%}" for share in row["coverage"])
             found.append(
-                f"{row['method']:<10}{row['distance']:>9.2f}{row['off']:>9.2f}{' ' * 22}{covered}{row['seconds']:>9.2f}"
+                f"{row['method']:<10}{row['problems']:>9}{row['distance']:>8.2f} ± {row['distance_uncertainty']:<4.2f}"
+                f"{row['off']:>9.2f}{' ' * 11}{covered}{'±':>5} {row['uncertainty']:<3.0%}{row['seconds']:>9.2f}"
+            )
+        fewer = [row["method"] for row in record["twin"] if row["problems"] < record["problems"]]
+        if fewer:
+            found.append(
+                f"The time ended before {record['problems']} problems for {', '.join(fewer)}: --budget gives more"
             )
     held = record["held_out"]
     covered = "".join(f"{share:>7.0%}" for share in held["scores"]["coverage"])
     found += [
         "",
         f"With the network, on {held['problems']} held-out samples, {held['scores']['method']}",
-        f"error of the mean {held['scores']['error']:.4g}{' ' * 5}covered by bands of{levels}",
-        f"{' ' * 42}{covered}",
+        f"error of the mean {held['scores']['error']:.4g}   covered:{levels}{'at 90%':>9}{'seconds':>9}",
+        f"{' ' * (30 + len(format(held['scores']['error'], '.4g')))}{covered}{'±':>5} "
+        f"{held['scores']['uncertainty']:<3.0%}{held['scores']['seconds']:>9.2f}",
         "",
         *record["verdict"],
     ]
@@ -96,31 +108,52 @@ def _certification(settings: CertifySettings, reporter: Reporter) -> dict[str, A
     if parts is None:
         raise InputError(f"{settings.target}: the data of this run is gone or has changed; restore it")
     problems = settings.samples or PROBLEMS
+    allowance = _allowance(settings)
     runs = _runs(settings, operator)
     twin: list[Scores] = []
     if operator.linear and parts[0][0].numel() <= MOST_NUMBERS and isinstance(model.spec.transform, Affine):
         with reporter.task("twin") as task:
-            twin = compare(
-                model, parts[0][:CENTRES], operator, settings.noise, runs, problems, settings.seed, task.count
-            )
+            early = allowance.share(_ON_TWIN)
+            centres, count = parts[0][:CENTRES], _counter(task, early)
+            twin = compare(model, centres, operator, settings.noise, runs, problems, settings.seed, count, early)
     else:
         reporter.info(f"no twin: it is made for linear operators and samples of at most {MOST_NUMBERS} numbers")
     chosen = best(twin) if twin else next(iter(runs))
     with reporter.task("held-out samples") as task:
         samples = parts[1][: 2 * problems]
-        held = held_out(model, samples, operator, settings.noise, chosen, runs[chosen], settings.seed, task.count)
+        count = _counter(task, allowance)
+        held = held_out(model, samples, operator, settings.noise, chosen, runs[chosen], settings.seed, count, allowance)
     return {
         "target": settings.target,
         "weights": digest(RunFolder(Path(settings.target)).weights),
         "operator": settings.operator,
         "noise": settings.noise,
         "seed": settings.seed,
+        "budget": settings.budget,
         "problems": problems,
         "levels": list(LEVELS),
         "twin": [asdict(row) for row in twin],
         "held_out": asdict(held) | {"scores": _known(asdict(held.scores))},
         "verdict": verdict(twin, held),
     }
+
+
+def _allowance(settings: CertifySettings) -> Allowance:
+    """Numbers that are asked for are measured, unless a time is given too."""
+    if settings.budget is None and settings.samples is not None:
+        return ENDLESS
+    return Allowance.of(settings.budget or SECONDS)
+
+
+def _counter(task: Task, allowance: Allowance) -> Progress:
+    """Progress by numbers, which ends with the allowance at the latest."""
+    began = time.monotonic()
+
+    def count(done: int, total: int) -> None:
+        pace = (time.monotonic() - began) / done
+        task.update(done / total, f"{done} of {total}", min(pace * (total - done), allowance.left()))
+
+    return count
 
 
 def best(twin: list[Scores]) -> str:

@@ -7,7 +7,7 @@ from typing import Annotated, ClassVar
 from sfumato.errors import InputError
 from sfumato.files import expanded
 
-from ..command import Settings, comma_separated
+from ..command import Settings, comma_separated, in_seconds
 from .checks import require_ending
 
 
@@ -23,7 +23,9 @@ class CertifySettings(Settings):
         operator: certify reconstructions from readings of this operator instead of samplers.
         noise: the standard deviation of those readings.
         samples: number of starts per method, up to 1024 for an oracle and 256 for a model by default; with an operator,
-            the problems per method, 20 by default.
+            the problems per method, up to 20 by default.
+        budget: seconds for reconstructions, within which slow methods get fewer problems; 120 by default, or no end
+            where samples are given.
         seed: the random seed of the starts.
         out: the picture to write, a .png file; the numbers go into a .json file beside it.
         device: "auto", "cpu" or "cuda".
@@ -40,6 +42,7 @@ class CertifySettings(Settings):
     nfe: Annotated[tuple[int, ...] | None, "--nfe", comma_separated] = None
     methods: Annotated[tuple[str, ...] | None, "--methods", comma_separated] = None
     samples: Annotated[int | None, "--samples"] = None
+    budget: Annotated[float | None, "--budget", in_seconds] = None
     seed: Annotated[int, "--seed"] = 0
     operator: Annotated[str | None, "--operator"] = None
     noise: Annotated[float | None, "--noise"] = None
@@ -55,6 +58,10 @@ class CertifySettings(Settings):
             raise InputError("--operator, --noise: a reconstruction needs both; give the other too")
         if self.operator is not None and (self.is_oracle or self.oracle or self.nfe):
             raise InputError(f"--operator {self.operator}: is for a RUN, without --oracle and --nfe; give a run folder")
+        if self.budget is not None and self.operator is None:
+            raise InputError(
+                f"--budget {self.budget:g}: is for reconstructions; give --operator and --noise, or leave it out"
+            )
         if self.noise is not None and not 0 < self.noise < float("inf"):
             raise InputError(f"--noise {self.noise:g}: is no standard deviation; give more than 0, in their units")
         if self.out is not None:
