@@ -6,7 +6,7 @@ import torch
 from sfumato import Model
 from sfumato.core import VP, Cosine, Process
 from sfumato.data import LAYOUTS, Affine, DataSpec
-from sfumato.denoisers import ExactDenoiser, GaussianMixture
+from sfumato.denoisers import Clamped, ExactDenoiser, GaussianMixture
 from sfumato.errors import InputError
 from sfumato.reconstruction import METHODS
 
@@ -138,3 +138,21 @@ def test_a_band_needs_a_probability():
     _, y = truth(4, 1)
     with pytest.raises(InputError, match="no probability"):
         MODEL.reconstruct(y, MATRIX, noise=NOISE, draws=8, particles=8, steps=4).band(90.0)
+
+
+def test_the_exact_method_gives_the_moments_of_the_closed_form_in_data_units():
+    _, y = truth(4, 3)
+    found = MODEL.reconstruct(y, MATRIX, noise=NOISE, draws=2000, method="exact")
+    mean, covariance = closed_form(y)
+    std = covariance.diagonal().sqrt()
+    assert torch.allclose(found.mean.double(), mean.double(), atol=1e-4)
+    assert torch.allclose(found.std.double(), std.double().expand(3, 3), atol=1e-4)
+    assert ((found.draws.mean(1) - mean).abs() < 0.1 * std).all()
+    annealed = MODEL.reconstruct(y, MATRIX, noise=NOISE, method="annealed", particles=2048, steps=40)
+    assert ((found.log_evidence - annealed.log_evidence).abs() < 0.2).all()
+
+
+def test_the_exact_method_refuses_a_model_that_is_no_mixture():
+    other = Model(Clamped(MODEL.denoiser, -9.0, 9.0), SPEC)
+    with pytest.raises(InputError, match="exact is for a model that is a mixture"):
+        other.reconstruct(truth(5, 1)[1], MATRIX, noise=NOISE, method="exact")

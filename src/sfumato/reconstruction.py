@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from sfumato.data import DataSpec
-from sfumato.denoisers import Condition, Denoiser, condition_rows
+from sfumato.denoisers import Condition, Denoiser, ExactDenoiser, GaussianMixture, MixtureDenoiser, condition_rows
 from sfumato.errors import InputError
 from sfumato.generate import device_of, drawing, generate
 from sfumato.numerics import random
@@ -25,6 +25,7 @@ from sfumato.restoration import (
     Photons,
     PiGDM,
     anneal,
+    closed_form,
     likeliest,
     operator_for,
     read_noise,
@@ -32,10 +33,17 @@ from sfumato.restoration import (
 from sfumato.sampling.methods import tableau
 
 APPROXIMATE = {"mmps": MMPS, "pigdm": PiGDM, "dps": DPS}
-METHODS = ("auto", "annealed", *APPROXIMATE)
-"""The methods: the one that is exact in the limit (``restoration.anneal``), and the approximate ones."""
+METHODS = ("auto", "exact", "annealed", *APPROXIMATE)
+"""The methods: closed form, for a prior that is a mixture of Gaussians; exact in the limit (``restoration.anneal``);
+and the approximate ones."""
 
-_STEPS = {"annealed": 20, "mmps": 50, "pigdm": 100, "dps": 250}  # evaluations of the denoiser, per move or per draw
+_STEPS = {
+    "exact": 2,
+    "annealed": 20,
+    "mmps": 50,
+    "pigdm": 100,
+    "dps": 250,
+}  # evaluations of the denoiser, per move or per draw
 _SAMPLER = "dpm++2m-sde"
 _FEWEST = 256  # particles
 _ASKED, _QUICK = 8, (64, 6)  # measurements, particles and steps of each evidence that estimates noise
@@ -67,7 +75,7 @@ class Reconstruction:
 
     Arguments:
         draws: equally likely samples (M, n, *shape).
-        mean: posterior means (M, *shape), over all particles.
+        mean: posterior means (M, *shape), over all particles, or in closed form.
         std: posterior standard deviations (M, *shape).
         method: the method that drew them.
         noise: the standard deviation of the noise that was assumed or found (M, *readings).
@@ -133,8 +141,10 @@ def reconstruct(
             reading of each measurement. Or ``restoration.Decibels``, ``restoration.Photons``, or as text "25dB",
             "photons:GAIN:READ". "auto" is the one deviation under which the measurements are likeliest.
         draws: samples per measurement.
-        method: "annealed" (``restoration.anneal``), exact in the limit; "mmps", "pigdm" or "dps", approximate; "auto"
-            for annealed if the operator is linear, else dps.
+        method: "exact" (``restoration.closed_form``), for a linear operator and a denoiser that is an
+            ``ExactDenoiser`` or a ``MixtureDenoiser``: the bounds of the data and guidance are not in it; "annealed"
+            (``restoration.anneal``), exact in the limit; "mmps", "pigdm" or "dps", approximate; "auto" for annealed if
+            the operator is linear, else dps.
         steps: evaluations of the denoiser per move of the annealed method, or per draw.
         particles: of the annealed method; at least ``draws``, 256 by default.
         seed: random seed.
@@ -204,12 +214,15 @@ def _posterior(
     model: Prior, measured: Measurement, way: _Way, cond: Condition | None, progress: Progress | None = None
 ) -> Reconstruction:
     inner = measured.in_model_units(model.spec.decode_unclipped)
+    mixture = _mixture(model, cond) if way.method == "exact" else None
     parts = []
     for i in range(len(inner)):
         row, key = inner.row(i), random.derive(way.seed, "reconstruct", i)
         of_row = condition_rows(cond, slice(i, i + 1))
         if way.method == "annealed":
             parts.append(_annealed(model, row, way, key, of_row))
+        elif mixture is not None:
+            parts.append(_exact(mixture, row, way, key))
         else:
             parts.append(_approximate(model, row, way, key, of_row))
         if progress is not None:
@@ -251,6 +264,24 @@ class _Part:
     log_evidence: float
     last_size: float
     evaluations: int
+    moments: tuple[Tensor, Tensor] | None = None  # mean and deviation, where they are known better than by the draws
+
+
+def _mixture(model: Prior, cond: Condition | None) -> GaussianMixture:
+    """The prior as a mixture of Gaussians. Raises InputError where it is none."""
+    denoiser = model.denoiser
+    if cond is not None or not isinstance(denoiser, ExactDenoiser | MixtureDenoiser):
+        raise InputError(
+            "method: exact is for a model that is a mixture of Gaussians, without a condition; choose annealed"
+        )
+    return denoiser.distribution
+
+
+def _exact(prior: GaussianMixture, row: Measurement, way: _Way, seed: int) -> _Part:
+    found = closed_form(prior, row, way.draws, torch.Generator().manual_seed(seed))
+    shape = row.operator.input_shape
+    moments = found.mean.reshape(shape), found.std.reshape(shape)
+    return _Part(found.draws.reshape(-1, *shape), found.log_evidence, math.nan, 0, moments)
 
 
 def _annealed(model: Prior, row: Measurement, way: _Way, seed: int, cond: Condition | None) -> _Part:
@@ -277,11 +308,16 @@ def _joined(spec: DataSpec, measured: Measurement, parts: list[_Part], way: _Way
     power, readings = residuals.pow(2).sum(2), residuals.shape[2]
     x = spec.decode(particles)
     chosen = torch.arange(way.draws) * x.shape[1] // way.draws
+    mean = x.double().mean(1)
+    std = x.double().std(1) if x.shape[1] > 1 else torch.zeros_like(mean)
+    if all(part.moments is not None for part in parts):
+        means, stds = (torch.stack([part.moments[i] for part in parts if part.moments]) for i in range(2))
+        mean, std = spec.decode(means), spec.decode_unclipped(stds) - spec.decode_unclipped(0 * stds)
     numbers = _columns(parts, lambda part: part.log_evidence), _columns(parts, lambda part: part.last_size)
     return Reconstruction(
         draws=x[:, chosen],
-        mean=x.double().mean(1).to(x.dtype),
-        std=x.double().std(1).to(x.dtype) if x.shape[1] > 1 else torch.zeros_like(x[:, 0]),
+        mean=mean.to(x.dtype),
+        std=std.to(x.dtype),
         method=way.method,
         noise=torch.as_tensor(measured.noise).expand(measured.y.shape),
         log_evidence=numbers[0],

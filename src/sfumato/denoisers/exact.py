@@ -98,8 +98,11 @@ class GaussianMixture:
     def sample(self, count: SupportsIndex, generator: torch.Generator) -> Float[Tensor, "count d"]:
         """Independent draws, float64."""
         n = whole("count", count, 1)
-        k = torch.multinomial(self.weights, n, replacement=True, generator=generator)
-        z = torch.randn(n, self.means.shape[1], generator=generator, dtype=torch.float64)
+        return self.sample_from(torch.multinomial(self.weights, n, replacement=True, generator=generator), generator)
+
+    def sample_from(self, k: Int64[Tensor, "count"], generator: torch.Generator) -> Float[Tensor, "count d"]:
+        """An independent draw of each of the components ``k``, float64."""
+        z = torch.randn(len(k), self.means.shape[1], generator=generator, dtype=torch.float64)
         z = self._variances[k].sqrt() * z
         return self.means[k] + (z if self._axes is None else torch.einsum("nde,ne->nd", self._axes[k], z))
 

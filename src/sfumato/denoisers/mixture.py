@@ -27,6 +27,7 @@ from sfumato.numerics import mixtures
 
 from .base import Denoiser
 from .condition import Condition
+from .exact import GaussianMixture
 
 
 class MixtureDenoiser(Denoiser):
@@ -105,6 +106,18 @@ class MixtureDenoiser(Denoiser):
         z_0, z_eps = weights @ centres + alpha * pulled, sigma * noise
         beside = (away - z @ A.T) / (alpha**2 * s2 + sigma**2)
         return mean + z_0 @ A.T + alpha * s2 * beside, z_eps @ A.T + sigma * beside
+
+    @property
+    def distribution(self) -> GaussianMixture:
+        """The mixture of samples of all classes in model units, with its K covariances of D x D written out."""
+        mean, A, s2, centres, variances, axes = (
+            buffer.detach().double().cpu()
+            for buffer in (self.mean, self.directions, self.rest, self.centres, self.variances, self.axes)
+        )
+        inner = torch.einsum("qkr,kr,skr->kqs", axes, variances, axes)
+        covariances = A @ inner @ A.T + s2 * (torch.eye(len(A), dtype=torch.float64) - A @ A.T)
+        weights = self.log_weights[-1].detach().double().cpu().softmax(0)
+        return GaussianMixture(weights, mean + centres @ A.T, (covariances + covariances.mT) / 2)
 
     @torch.no_grad()
     def fit(self, x_0: Float[Tensor, "n *s"], labels: Int64[Tensor, "n"] | None, seed: int) -> None:

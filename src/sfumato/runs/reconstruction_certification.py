@@ -183,7 +183,7 @@ def verdict(twin: list[Scores], held: HeldOut) -> list[str]:
 
 
 def _runs(settings: CertifySettings, operator: Operator) -> dict[str, Run]:
-    known = [name for name in METHODS if name != "auto"] if operator.linear else ["dps"]
+    known = [name for name in METHODS if name not in ("auto", "exact")] if operator.linear else ["dps"]
     wanted = settings.methods or tuple(known)
     unknown = [name for name in wanted if name not in known]
     if unknown:
