@@ -10,7 +10,7 @@ from torch import Tensor
 from sfumato.errors import InputError
 from sfumato.numerics import random
 from sfumato.numerics.integers import whole
-from sfumato.reconstruction import Prior, reconstruct
+from sfumato.reconstruction import Prior, has_closed_form, reconstruct
 from sfumato.reporting import Progress
 from sfumato.restoration import operator_for
 
@@ -30,7 +30,7 @@ class Explained:
     """The evidence of measurements among that of simulated ones.
 
     Arguments:
-        log_evidence: of each measurement, in nats, roughly: by few particles (M,).
+        log_evidence: of each measurement, in nats; roughly, by few particles, where the model is no mixture (M,).
         simulated: of each simulated one (S,).
         p_value: the probability of evidence as small as a measurement's if the model is right (M,).
     """
@@ -84,8 +84,9 @@ def explained(
     clean = A(x.cpu())
     simulated = clean + level * torch.randn(clean.shape, generator=g, dtype=torch.float64)
     rows = torch.cat([y.double().reshape(-1, *A.output_shape), simulated])
+    method = "exact" if has_closed_form(model) else "annealed"
     found = reconstruct(
-        model, rows, A, noise=noise, draws=2, method="annealed", steps=_STEPS, particles=_PARTICLES, seed=key,
+        model, rows, A, noise=noise, draws=2, method=method, steps=_STEPS, particles=_PARTICLES, seed=key,
         batch=batch, progress=progress,
     ).log_evidence  # fmt: skip
     own, others = found[:-count], found[-count:]

@@ -6,7 +6,7 @@ import torch
 
 from sfumato.data import DataSpec
 from sfumato.files import expanded
-from sfumato.recipes import DiffusionRecipe, HierarchyRecipe, Recipe, TreesRecipe
+from sfumato.recipes import DiffusionRecipe, HierarchyRecipe, MixtureRecipe, Recipe, TreesRecipe
 
 from . import model_folder
 from .generative_model import GenerativeModel
@@ -16,6 +16,7 @@ from .model import Model
 MODELS: dict[type[Recipe], type[GenerativeModel]] = {
     DiffusionRecipe: Model,
     HierarchyRecipe: HierarchicalModel,
+    MixtureRecipe: Model,
     TreesRecipe: Model,
 }
 

@@ -24,7 +24,7 @@ from sfumato.interpolation import interpolate
 from sfumato.likelihood import Bound, Exact, LikelihoodOptions
 from sfumato.model_folder import Config, Sampled, TableKey
 from sfumato.numerics.integers import optional
-from sfumato.recipes import DiffusionRecipe, Recipe, TreesRecipe
+from sfumato.recipes import DiffusionRecipe, MixtureRecipe, Recipe, TreesRecipe
 from sfumato.recipes.diffusion import SamplingSection
 from sfumato.reconstruction import reconstruct
 from sfumato.reporting import Progress
@@ -70,7 +70,7 @@ class Model(GenerativeModel):
 
     denoiser: Denoiser
     spec: DataSpec
-    made_by: DiffusionRecipe | TreesRecipe | None = None
+    made_by: DiffusionRecipe | MixtureRecipe | TreesRecipe | None = None
     sampling: SamplingSection | None = None
     fitted: Mapping[TableKey, Tableau] = field(default_factory=dict)
     chosen: Mapping[int, str] = field(default_factory=dict)
@@ -82,7 +82,7 @@ class Model(GenerativeModel):
     @classmethod
     def fresh(cls, recipe: Recipe, spec: DataSpec) -> "Model":
         """An untrained model for data of this contract (see ``GenerativeModel.fresh``)."""
-        if not isinstance(recipe, DiffusionRecipe | TreesRecipe):
+        if not isinstance(recipe, DiffusionRecipe | MixtureRecipe | TreesRecipe):
             raise InputError(f"{recipe.name}: makes a {recipe.kind}, not a {cls.kind}; give the recipe of one")
         recipe = recipe.resolved(spec)
         return cls(recipe.build(spec), spec, recipe)

@@ -141,10 +141,9 @@ def reconstruct(
             reading of each measurement. Or ``restoration.Decibels``, ``restoration.Photons``, or as text "25dB",
             "photons:GAIN:READ". "auto" is the one deviation under which the measurements are likeliest.
         draws: samples per measurement.
-        method: "exact" (``restoration.closed_form``), for a linear operator and a denoiser that is an
-            ``ExactDenoiser`` or a ``MixtureDenoiser``: the bounds of the data and guidance are not in it; "annealed"
-            (``restoration.anneal``), exact in the limit; "mmps", "pigdm" or "dps", approximate; "auto" for annealed if
-            the operator is linear, else dps.
+        method: "exact" (``restoration.closed_form``), for a mixture alone, without its bounds and guidance; "annealed"
+            (``restoration.anneal``), exact in the limit; "mmps", "pigdm" or "dps", approximate; "auto" for exact where
+            a mixture was fitted, else annealed, and dps for operators that are not linear.
         steps: evaluations of the denoiser per move of the annealed method, or per draw.
         particles: of the annealed method; at least ``draws``, 256 by default.
         seed: random seed.
@@ -160,9 +159,8 @@ def reconstruct(
     values = values[None] if tuple(values.shape) == given.output_shape else values
     if cond is not None and len(cond) != len(values):
         raise InputError(f"cond: has {len(cond)} rows for {len(values)} measurements; give one row per measurement")
-    way = _Way.of(
-        given, whole("draws", draws, 1), method, steps, particles, whole("seed", seed), whole("batch", batch, 1)
-    )
+    chosen = _best(self, given, cond) if method == "auto" else method
+    way = _Way.of(chosen, steps, particles, whole("draws", draws, 1), whole("seed", seed), whole("batch", batch, 1))
     noise = read_noise(noise) if isinstance(noise, str) else noise
     level: float | Tensor
     if noise == UNKNOWN:
@@ -191,16 +189,13 @@ class _Way:
     @classmethod
     def of(
         cls,
-        operator: Operator,
-        draws: int,
         method: str,
         steps: SupportsIndex | None,
         particles: SupportsIndex | None,
+        draws: int,
         seed: int,
         batch: int,
     ) -> "_Way":
-        if method == "auto":
-            method = "annealed" if operator.linear else "dps"
         if method not in _STEPS:
             raise InputError(f"method: '{method}' is not known; choose one of {', '.join(METHODS)}")
         number = _STEPS[method] if steps is None else whole("steps", steps, 2)
@@ -231,14 +226,15 @@ def _posterior(
 
 
 def _estimated(model: Prior, operator: Operator, y: Tensor, way: _Way, cond: Condition | None) -> float:
-    """The noise under which the measurements are likeliest, by the evidence of the annealed method.
+    """The noise under which the measurements are likeliest, by the evidence of the exact or the annealed method.
 
     Up to ``_ASKED`` of the measurements are asked, with few particles and the same random numbers at every noise.
     """
     chosen = torch.arange(len(y))[:: -(-len(y) // _ASKED)]
     part = Measurement(operator, y[chosen], 1.0).y  # refuses readings that are none
     rows = None if cond is None else cond.rows(chosen)
-    quick = replace(way, method="annealed", draws=2, particles=_QUICK[0], steps=_QUICK[1])
+    method = "exact" if way.method == "exact" else "annealed"
+    quick = replace(way, method=method, draws=2, particles=_QUICK[0], steps=_QUICK[1])
     if not operator.linear:
         raise InputError("noise: is estimated for linear operators alone; give its standard deviation")
 
@@ -265,6 +261,18 @@ class _Part:
     last_size: float
     evaluations: int
     moments: tuple[Tensor, Tensor] | None = None  # mean and deviation, where they are known better than by the draws
+
+
+def has_closed_form(model: Prior) -> bool:
+    """Whether the model is a mixture that was fitted to its data, so that "auto" is exact for linear operators."""
+    return isinstance(model.denoiser, MixtureDenoiser)
+
+
+def _best(model: Prior, operator: Operator, cond: Condition | None) -> str:
+    """The method that is "auto"."""
+    if not operator.linear:
+        return "dps"
+    return "exact" if cond is None and has_closed_form(model) else "annealed"
 
 
 def _mixture(model: Prior, cond: Condition | None) -> GaussianMixture:

@@ -28,7 +28,7 @@ def add_method(parser: argparse.ArgumentParser) -> None:
     flag(
         "--method",
         default="auto",
-        help="annealed (exact in the limit), mmps, pigdm or dps (default: annealed for a linear operator, else dps)",
+        help="exact (of a mixture), annealed (exact in the limit), mmps, pigdm or dps (default: the first that fits)",
     )
     flag("--steps", type=positive, metavar="N", help="network evaluations per move or draw (default: 20; mmps: 50)")
     flag("--particles", type=positive, metavar="N", help="of the annealed method (default: 256, or as many as draws)")

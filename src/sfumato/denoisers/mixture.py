@@ -120,6 +120,29 @@ class MixtureDenoiser(Denoiser):
         return GaussianMixture(weights, mean + centres @ A.T, (covariances + covariances.mT) / 2)
 
     @torch.no_grad()
+    def assign(self, means: Float[Tensor, "k d"], covariances: Float[Tensor, "k d d"]) -> None:
+        """Take K Gaussians of equal weight, in model units, with a covariance in all D directions (q = D).
+
+        Raises:
+            InputError: another number of Gaussians or of directions than the denoiser has.
+        """
+        K, D = len(self.centres), len(self.mean)
+        if tuple(means.shape) != (K, D) or tuple(covariances.shape) != (K, D, D) or self.directions.shape[1] != D:
+            raise InputError(
+                f"mixture: means {tuple(means.shape)} and covariances {tuple(covariances.shape)} do not fit {K} "
+                f"components of {D} numbers in all directions"
+            )
+        variances, axes = torch.linalg.eigh(covariances)
+        mean = means.mean(0)
+        self.mean.copy_(mean)
+        self.directions.copy_(torch.eye(D))
+        self.rest.fill_(mixtures.LEAST)
+        self.log_weights.fill_(-math.log(K))
+        self.centres.copy_(means - mean)
+        self.variances.copy_(variances.clamp(min=mixtures.LEAST))
+        self.axes.copy_(axes.permute(1, 0, 2))
+
+    @torch.no_grad()
     def fit(self, x_0: Float[Tensor, "n *s"], labels: Int64[Tensor, "n"] | None, seed: int) -> None:
         """Fit the mixture to samples.
 

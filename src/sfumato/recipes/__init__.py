@@ -4,6 +4,7 @@ from .diffusion import DiffusionRecipe as DiffusionRecipe
 from .diffusion import register_network as register_network
 from .hierarchy import HierarchyRecipe as HierarchyRecipe
 from .kinds import applies as applies
+from .mixture import MixtureRecipe as MixtureRecipe
 from .networks import NetworkSection as NetworkSection
 from .reading import override as override
 from .reading import presets as presets

@@ -7,10 +7,11 @@ from typing import Any
 
 from .diffusion import DiffusionRecipe
 from .hierarchy import HierarchyRecipe
+from .mixture import MixtureRecipe
 from .recipe import Recipe
 from .trees import TreesRecipe
 
-KINDS: tuple[type[Recipe], ...] = (DiffusionRecipe, HierarchyRecipe, TreesRecipe)
+KINDS: tuple[type[Recipe], ...] = (DiffusionRecipe, HierarchyRecipe, MixtureRecipe, TreesRecipe)
 """Every kind of recipe; the first is for data without the marker of another."""
 
 

@@ -41,7 +41,7 @@ class Inspection:
         dataset: the data as training would see it.
         histogram: the values of the data, in ``BINS`` bins of equal width.
         warnings: sentences, each with a remedy.
-        seconds_per_pass: of training with the recipe on this machine; None for trees, which make no passes.
+        seconds_per_pass: of training with the recipe on this machine; None for what makes none.
         picture: the file with samples, if one was asked for.
     """
 
@@ -89,7 +89,8 @@ def inspect(settings: InspectSettings, reporter: Reporter = SILENT) -> Inspectio
     device = pick_device(settings.device)
     recipe = recipes.read(settings.recipe or DEFAULT, settings.overrides)
     dataset = load_data(settings.source, recipe, reporter)
-    seconds = None if isinstance(recipe, recipes.TreesRecipe) else _seconds(recipe, dataset, device, reporter)
+    unpassed = isinstance(recipe, recipes.TreesRecipe | recipes.MixtureRecipe)
+    seconds = None if unpassed else _seconds(recipe, dataset, device, reporter)
     if settings.out is not None:
         chosen = dataset.rows(permutation(len(dataset), 0, "inspected")[:SHOWN])
         drawn = picture(chosen.numpy(), dataset.spec)

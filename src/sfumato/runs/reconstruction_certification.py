@@ -14,7 +14,7 @@ from sfumato.data import Affine
 from sfumato.errors import InputError
 from sfumato.files import digest, strict_json, write_text, write_with
 from sfumato.model import Model
-from sfumato.reconstruction import METHODS, Reconstruction
+from sfumato.reconstruction import METHODS, Reconstruction, has_closed_form
 from sfumato.reconstruction_certificate import AT, DRAWS, LEVELS, HeldOut, Run, Scores, compare, held_out
 from sfumato.report.charts.certify_reconstruction import certificate_of_reconstruction
 from sfumato.reporting import SILENT, Progress, Reporter, Task
@@ -109,7 +109,7 @@ def _certification(settings: CertifySettings, reporter: Reporter) -> dict[str, A
         raise InputError(f"{settings.target}: the data of this run is gone or has changed; restore it")
     problems = settings.samples or PROBLEMS
     allowance = _allowance(settings)
-    runs = _runs(settings, operator)
+    runs = _runs(settings, operator, has_closed_form(model))
     twin: list[Scores] = []
     if operator.linear and parts[0][0].numel() <= MOST_NUMBERS and isinstance(model.spec.transform, Affine):
         with reporter.task("twin") as task:
@@ -182,8 +182,8 @@ def verdict(twin: list[Scores], held: HeldOut) -> list[str]:
     return found
 
 
-def _runs(settings: CertifySettings, operator: Operator) -> dict[str, Run]:
-    known = [name for name in METHODS if name not in ("auto", "exact")] if operator.linear else ["dps"]
+def _runs(settings: CertifySettings, operator: Operator, closed: bool) -> dict[str, Run]:
+    known = [name for name in METHODS if name != "auto" and (closed or name != "exact")] if operator.linear else ["dps"]
     wanted = settings.methods or tuple(known)
     unknown = [name for name in wanted if name not in known]
     if unknown:

@@ -19,12 +19,13 @@ from sfumato.reporting import SILENT, Reporter, duration
 from sfumato.training import Compute, Keep, Options, Trainer, joined, signals
 from sfumato.world import World
 
-from . import lifecycle, trees
+from . import lifecycle, mixture, trees
 from .automatic import with_recipe
 from .choosing import PART, SHARE, choose_sampler
 from .console import is_main_process
 from .device import pick_device
 from .folder import Origin, RunFolder
+from .mixture import is_of_mixture
 from .outputs import require_writable_run
 from .planning import planned
 from .settings import DEFAULT, Goal, ReportSettings, TrainSettings
@@ -38,7 +39,7 @@ class Trained:
 
     Arguments:
         folder: the run.
-        reason: why it ended: "steps", "levels", "budget", "interrupted", "terminated" or "asked".
+        reason: why it ended: "steps", "levels", "fitted", "budget", "interrupted", "terminated" or "asked".
         report: the report page; None if a signal asked to end at once, or another process writes it.
         device: the device of the training.
         amounts: how much was trained, by its noun in the plural, such as "steps" and "images".
@@ -121,6 +122,8 @@ def train(settings: TrainSettings, reporter: Reporter = SILENT, began: float | N
     settings = with_recipe(settings, reporter if is_main_process() else SILENT)
     if is_of_trees(settings):
         return _grown(settings, reporter)
+    if is_of_mixture(settings):
+        return _fitted(settings, reporter)
     with joined(device, settings.timeout) as world:
         reporter = reporter if world.is_main else SILENT
         if settings.resume is None:
@@ -149,6 +152,15 @@ def _grown(settings: TrainSettings, reporter: Reporter) -> Trained:
         lifecycle.finish(folder, kinds.load(folder.path), dataset, reporter)
         page = _page(folder, reporter, ENDLESS)
     return Trained(folder, reason, page, torch.device("cpu"), {"levels": grower.level}, grower.seconds)
+
+
+def _fitted(settings: TrainSettings, reporter: Reporter) -> Trained:
+    """As ``train`` does, for a mixture alone."""
+    model, folder, dataset, seconds = mixture.train(settings, reporter)
+    lifecycle.finish(folder, model, dataset, reporter)
+    page = _page(folder, reporter, ENDLESS)
+    amounts = {"Gaussians": model.recipe.mixture.components}
+    return Trained(folder, "fitted", page, torch.device("cpu"), amounts, seconds)
 
 
 def _page(folder: RunFolder, reporter: Reporter, allowance: Allowance) -> Path:

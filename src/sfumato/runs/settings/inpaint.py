@@ -21,7 +21,7 @@ class InpaintSettings(Settings):
         noise: the standard deviation of the noise in the known values, in the data's units; by default 2.5 % of two
             model units, which are the range of bounded data.
         draws: samples.
-        method: "auto", "annealed", "mmps", "pigdm" or "dps".
+        method: "auto", "exact", "annealed", "mmps", "pigdm" or "dps".
         steps: evaluations of the network per move, or per draw.
         particles: of the annealed method.
         seed: the random seed.

@@ -25,7 +25,7 @@ class ReconstructSettings(Settings):
         draws: samples per measurement.
         simulations: measurements that are simulated from the model, to tell whether it explains the real ones; 0 for
             none.
-        method: "auto", "annealed", "mmps", "pigdm" or "dps".
+        method: "auto", "exact", "annealed", "mmps", "pigdm" or "dps".
         steps: evaluations of the network per move, or per draw.
         particles: of the annealed method.
         seed: the random seed.
