@@ -3,14 +3,13 @@
 Munsell reflectances (1,485 at 31 wavelengths, 400 to 700 nm): a random 1,200 to learn from and 285 to test. Reading k
 is the mean over the wavelengths of filter k x lamp x spectrum, for a lamp of mean 1; a perfect white without a filter
 reads 1. The K filters, of 143 measured ones, are the best of 300 random sets for the Wiener estimate at noise 0.001 on
-200 of the 1,200. The same 200 choose the settings of every rival, and the size of the model's mixture, from the other
-1,000; then all learn from the 1,200.
+200 of the 1,200. The same 200 choose the settings of every rival from the other 1,000; then it learns from all 1,200.
+The model gets train.npz as a user's command does.
 
     python benchmarks/spectrometer.py data SPECTRA OUT       write train.npz, the filters, and what is tested
-    python benchmarks/spectrometer.py choose OUT             the error of mixtures of other sizes on the 200
     python benchmarks/spectrometer.py rivals OUT
-    python benchmarks/spectrometer.py model OUT              the diffusion of a mixture of Gaussians alone
-    python benchmarks/spectrometer.py model OUT --run RUN    that of a network: docs/spectrometer.md has its settings
+    sfumato train OUT/train.npz --recipe mixture data.axis=wavelength --out RUN
+    python benchmarks/spectrometer.py model OUT RUN          the posterior under a trained model
     python benchmarks/spectrometer.py table OUT              print the table, write benchmarks/results/spectrometer.json
 
 SPECTRA is a folder with the plain arrays of reflectances, filters and lamps. Needs colour-science (the extra
@@ -26,14 +25,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from spectrometer_rivals import RIVALS, Array, Rival, mixture_mean, wiener
+from spectrometer_rivals import RIVALS, Array, Rival, wiener
 
 LAMP = "Philips.Inc.50W.spot.halogen"
 COUNTS, NOISES = (3, 4, 6, 8, 12), (0.001, 0.003, 0.01, 0.03)
 LEARN, CHOOSE = 1200, 200
 COVERAGE = 0.9
-SIZES = ((32, 12), (64, 8), (64, 12), (64, 20), (100, 8), (100, 12), (100, 20), (150, 12), (200, 12))
-MIXTURE = (100, 8)  # components and directions, by ``choose``
+DRAWS = 128
+MIXTURE = (100, 8)  # components and directions of ``mixture_model``
 RESULTS = Path(__file__).parent / "results" / "spectrometer.json"
 MACHINE = "2 cores of an x86 with AVX-512 and bf16, shared"
 
@@ -154,7 +153,7 @@ def read(out: Path) -> dict[str, Array]:
 
 
 def mixture_model(train: Array, components: int, directions: int) -> Any:
-    """The diffusion model whose denoiser is a mixture fitted to the spectra: no network, and nothing is trained."""
+    """The diffusion model whose denoiser is a mixture of few Gaussians."""
     import sfumato
     from sfumato.denoisers import MixtureDenoiser
 
@@ -166,24 +165,6 @@ def mixture_model(train: Array, components: int, directions: int) -> Any:
     )
     denoiser.fit(dataset.spec.encode(dataset.values), None, 0)
     return sfumato.Model(denoiser, dataset.spec)
-
-
-def run_choice(out: Path, cells: list[tuple[int, float]]) -> None:
-    """The error of the exact posterior mean for each size of the mixture, on five noisy copies of the 200 spectra."""
-    problem = read(out)
-    for size in SIZES:
-        model = mixture_model(problem["train"][:-CHOOSE], *size)
-        prior = in_data_units(model)
-        errors = {}
-        for count, noise in cells:
-            A = problem[f"A{count}"]
-            truth, y = choosing(problem["train"], A, noise, copies=5)
-            errors[f"{count}, {noise}"] = rmse(mixture_mean(*prior, A, noise, y), truth)
-        row = {"components": size[0], "directions": size[1], "errors": errors}
-        row["logarithmic mean"] = float(np.exp(np.mean(np.log(list(errors.values())))))
-        with open(out / "choice.jsonl", "a") as file:
-            file.write(json.dumps(row) + "\n")
-        print(*size, f"{row['logarithmic mean']:.5f}", flush=True)
 
 
 def in_data_units(model: Any) -> tuple[Array, Array, Array]:
@@ -198,28 +179,23 @@ def in_data_units(model: Any) -> tuple[Array, Array, Array]:
     return weights, shift + scale * (mean + centres @ A.T), scale**2 * covariances
 
 
-def run_model(
-    out: Path, run: Path | None, cells: list[tuple[int, float]], part: slice, of_choice: bool, settings: dict[str, int]
-) -> None:
+def run_model(out: Path, run: Path, cells: list[tuple[int, float]], part: slice, of_choice: bool) -> None:
     """The posterior under a trained model, for a part of the test spectra, or for those that choose."""
     import torch
 
     import sfumato
 
     torch.set_num_threads(1)
-    problem = read(out)
-    train = problem["train"][:-CHOOSE] if of_choice else problem["train"]
-    model = mixture_model(train, *MIXTURE) if run is None else sfumato.load(run)
+    problem, model = read(out), sfumato.load(run)
     for count, noise in cells:
         A, y, truth = problem[f"A{count}"], problem[f"y{count}_{noise}"][part], problem["test"][part]
         if of_choice:
             truth, y = (values[part] for values in choosing(problem["train"], A, noise))
         began = time.process_time()
-        found = model.reconstruct(y, torch.from_numpy(A), noise=noise, draws=settings["particles"], **settings)
+        found = model.reconstruct(y, torch.from_numpy(A), noise=noise, draws=DRAWS)
         seconds = (time.process_time() - began) / len(y)
         low, high = (end.flatten(1).numpy() for end in found.band(COVERAGE))
-        method = "diffusion" if run is None else "diffusion, network"
-        row = {"count": count, "noise": noise, "method": method, "setting": settings}
+        row = {"count": count, "noise": noise, "method": "diffusion", "setting": found.method}
         row |= scores(found.mean.flatten(1).double().numpy(), truth)
         row |= {"covered": ((low <= truth) & (truth <= high)).mean(1).tolist(), "seconds": seconds}
         row["std"] = float(found.std.double().pow(2).mean().sqrt())
@@ -258,8 +234,7 @@ def write_table(out: Path) -> None:
             print(count, noise, cell["spectra"], *values, *ends, sep=" | ")
     versions = {"sfumato": sfumato.__version__, "torch": torch.__version__, "numpy": np.__version__}
     versions |= {"scipy": scipy.__version__, "scikit-learn": sklearn.__version__, "colour-science": colour.__version__}
-    choice = [json.loads(line) for line in (out / "choice.jsonl").open()]
-    result = {"machine": MACHINE, "versions": versions, "mixture": MIXTURE, "choice": choice, "cells": cells}
+    result = {"machine": MACHINE, "versions": versions, "cells": cells}
     RESULTS.write_text(json.dumps(result, indent=1) + "\n")
 
 
@@ -303,15 +278,12 @@ def main() -> None:
     data.add_argument("out", type=Path)
     model = verbs.add_parser("model")
     model.add_argument("out", type=Path)
-    model.add_argument("--run", type=Path, help="a trained model; without it, the mixture alone")
+    model.add_argument("run", type=Path, help="a trained model")
     model.add_argument("--part", type=int, nargs=2, default=(0, None), help="from and to which test spectrum")
-    model.add_argument("--particles", type=int, default=128)
-    model.add_argument("--steps", type=int, default=10)
     model.add_argument("--choosing", action="store_true", help="on the spectra that choose, not on the test")
-    rivals, choose = verbs.add_parser("rivals"), verbs.add_parser("choose")
-    for each in (rivals, choose):
-        each.add_argument("out", type=Path)
-    for each in (rivals, choose, model):
+    rivals = verbs.add_parser("rivals")
+    rivals.add_argument("out", type=Path)
+    for each in (rivals, model):
         each.add_argument("--counts", type=int, nargs="+", default=COUNTS)
         each.add_argument("--noises", type=float, nargs="+", default=NOISES)
     verbs.add_parser("table").add_argument("out", type=Path)
@@ -323,10 +295,7 @@ def main() -> None:
     cells = [(count, noise) for count in args.counts for noise in args.noises]
     if args.verb == "rivals":
         return run_rivals(args.out, cells)
-    if args.verb == "choose":
-        return run_choice(args.out, cells)
-    settings = {"particles": args.particles, "steps": args.steps}
-    run_model(args.out, args.run, cells, slice(*args.part), args.choosing, settings)
+    run_model(args.out, args.run, cells, slice(*args.part), args.choosing)
 
 
 if __name__ == "__main__":
