@@ -24,7 +24,7 @@ CERTIFICATE = {
     "levels": [0.5, 0.8, 0.9, 0.95],
     "twin": [{"method": name, "coverage": [0.5, 0.8, 0.9, 0.95]} for name in ("particles", "dps")],
     "held_out": {"scores": SCORES, "ranks": [0.2, 0.3, 0.3, 0.2]},
-    "verdict": ["With the network, bands of 90 % cover 85 %: too narrow."],
+    "verdict": ["With the model, bands of 90 % cover 85 %: too narrow."],
 }
 RECORDS = {
     "reconstruct": {

@@ -174,9 +174,12 @@ def _keep(content: Content, limit: int | None) -> Content:
             content = replace(content, conditions=(content.conditions[0], content.conditions[1][chosen]))
     if content.labels is None:
         return replace(content, values=values, notes=notes)
-    present, labels = np.unique(content.labels[chosen], return_inverse=True)
-    names = tuple(content.class_names[i] for i in present)
-    return replace(content, values=values, labels=labels.astype(np.int64), class_names=names, notes=notes)
+    labels = content.labels if len(chosen) == total else content.labels[chosen]
+    present = np.bincount(labels, minlength=len(content.class_names)) > 0
+    names = tuple(name for name, here in zip(content.class_names, present, strict=True) if here)
+    if not present.all():
+        labels = (np.cumsum(present) - 1)[labels]
+    return replace(content, values=values, labels=labels, class_names=names, notes=notes)
 
 
 def _bounds(content: Content, options: DataOptions, source: str) -> tuple[tuple[float, float] | None, int | None]:

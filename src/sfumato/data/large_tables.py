@@ -150,7 +150,7 @@ class _Labels:
 
     def __init__(self) -> None:
         self._numbers: dict[Any, int] = {}
-        self._parts: list[npt.NDArray[np.int64]] = []
+        self._parts: list[npt.NDArray[np.int32]] = []
 
     def add(self, column: Any, missing: str, done: int) -> None:
         """Add the cells of a part before which there were ``done`` rows. Raises InputError for an empty cell."""
@@ -159,7 +159,7 @@ class _Labels:
             raise InputError(f"{missing.format(done + at + 1)}; fill it or remove the row")
         codes = column.dictionary_encode()
         new = [self._numbers.setdefault(cell, len(self._numbers)) for cell in codes.dictionary.to_pylist()]
-        self._parts.append(np.array(new, np.int64)[codes.indices.to_numpy()])
+        self._parts.append(np.array(new, np.int32)[codes.indices.to_numpy()])
 
     def ordered(self) -> tuple[npt.NDArray[np.int64], list[str]]:
         """The index of each row's class, and the classes in order, numbers by value."""
