@@ -31,11 +31,11 @@ def is_of_mixture(settings: TrainSettings) -> bool:
     return isinstance(recipes.read(settings.recipe or DEFAULT, settings.overrides), recipes.MixtureRecipe)
 
 
-def train(settings: TrainSettings, reporter: Reporter = SILENT) -> tuple[Model, RunFolder, Dataset, float]:
+def train(settings: TrainSettings, reporter: Reporter = SILENT) -> tuple[Model, RunFolder, Dataset, int, float]:
     """Fit the mixture of a new run.
 
     Returns:
-        The model, the run, its data, and the seconds of fitting.
+        The model, the run, its data, the number of Gaussians, and the seconds of fitting.
 
     Raises:
         InputError: settings, data or a folder that cannot be used.
@@ -58,6 +58,7 @@ def train(settings: TrainSettings, reporter: Reporter = SILENT) -> tuple[Model, 
     seconds = time.monotonic() - began
     assert isinstance(model.recipe, recipes.MixtureRecipe)
     m = model.recipe.mixture
+    assert m.components is not None
     reporter.info(
         f"fitted {m.components:,} Gaussians, each as wide as {m.neighbours} neighbours lie "
         f"(width {m.width:g}, shrinkage {m.shrinkage:g}, by the likelihood of samples left out)"
@@ -65,7 +66,7 @@ def train(settings: TrainSettings, reporter: Reporter = SILENT) -> tuple[Model, 
     with lifecycle.claimed(settings.out, lifecycle.default_name(dataset, recipe)) as folder:
         lifecycle.begin(settings.source, folder, model, None)
         save_weights(model.denoiser.state_dict(), folder.weights, model.config().digest)
-    return model, folder, dataset, seconds
+    return model, folder, dataset, m.components, seconds
 
 
 def fitted(model: Model, dataset: Dataset) -> Model:

@@ -156,11 +156,10 @@ def _grown(settings: TrainSettings, reporter: Reporter) -> Trained:
 
 def _fitted(settings: TrainSettings, reporter: Reporter) -> Trained:
     """As ``train`` does, for a mixture alone."""
-    model, folder, dataset, seconds = mixture.train(settings, reporter)
+    model, folder, dataset, number, seconds = mixture.train(settings, reporter)
     lifecycle.finish(folder, model, dataset, reporter)
     page = _page(folder, reporter, ENDLESS)
-    amounts = {"Gaussians": model.recipe.mixture.components}
-    return Trained(folder, "fitted", page, torch.device("cpu"), amounts, seconds)
+    return Trained(folder, "fitted", page, torch.device("cpu"), {"Gaussians": number}, seconds)
 
 
 def _page(folder: RunFolder, reporter: Reporter, allowance: Allowance) -> Path:
