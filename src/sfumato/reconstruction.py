@@ -37,13 +37,8 @@ METHODS = ("auto", "exact", "annealed", *APPROXIMATE)
 """The methods: closed form, for a prior that is a mixture of Gaussians; exact in the limit (``restoration.anneal``);
 and the approximate ones."""
 
-_STEPS = {
-    "exact": 2,
-    "annealed": 20,
-    "mmps": 50,
-    "pigdm": 100,
-    "dps": 250,
-}  # evaluations of the denoiser, per move or per draw
+# Evaluations of the denoiser, per move or per draw; the closed form uses none.
+_STEPS = {"exact": 0, "annealed": 20, "mmps": 50, "pigdm": 100, "dps": 250}
 _SAMPLER = "dpm++2m-sde"
 _FEWEST = 256  # particles
 _ASKED, _QUICK = 8, (64, 6)  # measurements, particles and steps of each evidence that estimates noise

@@ -17,17 +17,18 @@ from .section import PositiveFloat, PositiveInt, Section
 
 MOST = 256  # numbers of a sample: each Gaussian has a matrix of their square
 LEAST = 10  # samples to fit to
-_NUMBERS = 2**24  # of all these matrices
+_NUMBERS = 2**24  # in all these matrices
 
 
 class MixtureSection(Section):
     """One Gaussian per sample, as wide as its neighbours lie (``numerics.local_mixtures``).
 
     Arguments:
-        components: Gaussians; null: one per sample to train on, as memory holds.
-        neighbours: samples whose spread a Gaussian has; null: by the likelihood of a fifth of the samples.
-        shrinkage: samples' worth of the mean spread; null: likewise.
-        width: factor of all variances; null: likewise.
+        components: number of Gaussians; null: one per training sample, at most 2^24 numbers in all covariances.
+        neighbours: number of nearest samples that give a Gaussian its covariance; null: chosen by the likelihood of a
+            fifth of the samples.
+        shrinkage: weight of the mean covariance, in samples; null: chosen likewise.
+        width: factor of all covariances; null: chosen likewise.
     """
 
     components: PositiveInt | None = None

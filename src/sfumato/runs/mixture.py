@@ -52,6 +52,7 @@ def train(settings: TrainSettings, reporter: Reporter = SILENT) -> tuple[Model, 
     dataset = load_data(settings.source, recipe, reporter)
     model = lifecycle.untrained(settings.source, recipe, dataset)
     assert isinstance(model, Model)
+    assert isinstance(recipe, recipes.MixtureRecipe)
     began = time.monotonic()
     with reporter.task("fitting a mixture of Gaussians"):
         model = fitted(model, dataset)
@@ -59,9 +60,11 @@ def train(settings: TrainSettings, reporter: Reporter = SILENT) -> tuple[Model, 
     assert isinstance(model.recipe, recipes.MixtureRecipe)
     m = model.recipe.mixture
     assert m.components is not None
+    given = recipe.mixture
+    chosen = None in (given.neighbours, given.shrinkage, given.width)
     reporter.info(
-        f"fitted {m.components:,} Gaussians, each as wide as {m.neighbours} neighbours lie "
-        f"(width {m.width:g}, shrinkage {m.shrinkage:g}, by the likelihood of samples left out)"
+        f"fitted {m.components:,} Gaussians, each as wide as {m.neighbours} neighbours lie (width {m.width:g}, "
+        f"shrinkage {m.shrinkage:g}{', chosen by the likelihood of samples left out' if chosen else ''})"
     )
     with lifecycle.claimed(settings.out, lifecycle.default_name(dataset, recipe)) as folder:
         lifecycle.begin(settings.source, folder, model, None)
