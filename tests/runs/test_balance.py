@@ -302,3 +302,12 @@ def test_images_are_evaluated_with_networks_of_the_training_part_alone(tmp_path,
     assert {count for count, _ in seen} <= {29, 30, 31, 40}
     assert all(sum(counts) == count and len(counts) == 2 for count, counts in seen)
     assert "synthetic, threshold" in found.scores["logistic"]
+
+
+def test_numbers_have_the_decimal_places_of_their_column(tmp_path: Path) -> None:
+    """Values as a model makes them, between those of a column with two places and one of whole numbers."""
+    rows = "".join(f"{10 + i / 100:.2f},{i},{'ab'[i % 2]}\n" for i in range(40))
+    (tmp_path / "x.csv").write_text(f"price,n,kind\n{rows}")
+    dataset = load(str(tmp_path / "x.csv"), DataOptions(labels="kind"))
+    found = Filters(dataset, keep_implausible=True).typed(torch.tensor([[10.12345, 7.4], [99.0, -3.0]]).double())
+    assert found.tolist() == [[10.12, 7.0], [10.39, 0.0]]

@@ -49,12 +49,12 @@ class Filters:
     def typed(self, x: Tensor) -> Tensor:
         """Samples with values that the data can have.
 
-        Those of vectors are within the range of each column, and whole numbers where it has only such.
+        Those of vectors are within the range of each column, with as many decimal places as it has.
         """
         if self.spec.layout.rank > 1:
             return torch.from_numpy(self.spec.to_array(self.spec.encode(x)).astype(np.float64))
         x = torch.where(self.whole, x.round(), x)
-        return torch.minimum(torch.maximum(x, self.low), self.high)
+        return self.spec.transform.round_to_levels(torch.minimum(torch.maximum(x, self.low), self.high))
 
     def near_copies(self, x: Tensor, row: int) -> npt.NDArray[np.bool_]:
         """Which samples are nearer to a real row of their class than nearly all real rows are to each other."""
