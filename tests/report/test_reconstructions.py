@@ -80,7 +80,7 @@ def test_the_calibration_is_a_chart_with_its_verdict(run):
     assert "calibration" in found.ids
     assert CERTIFICATE["verdict"][0] in found.text
     numbers = (run / "figures" / "calibration.csv").read_text(encoding="utf-8")
-    assert "particles, network on held-out data,0.9,0.85" in numbers.replace('"', "")
+    assert "particles, held-out data,0.9,0.85" in numbers.replace('"', "")
 
 
 def test_what_was_made_with_former_weights_is_left_out(run):

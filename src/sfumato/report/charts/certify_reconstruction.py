@@ -42,7 +42,7 @@ def _draw(figure: Figure, record: Mapping[str, Any]) -> None:
     for row in record["twin"]:
         colour = BLUE if row["method"] == chosen else next(others)
         covers.plot(levels, row["coverage"], "o-", color=colour, label=f"{row['method']}, twin")
-    covers.plot(levels, held["scores"]["coverage"], "s--", color=ORANGE, label=f"{chosen}, network on held-out data")
+    covers.plot(levels, held["scores"]["coverage"], "s--", color=ORANGE, label=f"{chosen}, held-out data")
     covers.set_xlim(0.4, 1)
     covers.set_ylim(min(0.4, *(min(row["coverage"]) for row in [*record["twin"], held["scores"]])) - 0.02, 1.02)
     covers.set_xlabel("band")
