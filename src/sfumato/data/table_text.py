@@ -119,6 +119,11 @@ def axis_of(names: Sequence[str], where: str) -> Axis | None:
     return Axis(positions, unit=units.pop())
 
 
+def is_position(name: str) -> bool:
+    """Whether the name of a column is a number, with a unit or without."""
+    return is_number(name, ";") or _POSITION.fullmatch(name) is not None
+
+
 def number(cell: str) -> float:
     """The number in a cell, whose comma is a decimal one."""
     return float(cell.replace(",", "."))
