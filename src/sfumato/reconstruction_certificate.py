@@ -30,6 +30,8 @@ DRAWS = 39  # the fewest with which the ends of every level are order statistics
 BINS = 10
 _PROJECTIONS = 100
 _FEWEST, _FEWEST_HELD_OUT = 2, 4  # problems that are measured however long they take: they give standard errors
+_PROMISED = 0.9  # what the widened band shall cover
+FEWEST_TO_WIDEN = 9  # samples, below which 1 / (m + 1) is more than the band may leave out, and no factor is known
 
 Run = Callable[[Model, Tensor, int], Reconstruction]
 """``(model, readings (1, *), seed) -> reconstruction`` with ``DRAWS`` draws."""
@@ -41,8 +43,9 @@ class Scores:
 
     Arguments:
         method: its name.
-        coverage: the share of true values within the bands of ``LEVELS``.
-        uncertainty: the standard error of the share within the 90 % band, over the problems.
+        coverage: the share of true values within the bands of ``LEVELS``; one that equals draws at an end by chance.
+        uncertainty: the standard error of the share within the 90 % band, over the problems; at least that of as many
+            independent values, for few problems can all have the same share.
         error: root mean square error of the mean, in data units.
         seconds: for one measurement.
         distance: to the exact posterior, over that of exact draws; nan where it is not known (``sliced``).
@@ -69,8 +72,10 @@ class HeldOut:
     Arguments:
         scores: over all of them.
         ranks: the share of true values by their rank among the draws, in ``BINS`` equal parts; equal if calibrated.
-        widening: the factor on both halves of the 90 % band that makes it cover 90 % of the first half of the samples.
-        widened: what the band with the factor covers of the other half.
+        widening: the factor on both halves of the 90 % band, chosen on half of the samples (``conformal``); nan where
+            they are too few.
+        widened: what the bands with the factor cover of the other half, of values whose band has a width; nan without
+            a factor.
         problems: the number of samples.
     """
 
@@ -126,7 +131,7 @@ def compare(
                 progress(place * problems + len(rows) + len(order) - place - 1, total)
     if progress is not None:
         progress(total, total)
-    return [_scores(name, rows) for name, rows in found.items()]
+    return [_scores(name, rows, centres[0].numel()) for name, rows in found.items()]
 
 
 def held_out(
@@ -160,7 +165,7 @@ def held_out(
         raise InputError(f"held out: {len(samples)} samples are too few to halve and compare; give at least 4")
     g = torch.Generator().manual_seed(seed)
     rows: list[_Row] = []
-    ranks, needed = [], []
+    bins, needed = [], []
     for i, x in enumerate(samples.double()):
         if i >= _FEWEST_HELD_OUT and allowance.left() < rows[-1].seconds:
             break
@@ -168,21 +173,17 @@ def held_out(
         began = time.monotonic()
         result = run(model, y, seed + i)
         seconds = time.monotonic() - began
-        draws, mean = model.spec.transform.round_to_levels(result.draws[0].double()), result.mean[0].double()
-        error = float((mean - x).pow(2).mean())
-        rows.append(_Row(covered(draws, x), error, seconds))
-        ties = (draws == x).sum(0) + 1  # values on levels and at bounds are often equal: any rank among them
-        rank = (draws < x).sum(0) + (ties * torch.rand(ties.shape, generator=g)).floor()
-        ranks.append((rank / (len(draws) + 1) * BINS).long().flatten())
+        rank = ranks(model.spec.transform.round_to_levels(result.draws[0].double()), x, g)
+        rows.append(_Row(covered(rank), float((result.mean[0].double() - x).pow(2).mean()), seconds))
+        bins.append((rank / (DRAWS + 1) * BINS).long().flatten())
         needed.append(stretch(result, x).flatten())
         if progress is not None:
             progress(i + 1, len(samples))
-    first, other = torch.stack(needed[::2]), torch.stack(needed[1::2])
-    widening = float(torch.quantile(first, min(0.9 * (1 + 1 / len(first)), 1.0)))
-    counts = torch.bincount(torch.cat(ranks), minlength=BINS).double()
+    widening, other = conformal(torch.stack(needed[::2])), torch.stack(needed[1::2])
+    counts = torch.bincount(torch.cat(bins), minlength=BINS).double()
     shares = (counts / counts.sum()).tolist()
-    widened = float((other <= widening).double().mean())
-    return HeldOut(_scores(method, rows), tuple(shares), widening, widened, len(rows))
+    widened = math.nan if math.isnan(widening) else _share(other, widening)
+    return HeldOut(_scores(method, rows, samples[0].numel()), tuple(shares), widening, widened, len(rows))
 
 
 def unbounded(spec: DataSpec) -> DataSpec:
@@ -195,22 +196,61 @@ def unbounded(spec: DataSpec) -> DataSpec:
     return replace(spec, transform=Affine(spec.transform.shift, spec.transform.scale))
 
 
-def covered(draws: Float[Tensor, "n *s"], x: Float[Tensor, "*s"]) -> Float[Tensor, "levels"]:
-    """The share of the values of x between the order statistics of the draws that enclose each of ``LEVELS``."""
-    n = len(draws)
-    low = torch.tensor([max((1 - level) / 2 * (n + 1) - 1, 0.0) / (n - 1) for level in LEVELS], dtype=torch.float64)
-    ends = torch.quantile(draws.double(), torch.cat((low, 1 - low)), dim=0)
-    inside = (ends[: len(LEVELS)] <= x) & (x <= ends[len(LEVELS) :])
-    return inside.flatten(1).double().mean(1)
+def ranks(draws: Float[Tensor, "n *s"], x: Float[Tensor, "*s"], generator: torch.Generator) -> Float[Tensor, "*s"]:
+    """How many draws each value of x is above; any number among those that equal it, for values on levels are often so.
+
+    From 0 to n, each equally likely where x is a further draw of the same law, whatever the law.
+    """
+    ties = (draws == x).sum(0) + 1
+    return (draws < x).sum(0) + (ties * torch.rand(ties.shape, generator=generator, dtype=torch.float64)).floor()
+
+
+def covered(rank: Float[Tensor, "*s"]) -> Float[Tensor, "levels"]:
+    """The share of values between the order statistics of ``DRAWS`` draws that enclose each of ``LEVELS``."""
+    ends = [round((1 - level) / 2 * (DRAWS + 1)) for level in LEVELS]
+    return torch.stack([((low <= rank) & (rank <= DRAWS - low)).double().mean() for low in ends])
 
 
 def stretch(result: Reconstruction, x: Float[Tensor, "*s"]) -> Float[Tensor, "*s"]:
-    """The factor on both halves of the 90 % band around the mean that just reaches each value of x; 0 at the mean."""
-    low, high = (end[0].double() for end in result.band(0.9))
+    """The factor on both halves of the 90 % band around the mean that just reaches each value of x.
+
+    It is 0 at the mean, infinite where one half has no width, and nan where both have none: no factor changes those.
+    """
+    low, high = (end[0].double() for end in result.band(_PROMISED))
     mean = result.mean[0].double()
-    reach = torch.where(x < mean, mean - low, high - mean).clamp(min=1e-12)
+    reach = torch.where(x < mean, mean - low, high - mean).clamp(min=0)
     gap = (x - mean).abs()
-    return torch.where(gap == 0, 0.0, gap / reach)
+    return torch.where(high == low, math.nan, torch.where(gap == 0, 0.0, gap / reach))
+
+
+def conformal(needed: Float[Tensor, "m n"]) -> float:
+    """The least factor with which bands cover 90 % of the values of a further sample, on average over m + 1 samples.
+
+    The values of one sample depend on each other, so samples are exchangeable and values are not. With R the mean over
+    samples of the share that needs a larger factor, ``(m R + 1) / (m + 1) <= 1 - 0.9`` is enough. No factor is for
+    less than ``FEWEST_TO_WIDEN`` samples: nan.
+
+    Arguments:
+        needed: the factor that each value needs (``stretch``), a row per sample; nan for values that do not count.
+
+    References:
+        Angelopoulos et al. 2024, Conformal risk control, eq. 4.
+    """
+    m = len(needed)
+    if m < FEWEST_TO_WIDEN:
+        return math.nan
+    counts = ~needed.isnan()
+    weights = counts / counts.sum(1, keepdim=True).clamp(min=1)
+    order = needed[counts].argsort()
+    covers = weights[counts][order].cumsum(0) + float((~counts.any(1)).sum())  # samples without values miss none
+    at = int((covers < _PROMISED * (m + 1) - 1e-9).sum())
+    return float(needed[counts][order][at]) if at < len(order) else math.inf
+
+
+def _share(needed: Float[Tensor, "m n"], factor: float) -> float:
+    """The mean share of the values that the factor reaches, of those that count."""
+    counts = ~needed.isnan()
+    return float(((needed <= factor).sum(1) / counts.sum(1)).nanmean())
 
 
 def sliced(a: Float[Tensor, "n d"], b: Float[Tensor, "m d"]) -> float:
@@ -264,10 +304,12 @@ class _Problem:
         off = float(((draws.mean(0) - self.exact.mean) / self.exact.std).pow(2).mean().sqrt())
         error = float((result.mean[0] - self.truth).pow(2).mean())
         distance = sliced(draws, self.exact.draws) / self.floor
-        return _Row(covered(result.draws[0], self.truth), error, seconds, distance, off)
+        rank = ranks(result.draws[0], self.truth, torch.Generator().manual_seed(seed))
+        return _Row(covered(rank), error, seconds, distance, off)
 
 
-def _scores(name: str, rows: Sequence[_Row]) -> Scores:
+def _scores(name: str, rows: Sequence[_Row], values: int) -> Scores:
+    """The scores of a method on problems of so many ``values`` each."""
     shares = torch.stack([row.inside for row in rows])
     numbers = torch.tensor([(row.error, row.seconds, row.distance, row.off) for row in rows], dtype=torch.float64)
     error, seconds, distance, off = numbers.mean(0).tolist()
@@ -276,4 +318,7 @@ def _scores(name: str, rows: Sequence[_Row]) -> Scores:
         for each in (shares[:, AT], numbers[:, 2])
     ]
     coverage = tuple(shares.mean(0).tolist())
-    return Scores(name, coverage, unsure[0], math.sqrt(error), seconds, distance, off, len(rows), unsure[1])
+    independent = math.sqrt(_PROMISED * (1 - _PROMISED) / (len(rows) * values))
+    return Scores(
+        name, coverage, max(unsure[0], independent), math.sqrt(error), seconds, distance, off, len(rows), unsure[1]
+    )

@@ -32,6 +32,21 @@ def test_lines_of_a_log(clock, capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr() == ("", "reading  25%  4/16  15 s left\nreading  50%  8/16  10 s left\n")
 
 
+def test_a_log_says_the_same_ever_more_seldom(clock, capsys: pytest.CaptureFixture[str]) -> None:
+    """The first of 4 samples takes 100 s, during which the bar is drawn each second."""
+    with Console().task("samples") as task:
+        at = []
+        for second in range(101):
+            clock[0] = 100 + second
+            task._draw(clock[0])
+            if capsys.readouterr().err:
+                at.append(second)
+        assert at == [5, 15, 35, 75]
+        clock[0] = 202
+        task.count(1, 4)
+        assert capsys.readouterr().err == "samples  25%  1/4  5 min 6 s left\n"
+
+
 def test_a_bar_on_a_terminal(clock, monkeypatch: pytest.MonkeyPatch) -> None:
     terminal = Terminal()
     monkeypatch.setattr(sys, "stderr", terminal)

@@ -13,7 +13,7 @@ from sfumato.reporting import Task, duration
 
 PATIENCE = 2.0  # seconds before a bar is drawn; shorter work needs none
 TICK = 1.0  # seconds after which a bar is drawn again though nothing was reported: the time left goes down
-BETWEEN_LINES = 5.0  # seconds between the lines that replace a bar where none can be drawn
+BETWEEN_LINES = 5.0  # seconds between the lines that replace a bar where none can be drawn; doubled at each of no news
 
 _STYLE = {
     "bar_format": "{desc} {percentage:3.0f}% |{bar:24}| {unit}",  # tqdm's own fields leave no room for our details
@@ -43,7 +43,8 @@ class Console:
     """Reports to a terminal, a notebook or a log file.
 
     A bar with the remaining time is drawn on a terminal and in a notebook. Where standard error is neither, a line is
-    printed every few seconds instead. Under torchrun only the main process reports.
+    printed every few seconds instead, and ever more seldom while it would say the same. Under torchrun only the main
+    process reports.
 
     Arguments:
         lines: the stream for lines of information; standard output by default. Warnings and bars go to standard error.
@@ -94,6 +95,7 @@ class _Bar:
         self._patience = patience
         self._started = self._last = self._updated = time.monotonic()
         self._drawn: Any = None
+        self._line, self._silence = ("", ""), BETWEEN_LINES  # what the last line said, and how long that will do
         self._told: tuple[float, str, float] = (0.0, "", float("inf"))  # fraction, text, when the work will be over
         self._lock = threading.Lock()
         self._closed = threading.Event()
@@ -128,15 +130,21 @@ class _Bar:
         details = "  ".join(part for part in (text, *left) if part)
         tqdm = _tqdm()
         if tqdm is None:
-            if now - self._last >= BETWEEN_LINES:
-                self._last = now
-                print(f"{self._label} {100 * fraction:3.0f}%  {details}", file=sys.stderr, flush=True)
+            self._write(f"{100 * fraction:3.0f}%", text, details, now)
             return
         if self._drawn is None:
             self._drawn = tqdm(total=1.0, desc=self._label, unit=details, initial=fraction, **_STYLE, **_shape())
         self._drawn.n = min(max(fraction, 0.0), 1.0)
         self._drawn.unit = details
         self._drawn.update(0)
+
+    def _write(self, percent: str, text: str, details: str, now: int | float) -> None:
+        """A line of a log, if it says more than the one before, or that one is as old as twice the time before it."""
+        news = (percent, text) != self._line
+        if now - self._last >= (BETWEEN_LINES if news else self._silence):
+            self._line, self._silence = (percent, text), 2 * (BETWEEN_LINES if news else self._silence)
+            self._last = now
+            print(f"{self._label} {percent}  {details}".rstrip(), file=sys.stderr, flush=True)
 
     def count(self, done: int, total: int) -> None:
         """Draw ``done`` of ``total``."""

@@ -1,5 +1,6 @@
 """How far reconstructions of a run can be trusted: methods on a twin of the problem, bands on held-out data."""
 
+import math
 import time
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -13,9 +14,20 @@ from sfumato.allowance import ENDLESS, Allowance
 from sfumato.data import Affine
 from sfumato.errors import InputError
 from sfumato.files import digest, strict_json, write_text, write_with
+from sfumato.likelihood.bits import NORMAL, student_widening
 from sfumato.model import Model
 from sfumato.reconstruction import METHODS, Reconstruction, has_closed_form
-from sfumato.reconstruction_certificate import AT, DRAWS, LEVELS, HeldOut, Run, Scores, compare, held_out
+from sfumato.reconstruction_certificate import (
+    AT,
+    DRAWS,
+    FEWEST_TO_WIDEN,
+    LEVELS,
+    HeldOut,
+    Run,
+    Scores,
+    compare,
+    held_out,
+)
 from sfumato.report.charts.certify_reconstruction import certificate_of_reconstruction
 from sfumato.reporting import SILENT, Progress, Reporter, Task
 from sfumato.restoration import Operator
@@ -36,7 +48,7 @@ PARTICLES = 64  # of the annealed method, a quarter of what reconstruct has: a n
 _ON_TWIN = 0.3  # of the time: the network is slower than the twin's denoiser
 CENTRES = 100  # samples that the twin is made of
 _CLOSE = 1.1  # distances to the exact posterior that are as good as the best
-_SIGMAS, _SLACK = 2.0, 0.02  # what bands of 90 % may be off by: standard errors, or a share of the values
+_SLACK = 0.02  # a share of the values that bands of 90 % may be off by, however many samples there are
 
 
 def run_reconstruction_certification(
@@ -165,22 +177,36 @@ def best(twin: list[Scores]) -> str:
 
 def verdict(twin: list[Scores], held: HeldOut) -> list[str]:
     """What to do, in words."""
-    found, share, unsure = [], held.scores.coverage[AT], held.scores.uncertainty
+    found = []
     if twin:
         row = next(row for row in twin if row.method == held.scores.method)
         found.append(
             f"{row.method}: draws are {row.distance:.2f} times as far from the exact posterior as exact draws are, and "
-            f"bands of 90 % cover {row.coverage[AT]:.0%} of true values, on the twin."
+            f"bands of 90 % cover {row.coverage[AT]:.0%} of true values, on {row.problems} problems of the twin."
         )
+    return [*found, _bands(held)]
+
+
+def _bands(held: HeldOut) -> str:
+    """Whether bands cover what they promise: a share further off than chance leaves 1 of 20 certificates is wrong."""
+    share, unsure = held.scores.coverage[AT], held.scores.uncertainty
+    chance = max(NORMAL * student_widening(float(held.problems - 1)) * unsure, _SLACK)
     text = f"With the model, bands of 90 % cover {share:.0%} ± {unsure:.0%} of held-out values"
-    if abs(share - 0.9) <= max(_SIGMAS * unsure, _SLACK):
-        found.append(f"{text}: as they should, as far as {held.problems} samples can tell.")
-    else:
-        found.append(
-            f"{text}: too {'narrow' if share < 0.9 else 'wide'}. Both halves times {held.widening:.2f} cover "
-            f"{held.widened:.0%} on samples that did not choose the factor."
+    if abs(share - 0.9) <= chance:
+        return f"{text}: as they should, as far as {held.problems} samples can tell, which is to {chance:.0%}."
+    text += f": too {'narrow' if share < 0.9 else 'wide'}."
+    if math.isnan(held.widening):
+        return (
+            f"{text} {held.problems} samples are too few to choose a factor for them and to check it: it takes "
+            f"{2 * FEWEST_TO_WIDEN}. Give --samples {FEWEST_TO_WIDEN}, or more --budget."
         )
-    return found
+    if math.isinf(held.widening):
+        return f"{text} No factor widens them enough, for some have no width at all."
+    checked = held.problems // 2
+    return (
+        f"{text} Both halves times {held.widening:.2f} cover {held.widened:.0%} on {checked} samples that did not "
+        "choose the factor."
+    )
 
 
 def _runs(settings: CertifySettings, operator: Operator, closed: bool) -> dict[str, Run]:
