@@ -3,6 +3,7 @@
 import io
 import sys
 import time
+from itertools import pairwise
 
 import pytest
 
@@ -32,19 +33,39 @@ def test_lines_of_a_log(clock, capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr() == ("", "reading  25%  4/16  15 s left\nreading  50%  8/16  10 s left\n")
 
 
-def test_a_log_says_the_same_ever_more_seldom(clock, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_log_without_news_says_the_time_ever_more_seldom(clock, capsys: pytest.CaptureFixture[str]) -> None:
     """The first of 4 samples takes 100 s, during which the bar is drawn each second."""
     with Console().task("samples") as task:
-        at = []
+        at = {}
         for second in range(101):
             clock[0] = 100 + second
             task._draw(clock[0])
-            if capsys.readouterr().err:
-                at.append(second)
-        assert at == [5, 15, 35, 75]
+            if line := capsys.readouterr().err:
+                at[second] = line
+        assert at == {second: f"samples   0%  {console.duration(second)} so far\n" for second in (5, 15, 35, 75)}
         clock[0] = 202
         task.count(1, 4)
         assert capsys.readouterr().err == "samples  25%  1/4  5 min 6 s left\n"
+        clock[0] = 213
+        task._draw(clock[0])
+        assert capsys.readouterr().err == "samples  25%  1/4  1 min 53 s so far\n"
+
+
+def test_a_log_never_has_the_same_line_twice_in_a_row(clock, capsys: pytest.CaptureFixture[str]) -> None:
+    """Neither of a task that is done for an hour before it ends, nor of equal tasks one after the other."""
+    reporter = Console()
+    with reporter.task("reading") as task:
+        for second in range(3600):
+            clock[0] = 100 + second
+            task.update(1.0)
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) > 6
+    assert all(one != other for one, other in pairwise(lines))
+    for _ in range(3):
+        with reporter.task("report") as task:
+            clock[0] += 6
+            task.update(3 / 8)
+    assert capsys.readouterr().err == "report  38%  10 s left\n"
 
 
 def test_a_bar_on_a_terminal(clock, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,7 +5,7 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, Protocol, runtime_checkable
 
@@ -43,8 +43,8 @@ class Console:
     """Reports to a terminal, a notebook or a log file.
 
     A bar with the remaining time is drawn on a terminal and in a notebook. Where standard error is neither, a line is
-    printed every few seconds instead, and ever more seldom while it would say the same. Under torchrun only the main
-    process reports.
+    printed every few seconds instead, and ever more seldom, with the time so far, while there is no news. No line is
+    printed twice in a row. Under torchrun only the main process reports.
 
     Arguments:
         lines: the stream for lines of information; standard output by default. Warnings and bars go to standard error.
@@ -53,6 +53,7 @@ class Console:
     def __init__(self, lines: Stream | None = None) -> None:
         self._lines = lines
         self._last_bar = -math.inf  # when one was seen
+        self._last_line = ""  # that replaced a bar
 
     def info(self, text: str = "") -> None:
         """Print one line of information."""
@@ -68,12 +69,19 @@ class Console:
     def task(self, label: str) -> Iterator[Task]:
         """Draw the progress of the work in this context; the bar disappears at its end."""
         # A bar that follows another one is drawn at once: nobody sees that it is a new one.
-        bar = _Bar(label, 0.0 if time.monotonic() - self._last_bar < PATIENCE else PATIENCE)
+        patience = 0.0 if time.monotonic() - self._last_bar < PATIENCE else PATIENCE
+        bar = _Bar(label, patience, self._log)
         try:
             yield bar
         finally:
             if bar.close():
                 self._last_bar = time.monotonic()
+
+    def _log(self, line: str) -> None:
+        """Print a line of progress, unless the last one of this or of an earlier task says the same."""
+        if line != self._last_line:
+            self._last_line = line
+            print(line, file=sys.stderr, flush=True)
 
 
 def _print(text: str, stream: Stream | None) -> None:
@@ -88,11 +96,12 @@ def _print(text: str, stream: Stream | None) -> None:
 
 
 class _Bar:
-    """The progress of one task, drawn after ``patience`` seconds."""
+    """The progress of one task, drawn after ``patience`` seconds, or given to ``log`` line by line."""
 
-    def __init__(self, label: str, patience: float) -> None:
+    def __init__(self, label: str, patience: float, log: Callable[[str], None]) -> None:
         self._label = label
         self._patience = patience
+        self._log = log
         self._started = self._last = self._updated = time.monotonic()
         self._drawn: Any = None
         self._line, self._silence = ("", ""), BETWEEN_LINES  # what the last line said, and how long that will do
@@ -139,12 +148,17 @@ class _Bar:
         self._drawn.update(0)
 
     def _write(self, percent: str, text: str, details: str, now: int | float) -> None:
-        """A line of a log, if it says more than the one before, or that one is as old as twice the time before it."""
+        """A line of a log: soon if there is news, else when the last one is as old as twice the time before it.
+
+        Without news it has the time so far, for the time left was told before the work stood still.
+        """
         news = (percent, text) != self._line
-        if now - self._last >= (BETWEEN_LINES if news else self._silence):
-            self._line, self._silence = (percent, text), 2 * (BETWEEN_LINES if news else self._silence)
-            self._last = now
-            print(f"{self._label} {percent}  {details}".rstrip(), file=sys.stderr, flush=True)
+        if now - self._last < (BETWEEN_LINES if news else self._silence):
+            return
+        self._line, self._silence, self._last = (percent, text), 2 * (BETWEEN_LINES if news else self._silence), now
+        if not news or not details:
+            details = "  ".join(part for part in (text, f"{duration(now - self._started)} so far") if part)
+        self._log(f"{self._label} {percent}  {details}")
 
     def count(self, done: int, total: int) -> None:
         """Draw ``done`` of ``total``."""
