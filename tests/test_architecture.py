@@ -331,7 +331,7 @@ def test_the_sources_were_really_read(package):
 def test_tests_mirror_the_package():
     folders = {path.name for path in (ROOT / "tests").iterdir() if path.is_dir() and any(path.glob("*.py"))}
     packages = {path.parent.name for path in PACKAGE.glob("*/__init__.py")}
-    assert folders - packages <= {"docs"}
+    assert folders - packages <= {"docs", "benchmarks"}
 
 
 # ---------------------------------------------------------------------------------------- the checker, checked
