@@ -1,7 +1,7 @@
 """Reconstruct samples from measurements, with a model as the prior: ``model.reconstruct(y, operator, noise=0.01)``."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any, Protocol, SupportsIndex, runtime_checkable
 
@@ -25,7 +25,7 @@ from sfumato.restoration import (
     Photons,
     PiGDM,
     anneal,
-    closed_form,
+    closed_forms,
     likeliest,
     operator_for,
     read_noise,
@@ -136,7 +136,7 @@ def reconstruct(
             reading of each measurement. Or ``restoration.Decibels``, ``restoration.Photons``, or as text "25dB",
             "photons:GAIN:READ". "auto" is the one deviation under which the measurements are likeliest.
         draws: samples per measurement.
-        method: "exact" (``restoration.closed_form``), for a mixture alone, without its bounds and guidance; "annealed"
+        method: "exact" (``restoration.closed_forms``), for a mixture alone, without its bounds and guidance; "annealed"
             (``restoration.anneal``), exact in the limit; "mmps", "pigdm" or "dps", approximate; "auto" for exact where
             a mixture was fitted, else annealed, and dps for operators that are not linear.
         steps: evaluations of the denoiser per move of the annealed method, or per draw.
@@ -204,19 +204,19 @@ def _posterior(
     model: Prior, measured: Measurement, way: _Way, cond: Condition | None, progress: Progress | None = None
 ) -> Reconstruction:
     inner = measured.in_model_units(model.spec.decode_unclipped)
-    mixture = _mixture(model, cond) if way.method == "exact" else None
+    keys = [random.derive(way.seed, "reconstruct", i) for i in range(len(inner))]
+    if way.method == "exact":
+        found = _exact(_mixture(model, cond), inner, way, keys)
+    else:
+        draw = _annealed if way.method == "annealed" else _approximate
+        found = (
+            draw(model, inner.row(i), way, key, condition_rows(cond, slice(i, i + 1))) for i, key in enumerate(keys)
+        )
     parts = []
-    for i in range(len(inner)):
-        row, key = inner.row(i), random.derive(way.seed, "reconstruct", i)
-        of_row = condition_rows(cond, slice(i, i + 1))
-        if way.method == "annealed":
-            parts.append(_annealed(model, row, way, key, of_row))
-        elif mixture is not None:
-            parts.append(_exact(mixture, row, way, key))
-        else:
-            parts.append(_approximate(model, row, way, key, of_row))
+    for part in found:
+        parts.append(part)
         if progress is not None:
-            progress(i + 1, len(inner))
+            progress(len(parts), len(inner))
     return _joined(model.spec, inner, parts, way)
 
 
@@ -280,11 +280,12 @@ def _mixture(model: Prior, cond: Condition | None) -> GaussianMixture:
     return denoiser.distribution
 
 
-def _exact(prior: GaussianMixture, row: Measurement, way: _Way, seed: int) -> _Part:
-    found = closed_form(prior, row, way.draws, torch.Generator().manual_seed(seed))
-    shape = row.operator.input_shape
-    moments = found.mean.reshape(shape), found.std.reshape(shape)
-    return _Part(found.draws.reshape(-1, *shape), found.log_evidence, math.nan, 0, moments)
+def _exact(prior: GaussianMixture, measured: Measurement, way: _Way, keys: list[int]) -> Iterator[_Part]:
+    shape = measured.operator.input_shape
+    generators = (torch.Generator().manual_seed(key) for key in keys)
+    for found in closed_forms(prior, measured, way.draws, generators):
+        moments = found.mean.reshape(shape), found.std.reshape(shape)
+        yield _Part(found.draws.reshape(-1, *shape), found.log_evidence, math.nan, 0, moments)
 
 
 def _annealed(model: Prior, row: Measurement, way: _Way, seed: int, cond: Condition | None) -> _Part:

@@ -4,7 +4,7 @@ from .annealing import Posterior as Posterior
 from .annealing import anneal as anneal
 from .calibration import Calibration as Calibration
 from .closed_form import ClosedForm as ClosedForm
-from .closed_form import closed_form as closed_form
+from .closed_form import closed_forms as closed_forms
 from .design import Design as Design
 from .design import choose as choose
 from .design import gain as gain
