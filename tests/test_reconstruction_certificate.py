@@ -27,7 +27,7 @@ from sfumato.reconstruction_certificate import (
     sliced,
     stretch,
 )
-from sfumato.restoration import Matrix, Twin
+from sfumato.restoration import Function, Matrix, Twin
 from sfumato.runs.reconstruction_certification import best, lines, verdict
 
 SPEC = DataSpec(
@@ -71,6 +71,28 @@ def test_held_out_data_tells_by_how_much_bands_are_too_narrow():
     assert "too narrow" in verdict([], found)[0]
     with pytest.raises(InputError, match="too few"):
         held_out(MODEL, samples[:3], MATRIX, NOISE, "n", too_narrow, seed=2)
+
+
+def test_the_score_of_the_model_tells_its_own_draws_from_narrow_ones():
+    """Bands of exact draws from another prior than that of the samples: the model is at fault, and not the method."""
+
+    def exact(model, y, seed):
+        return model.reconstruct(y, MATRIX, noise=NOISE, draws=DRAWS, method="exact", seed=seed)
+
+    def narrow(model, y, seed):
+        found = exact(model, y, seed)
+        return replace(found, draws=found.mean[:, None] + 0.5 * (found.draws - found.mean[:, None]))
+
+    samples = 6 + 6 * torch.randn(12, 2, generator=torch.Generator().manual_seed(5))
+    right, wrong = (held_out(MODEL, samples, MATRIX, NOISE, "a", run, seed=2) for run in (exact, narrow))
+    assert right.stein.discrepancy.p_value > 0.05
+    assert wrong.stein.discrepancy.p_value < 0.01
+    assert "what bands miss is then the model's fault" in verdict([], right)[-1]
+    assert "draws of a are not those of the model's posterior" in verdict([], wrong)[-1]
+    few = replace(wrong, scores=replace(wrong.scores, method="annealed"))
+    assert "64 particles, as here, are few" in verdict([], few)[-1]
+    curved = Function(lambda x: x[:, :1] ** 2, (2,))
+    assert held_out(MODEL, samples, curved, NOISE, "a", exact, seed=2).stein is None
 
 
 class Clock:
@@ -117,10 +139,13 @@ def test_the_table_says_which_method_had_fewer_problems():
         Scores(name, (0.5, 0.8, 0.9, 0.95), 0.01, 1.0, 2.0, 1.1, 0.1, n, 0.2) for name, n in (("f", 2), ("m", 5))
     )
     record = {"target": "r", "operator": "blur:1", "noise": 0.1, "problems": 5, "twin": [asdict(few), asdict(many)]}
-    held = {"problems": 4, "scores": asdict(many)}
+    held = {"problems": 4, "scores": asdict(many), "stein": {"ratio": 1.234, "scatter": 0.05, "p_value": 0.002}}
     found = lines(record | {"held_out": held, "verdict": []})
     assert "The time ended before 5 problems for f: --budget gives more" in found
     assert any("1.10 ± 0.20" in line for line in found)
+    assert any("posterior 1.23, of exact draws 1.00 ± 0.05: p = 0.002" in line for line in found)
+    found = lines(record | {"held_out": held | {"stein": None}, "verdict": []})
+    assert any("no Stein discrepancy" in line for line in found)
 
 
 @pytest.mark.parametrize("law", [torch.randn, lambda *n, generator: torch.rand(*n, generator=generator).mul(3).floor()])

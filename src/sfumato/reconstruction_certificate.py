@@ -2,7 +2,8 @@
 
 The twin (``restoration.Twin``) is the user's problem with a prior whose posterior has a closed form: the same operator,
 noise and noise levels, an exact denoiser. What a method misses there is the method's fault. What the chosen method
-misses on held-out data beyond that is the network's.
+misses on held-out data beyond that is the network's. Whether its draws are of the network's own posterior is tested by
+the network's score (``restoration.stein``), which needs no true samples.
 """
 
 import math
@@ -18,10 +19,12 @@ from sfumato.allowance import ENDLESS, Allowance
 from sfumato.data import Affine, DataSpec
 from sfumato.denoisers import ExactDenoiser
 from sfumato.errors import InputError
+from sfumato.generate import drawing
 from sfumato.model import Model
 from sfumato.reconstruction import Reconstruction
 from sfumato.reporting import Progress
 from sfumato.restoration import Measurement, Operator, Twin
+from sfumato.restoration.stein import SteinTest, stein_test
 from sfumato.restoration.twin import Exact
 
 LEVELS = (0.5, 0.8, 0.9, 0.95)
@@ -77,6 +80,8 @@ class HeldOut:
         widened: what the bands with the factor cover of the other half, of values whose band has a width; nan without
             a factor.
         problems: the number of samples.
+        stein: the test of all draws against the model's own posteriors; None for operators that are not linear, and
+            for noise that is finer than the model's finest level.
     """
 
     scores: Scores
@@ -84,6 +89,7 @@ class HeldOut:
     widening: float
     widened: float
     problems: int
+    stein: SteinTest | None = None
 
 
 def compare(
@@ -165,7 +171,7 @@ def held_out(
         raise InputError(f"held out: {len(samples)} samples are too few to halve and compare; give at least 4")
     g = torch.Generator().manual_seed(seed)
     rows: list[_Row] = []
-    bins, needed = [], []
+    bins, needed, readings, draws = [], [], [], []
     for i, x in enumerate(samples.double()):
         if i >= _FEWEST_HELD_OUT and allowance.left() < rows[-1].seconds:
             break
@@ -177,13 +183,25 @@ def held_out(
         rows.append(_Row(covered(rank), float((result.mean[0].double() - x).pow(2).mean()), seconds))
         bins.append((rank / (DRAWS + 1) * BINS).long().flatten())
         needed.append(stretch(result, x).flatten())
+        readings.append(y)
+        draws.append(model.spec.encode(result.draws[0]))
         if progress is not None:
             progress(i + 1, len(samples))
     widening, other = conformal(torch.stack(needed[::2])), torch.stack(needed[1::2])
     counts = torch.bincount(torch.cat(bins), minlength=BINS).double()
     shares = (counts / counts.sum()).tolist()
     widened = math.nan if math.isnan(widening) else _share(other, widening)
-    return HeldOut(_scores(method, rows, samples[0].numel()), tuple(shares), widening, widened, len(rows))
+    stein = _stein(model, Measurement(operator, torch.cat(readings), noise), torch.stack(draws), seed)
+    return HeldOut(_scores(method, rows, samples[0].numel()), tuple(shares), widening, widened, len(rows), stein)
+
+
+def _stein(model: Model, measured: Measurement, draws: Float[Tensor, "m n *s"], seed: int) -> SteinTest | None:
+    """The test of draws in model units against the model's own posteriors."""
+    if not measured.operator.linear:
+        return None
+    denoiser = model.sampling_denoiser()
+    with drawing(denoiser):
+        return stein_test(denoiser, measured.in_model_units(model.spec.decode_unclipped), draws, seed)
 
 
 def unbounded(spec: DataSpec) -> DataSpec:
