@@ -15,9 +15,9 @@ from sfumato.cli.main import main
 from sfumato.data import DataOptions, load
 from sfumato.reporting import SILENT
 from sfumato.runs import balance as balancing
-from sfumato.runs import balance_evaluation
+from sfumato.runs import balance_evaluation, balance_filters
 from sfumato.runs.balance import missing
-from sfumato.runs.balance_filters import Filters
+from sfumato.runs.balance_filters import Filters, made
 from sfumato.runs.balance_models import read
 from sfumato.runs.balance_overlap import relabelled
 from sfumato.runs.settings import BalanceSettings
@@ -89,6 +89,53 @@ def test_filters_drop_copies_and_rows_of_the_other_class_and_keep_fresh_ones(tab
     assert filters.implausible(far, 1).all()
     assert not filters.implausible(far, 0).any()
     assert filters.implausible(mine, 1).mean() < 0.2
+
+
+def test_a_class_whose_model_repeats_its_rows_is_filled_with_as_little_noise_as_needed(table):
+    dataset = load(str(table), recipes.read("trees").data.options())
+    filters = Filters(dataset)
+    mine = dataset.values[dataset.labels == 1]
+
+    def repeated(count: int, first: int) -> torch.Tensor:
+        return mine[torch.arange(first, first + count) % len(mine)]
+
+    found, record = made(repeated, filters, 1, 30, 0)
+    assert len(found) == record["made"] == 30
+    assert record["noise"] > 0
+    assert record["copies"] >= 45  # all of the first draw
+    assert not filters.near_copies(torch.from_numpy(found), 1).any()
+
+    def fresh(count: int, first: int) -> torch.Tensor:
+        generator = torch.Generator().manual_seed(first)
+        return torch.stack([torch.randn(count, generator=generator) * 0.5 + 3, torch.full((count,), 9.0)], 1)
+
+    assert made(fresh, filters, 1, 30, 0)[1]["noise"] == 0
+
+
+def test_what_stops_a_class_is_said(table, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(balance_filters, "NOISE", (0.0,))
+    monkeypatch.setattr(Filters, "near_copies", lambda self, x, row: np.ones(len(x), bool))
+    assert main(["balance", str(table), *SMALL, "--out", str(tmp_path / "out")]) == 0
+    said = capsys.readouterr().err
+    assert "'rarely': only 0 of 28 samples passed; most were near copies of its 12 real ones" in said
+    assert "--keep-copies" in said
+
+
+def test_noise_keeps_the_mean_and_the_covariance_of_a_class(tmp_path):
+    generator = np.random.default_rng(1)
+    rows = generator.normal(size=(4000, 2)) @ np.array([[2.0, 1.0], [0.0, 0.5]]) + [5, -3]
+    kinds_of = np.where(np.arange(4000) < 3000, "a", "b")
+    rows[3000:] += 4
+    with (tmp_path / "t.csv").open("w", newline="") as file:
+        csv.writer(file).writerows(
+            [["x", "y", "kind"], *([*map(str, x), kind] for x, kind in zip(rows, kinds_of, strict=True))]
+        )
+    dataset = load(str(tmp_path / "t.csv"), recipes.read("trees", ["data.labels=kind"]).data.options())
+    before = dataset.values[dataset.labels == 0].double()
+    after = Filters(dataset, keep_implausible=True).noisy(before, 0, 1.0, 0)
+    assert torch.allclose(after.mean(0), before.mean(0), atol=0.15)
+    assert torch.allclose(after.mT.cov(), before.mT.cov(), rtol=0.1)
+    assert 0.6 < float(torch.corrcoef(torch.stack([before[:, 0], after[:, 0]]))[0, 1]) < 0.8  # 1 / sqrt(2)
 
 
 @pytest.mark.parametrize(

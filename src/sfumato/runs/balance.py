@@ -125,18 +125,22 @@ def _filled(
         name, real = spec.class_names[row], spec.class_counts[row]
         beside = spec.class_counts[new[row]] if row in new else 0
         second = goal * beside // (real + beside)
-        record: dict[str, int] = {"made": 0, "copies": 0, "implausible": 0}
+        record: dict[str, float] = {"made": 0, "copies": 0, "implausible": 0, "noise": 0.0}
         for label, count in ((row, goal - second), (new.get(row, row), second)):
-            draw = partial(_drawn, model, spec.class_names[label], derive(settings.seed, "balance", label))
-            rows, found = made(draw, filters, label, count)
+            seed = derive(settings.seed, "balance", label)
+            draw = partial(_drawn, model, spec.class_names[label], seed)
+            rows, found = made(draw, filters, label, count, seed)
             parts.append(rows)
             labels += [name] * len(rows)
-            record = {key: value + found[key] for key, value in record.items()}
+            noise = max(record["noise"], found["noise"])
+            record = {key: value + found[key] for key, value in record.items()} | {"noise": noise}
         classes[name] = {"real": real + beside, "wanted": goal, **record}
         if record["made"] < goal:
+            copies = record["copies"] >= record["implausible"]
             reporter.warn(
-                f"class '{name}': only {record['made']} of {goal} samples passed; --keep-copies keeps near copies, "
-                "--keep-implausible what a classifier doubts"
+                f"class '{name}': only {record['made']} of {goal} samples passed; most were "
+                + (f"near copies of its {real} real ones: keep" if copies else "implausible to a classifier: keep")
+                + f" them with --keep-{'copies' if copies else 'implausible'}, or give --target a smaller number"
             )
     return np.concatenate(parts), labels, classes
 

@@ -50,7 +50,7 @@ def helped(dataset: Dataset, settings: BalanceSettings, recipe: recipes.Recipe, 
             draw = partial(_drawn, grown(Dataset(part.values[mine], None, spec), alone), seed)
         else:
             draw = partial(_drawn, trained_on(part, settings), seed, classes=name)
-        drawn, _ = made(draw, Filters(part, settings.keep_copies, settings.keep_implausible), row, count)
+        drawn, _ = made(draw, Filters(part, settings.keep_copies, settings.keep_implausible), row, count, seed)
         return np.asarray(spec.encode(torch.from_numpy(drawn)).flatten(1).numpy(), np.float64)
 
     x = np.asarray(spec.encode(values.double()).flatten(1).numpy(), np.float64)

@@ -1,4 +1,9 @@
-"""Which synthetic samples of a class are kept: no near copies of real ones, and none that are implausible."""
+"""Which synthetic samples of a class are kept: no near copies of real ones, and none that are implausible.
+
+A model of a few rows in many columns repeats these rows. Where that leaves a class unfilled, vectors are drawn as from
+a kernel estimate that keeps mean and covariance (Silverman 1986, 6.4.1): noise with the spread of the class is added,
+as little as lets half of the samples pass.
+"""
 
 import math
 from collections.abc import Callable
@@ -9,9 +14,12 @@ import torch
 from torch import Tensor
 
 from sfumato.data import Dataset
+from sfumato.numerics.random import derive
 
-ROUNDS = 6  # of draws, until enough rows are kept
+ROUNDS = 8  # of draws, until enough rows are kept
 COPY = 0.01  # a row is nearly a copy if it is nearer to a real one than this share of the real ones are to another
+NOISE = (0.0, 0.25, 0.5, 1.0)  # that is added to samples, in spreads of their class
+ENOUGH = 0.5  # share of samples that passes; more noise where fewer do
 IMPLAUSIBLE = 0.05  # the share of real rows of a class that its own threshold would drop
 
 Rows = npt.NDArray[np.float64]
@@ -27,6 +35,7 @@ class Filters:
         self.labels = dataset.labels.numpy()
         self.whole = (self.values.isnan() | (self.values == self.values.round())).all(0)
         self.low, self.high = (torch.from_numpy(end(self.values.numpy(), axis=0)) for end in (np.nanmin, np.nanmax))
+        self.can_be_noisy = dataset.spec.layout.rank == 1
         if not keep_implausible:
             self._grow()
 
@@ -56,6 +65,28 @@ class Filters:
         x = torch.where(self.whole, x.round(), x)
         return self.spec.transform.round_to_levels(torch.minimum(torch.maximum(x, self.low), self.high))
 
+    def noisy(self, x: Tensor, row: int, noise: float, seed: int) -> Tensor:
+        """Samples of a class of vectors with noise in its spread, drawn to its mean so that they are as wide as before.
+
+        The covariance of so few rows is drawn to that of all classes around their means, as by D rows.
+        """
+        if noise == 0:
+            return x
+        real = torch.from_numpy(self._scaled(self.values))
+        labels = torch.from_numpy(self.labels)
+        means = torch.stack([real[labels == each].mean(0) for each in range(int(labels.max()) + 1)])
+        rest, n, d = real - means[labels], int((labels == row).sum()), real.shape[1]
+        own, all_of_them = ((part.mT @ part) / len(part) for part in (rest[labels == row], rest))
+        covariance = (n * own + d * all_of_them) / (n + d)
+        variances, axes = torch.linalg.eigh(covariance)
+        root = axes * variances.clamp(min=0).sqrt()
+        eps = torch.randn(len(x), d, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+        z = (
+            means[row]
+            + (torch.from_numpy(self._scaled(x)) - means[row] + noise * eps @ root.mT) / (1 + noise**2) ** 0.5
+        )
+        return self.spec.decode(z.float().reshape(len(x), *self.spec.model_shape)).double()
+
     def near_copies(self, x: Tensor, row: int) -> npt.NDArray[np.bool_]:
         """Which samples are nearer to a real row of their class than nearly all real rows are to each other."""
         real = torch.from_numpy(np.unique(self._scaled(self.values[torch.from_numpy(self.labels == row)]), axis=0))
@@ -72,30 +103,35 @@ class Filters:
         return found
 
 
-def made(draw: Callable[[int, int], Tensor], filters: Filters, row: int, wanted: int) -> tuple[Rows, dict[str, int]]:
-    """``wanted`` rows of class ``row``, or fewer if too many are dropped, and what was dropped.
+def made(
+    draw: Callable[[int, int], Tensor], filters: Filters, row: int, wanted: int, seed: int
+) -> tuple[Rows, dict[str, float]]:
+    """``wanted`` rows of class ``row``, or fewer if too many are dropped, and what was dropped and done.
 
     Arguments:
         draw: from a count and the number of the first sample to samples in data units.
         filters: which of them are kept.
         row: the class.
         wanted: the number of rows.
+        seed: of the noise.
     """
-    kept, record, first = (
-        [torch.zeros(0, *filters.values.shape[1:], dtype=torch.float64)],
-        {"copies": 0, "implausible": 0},
-        0,
-    )
+    kept, first, noise = [torch.zeros(0, *filters.values.shape[1:], dtype=torch.float64)], 0, list(NOISE)
+    record: dict[str, float] = {"copies": 0, "implausible": 0, "noise": 0.0}
     for _ in range(ROUNDS):
         lacking = wanted - sum(map(len, kept))
         if lacking <= 0:
             break
         count = lacking + lacking // 4 + 8
-        x, first = filters.typed(draw(count, first).double()), first + count
+        x = filters.noisy(draw(count, first).double(), row, noise[0], derive(seed, "noise", first))
+        x, first = filters.typed(x), first + count
         copies = np.zeros(len(x), bool) if filters.keep_copies else filters.near_copies(x, row)
         odd = np.zeros(len(x), bool) if filters.keep_implausible else filters.implausible(x, row) & ~copies
         record["copies"] += int(copies.sum())
         record["implausible"] += int(odd.sum())
-        kept.append(x[torch.from_numpy(~(copies | odd))][:lacking])
+        passed = x[torch.from_numpy(~(copies | odd))][:lacking]
+        kept.append(passed)
+        record["noise"] = noise[0] if len(passed) else record["noise"]
+        if filters.can_be_noisy and copies.mean() > 1 - ENOUGH and len(noise) > 1:
+            noise.pop(0)
     rows = torch.cat(kept).numpy()
     return rows, {"made": len(rows), **record}

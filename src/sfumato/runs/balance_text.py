@@ -11,6 +11,8 @@ def filled(classes: dict[str, Any]) -> list[str]:
     for name, found in classes.items():
         short = f" (wanted {found['wanted']:,})" if found["made"] < found["wanted"] else ""
         dropped = f"; dropped {found['copies']:,} near copies, {found['implausible']:,} implausible"
+        if found["noise"]:
+            dropped += f"; so few rows were repeated, so noise of {found['noise']:g} of their spread was added"
         tail = f" + {found['made']:,} synthetic{short}{dropped}" if found["wanted"] else ""
         lines.append(f"{name}: {found['real']:,} real{tail}")
     return lines
