@@ -1,4 +1,4 @@
-"""Spectra from the readings of a few filters, with a diffusion model as the prior, against eight other ways.
+"""Spectra from the readings of a few filters, with a diffusion model as the prior, against nine other ways.
 
 Munsell reflectances (1,485 at 31 wavelengths, 400 to 700 nm): a random 1,200 to learn from and 285 to test. Reading k
 is the mean over the wavelengths of filter k x lamp x spectrum, for a lamp of mean 1; a perfect white without a filter
@@ -18,7 +18,6 @@ SPECTRA is a folder with the plain arrays of reflectances, filters and lamps. Ne
 
 import argparse
 import json
-import tempfile
 import time
 from functools import cache
 from pathlib import Path
@@ -32,7 +31,6 @@ COUNTS, NOISES = (3, 4, 6, 8, 12), (0.001, 0.003, 0.01, 0.03)
 LEARN, CHOOSE = 1200, 200
 COVERAGE = 0.9
 DRAWS = 128
-MIXTURE = (100, 8)  # components and directions of ``mixture_model``
 RESULTS = Path(__file__).parent / "results" / "spectrometer.json"
 MACHINE = "2 cores of an x86 with AVX-512 and bf16, shared"
 
@@ -132,12 +130,12 @@ def choosing(train: Array, A: Array, noise: float, copies: int = 1) -> tuple[Arr
     return truth, truth @ A.T + noise * np.random.default_rng(2).standard_normal((len(truth), len(A)))
 
 
-def run_rivals(out: Path, cells: list[tuple[int, float]]) -> None:
+def run_rivals(out: Path, cells: list[tuple[int, float]], names: list[str]) -> None:
     problem = read(out)
     train, test = problem["train"], problem["test"]
     for count, noise in cells:
         A, y = problem[f"A{count}"], problem[f"y{count}_{noise}"]
-        for rival in RIVALS:
+        for rival in (rival for rival in RIVALS if rival.name in names):
             setting = tuned(rival, train, A, noise)
             rival.estimate(train, A, noise, setting, y[:1])  # what is fitted once is not in the time
             began = time.process_time()
@@ -150,33 +148,6 @@ def run_rivals(out: Path, cells: list[tuple[int, float]]) -> None:
 def read(out: Path) -> dict[str, Array]:
     with np.load(out / "problem.npz") as file:
         return dict(file)
-
-
-def mixture_model(train: Array, components: int, directions: int) -> Any:
-    """The diffusion model whose denoiser is a mixture of few Gaussians."""
-    import sfumato
-    from sfumato.denoisers import MixtureDenoiser
-
-    with tempfile.TemporaryDirectory() as folder:
-        np.save(Path(folder) / "spectra.npy", train[:, None].astype(np.float32))
-        dataset = sfumato.data.load(str(Path(folder) / "spectra.npy"))
-    denoiser = MixtureDenoiser(
-        sfumato.recipes.read("flow").build_process(), (1, train.shape[1]), directions, components
-    )
-    denoiser.fit(dataset.spec.encode(dataset.values), None, 0)
-    return sfumato.Model(denoiser, dataset.spec)
-
-
-def in_data_units(model: Any) -> tuple[Array, Array, Array]:
-    """Weights, means and covariances of the mixture of a model, of spectra."""
-    d = model.denoiser
-    A, rest, mean = (value.double().numpy() for value in (d.directions, d.rest, d.mean))
-    axes, variances, centres = (value.double().numpy() for value in (d.axes, d.variances, d.centres))
-    within = np.einsum("qkr,kr,skr->kqs", axes, variances, axes)
-    covariances = np.einsum("dq,kqs,es->kde", A, within, A) + rest * (np.eye(len(A)) - A @ A.T)
-    shift, scale = model.spec.transform.shift[0], model.spec.transform.scale[0]
-    weights = np.exp(d.log_weights[-1].double().numpy())
-    return weights, shift + scale * (mean + centres @ A.T), scale**2 * covariances
 
 
 def run_model(out: Path, run: Path, cells: list[tuple[int, float]], part: slice, of_choice: bool) -> None:
@@ -283,6 +254,8 @@ def main() -> None:
     model.add_argument("--choosing", action="store_true", help="on the spectra that choose, not on the test")
     rivals = verbs.add_parser("rivals")
     rivals.add_argument("out", type=Path)
+    names = [rival.name for rival in RIVALS]
+    rivals.add_argument("--methods", nargs="+", choices=names, default=names, help="these alone")
     for each in (rivals, model):
         each.add_argument("--counts", type=int, nargs="+", default=COUNTS)
         each.add_argument("--noises", type=float, nargs="+", default=NOISES)
@@ -294,7 +267,7 @@ def main() -> None:
         return write_table(args.out)
     cells = [(count, noise) for count in args.counts for noise in args.noises]
     if args.verb == "rivals":
-        return run_rivals(args.out, cells)
+        return run_rivals(args.out, cells, args.methods)
     run_model(args.out, args.run, cells, slice(*args.part), args.choosing)
 
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 from scipy import linalg, optimize
+from sklearn.decomposition import MiniBatchDictionaryLearning
 from sklearn.mixture import GaussianMixture
 
 Array = np.ndarray
@@ -55,15 +56,34 @@ def tikhonov(train: Array, A: Array, noise: float, order: int, y: Array) -> Arra
 
 
 def lasso(train: Array, A: Array, noise: float, setting: tuple[float, bool], y: Array) -> Array:
-    """min |y - A x|^2 / 2 + strength |cosine coefficients of x - centre|_1, by accelerated proximal steps."""
+    """Sparse cosine coefficients of x - centre, by ``sparse``."""
     strength, centred = setting
     size = A.shape[1]
     k, n = np.arange(size)[:, None], np.arange(size)
     basis = np.cos(np.pi * (n + 0.5) * k / size) * np.sqrt(np.where(k == 0, 1, 2) / size)
     centre = train.mean(0) if centred else np.zeros(size)
+    return sparse(basis, centre, A, strength, y)
+
+
+def learned_lasso(train: Array, A: Array, noise: float, setting: tuple[float, int, float], y: Array) -> Array:
+    """As ``lasso``, with coefficients in a dictionary learnt from the training spectra about their mean."""
+    strength, atoms, penalty = setting
+    return sparse(dictionary(train.tobytes(), train.shape[1], atoms, penalty), train.mean(0), A, strength, y)
+
+
+@cache
+def dictionary(train: bytes, size: int, atoms: int, penalty: float) -> Array:
+    """Rows of norm 1 in which the centred spectra have sparse coefficients (Mairal et al. 2009)."""
+    x = np.frombuffer(train).reshape(-1, size)
+    found = MiniBatchDictionaryLearning(atoms, alpha=penalty, max_iter=50, random_state=0).fit(x - x.mean(0))
+    return np.asarray(found.components_)
+
+
+def sparse(basis: Array, centre: Array, A: Array, strength: float, y: Array) -> Array:
+    """``centre + s basis`` with s of the least ``|y - A x|^2 / 2 + strength |s|_1``, by accelerated proximal steps."""
     B, target = A @ basis.T, y - A @ centre
     step = 1 / np.linalg.norm(B, 2) ** 2
-    x = ahead = np.zeros((len(y), size))
+    x = ahead = np.zeros((len(y), len(basis)))
     t = 1.0
     for _ in range(1500):
         moved = ahead - step * (ahead @ B.T - target) @ B
@@ -165,6 +185,11 @@ RIVALS = (
     Rival("non-negative, smooth", nonnegative, [10.0**i for i in range(-1, 8)]),
     Rival("Tikhonov, GCV", tikhonov, [0, 1, 2]),
     Rival("LASSO, cosines", lasso, [(10.0**i, centred) for i in range(-8, -1) for centred in (False, True)]),
+    Rival(
+        "LASSO, learned",
+        learned_lasso,
+        [(10.0**i, atoms, penalty) for atoms in (32, 128) for penalty in (0.1, 0.3) for i in range(-8, -1)],
+    ),
     Rival("Wiener", wiener, [0.0, 1e-6, 1e-5, 1e-4, 1e-3]),
     Rival("local Wiener", local_wiener, [(n, s) for n in (10, 20, 40, 80, 160, 320, 640) for s in (0.001, 0.01, 0.1)]),
     Rival("kernel ridge", kernel_ridge, [(w, 10.0**i) for w in (0.3, 0.6, 1.2, 2.4, 4.8) for i in range(-9, 1, 1)]),

@@ -1,11 +1,11 @@
 """Do p-values find spectra unlike the training data? Transmittances of filters, read by six other filters.
 
-The prior is the mixture of ``spectrometer.py``, fitted to 1,200 Munsell reflectances. Thirty Munsell spectra of the
+The prior is the model of ``spectrometer.py``, fitted to 1,200 Munsell reflectances. Thirty Munsell spectra of the
 test set and thirty filters, spread over the list of all, are measured with noise 0.01 and 0.003. ``p_value`` of a
 reconstruction asks whether anything fits within the noise; ``evidence.explained`` compares log p(y) with 99 simulated
 measurements.
 
-    python benchmarks/unlike_spectra.py SPECTRA OUT     OUT as written by ``spectrometer.py data SPECTRA OUT``
+    python benchmarks/unlike_spectra.py SPECTRA OUT RUN     OUT and RUN as written and trained for ``spectrometer.py``
 """
 
 import argparse
@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from spectrometer import MACHINE, MIXTURE, measured, mixture_model, read
+from spectrometer import MACHINE, measured, read
 
 import sfumato
 from sfumato.evidence import explained
@@ -27,18 +27,19 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("source", type=Path)
     parser.add_argument("out", type=Path)
+    parser.add_argument("run", type=Path)
     args = parser.parse_args()
     torch.set_num_threads(1)
-    train, test, filters, _, _, _ = measured(args.source)
+    _, test, filters, _, _, _ = measured(args.source)
     A = torch.from_numpy(read(args.out)[f"A{FILTERS}"])
-    model = mixture_model(train, *MIXTURE)
+    model = sfumato.load(args.run)
     strange = np.clip(filters[np.linspace(0, len(filters) - 1, COUNT).astype(int)], 0, 1)
     x = torch.from_numpy(np.concatenate([test[:COUNT], strange]))
     rows = []
     print("noise | kind | p of the residual <= 0.05 | p of the evidence <= 0.05 | <= 0.01")
     for noise in (0.01, 0.003):
         y = x @ A.T + noise * torch.randn(len(x), FILTERS, generator=torch.Generator().manual_seed(5)).double()
-        residual = model.reconstruct(y, A, noise=noise, draws=64, particles=64, steps=6).p_value
+        residual = model.reconstruct(y, A, noise=noise, draws=64).p_value
         evidence = explained(model, y, A, noise, simulations=SIMULATIONS).p_value
         for kind, part in (("Munsell", slice(0, COUNT)), ("filters", slice(COUNT, None))):
             shares = [
