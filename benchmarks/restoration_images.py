@@ -12,17 +12,18 @@ The weights of each rival are those of the highest PSNR on 16 training images. T
 evaluation for denoising; otherwise MMPS in 20 steps, whose estimate is the mean of its draws. Of a hole, PiGDM in 30
 steps had the lower error on four training images, and takes its place.
 
-    python benchmarks/restoration_images.py measure NAME RUN TRAIN TEST --out OUT       for each of two data sets
+    python benchmarks/restoration_images.py measure NAME RUN TRAIN TEST --out OUT
     python benchmarks/restoration_images.py table OUT
 
-RUN was trained on TRAIN by ``sfumato train TRAIN --budget ...``; ``table`` prints the tables, draws the figures into
-docs/images, and writes benchmarks/results/restoration_images.json. Needs scikit-image, of the extra ``peers``.
+RUN was trained on TRAIN by ``sfumato train TRAIN --budget ...``; ``table`` prints the tables, draws the figures of the
+data sets in OUT into docs/images, and writes them into benchmarks/results/restoration_images.json, beside those that
+are there. Needs scikit-image, of the extra ``peers``.
 """
 
 import argparse
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -47,7 +48,7 @@ Images = torch.Tensor  # (n, 1, H, W), float64, 0 to 1
 Estimate = Callable[[Images, float], Images]  # of readings, with a setting
 METHODS = {"inpainting": ("pigdm", 30)}  # and of the other tasks:
 METHOD = ("mmps", 20)
-COLUMNS = 4  # of each data set in a figure
+COLUMNS = 4  # of a figure
 
 
 class Identity(Operator):
@@ -234,17 +235,18 @@ def seen(operator: Operator, y: Images) -> Images:
 
 
 def table(out: Path) -> None:
-    paths = sorted(out.glob("*.json"))
-    sets = {path.stem: json.loads(path.read_text()) for path in paths}
+    path = ROOT / "results" / "restoration_images.json"
+    new = {one.stem: json.loads(one.read_text()) for one in sorted(out.glob("*.json"))}
+    sets = json.loads(path.read_text())["sets"] | new
     for name, found in sets.items():
         for task, rows in found["tasks"].items():
             print(name, task, *(f"{method}: {words(row)}" for method, row in rows.items()), sep=" | ")
     versions = {"sfumato": sfumato.__version__, "torch": torch.__version__, "scikit-image": skimage.__version__}
-    result = {"machine": MACHINE, "versions": versions, "sets": sets}
-    (ROOT / "results" / "restoration_images.json").write_text(json.dumps(result) + "\n")
-    pictures = {path.stem: dict(np.load(path.with_suffix(".npz"))) for path in paths}
-    for task in ("denoising, 0.5", "inpainting", "super-resolution", "deblurring"):
-        draw(task, pictures, ROOT.parent / "docs" / "images" / f"restored_{task.partition(',')[0]}.png")
+    path.write_text(json.dumps({"machine": MACHINE, "versions": versions, "sets": sets}) + "\n")
+    for name in new:
+        with np.load(out / f"{name}.npz") as pictures:
+            for task in ("denoising, 0.5", "inpainting", "super-resolution", "deblurring"):
+                draw(task, pictures, ROOT.parent / "docs" / "images" / f"restored_{name}_{task.partition(',')[0]}.png")
 
 
 def words(row: dict[str, Any]) -> str:
@@ -252,26 +254,22 @@ def words(row: dict[str, Any]) -> str:
     return f"{psnr.mean():.1f} ± {psnr.std() / len(psnr) ** 0.5:.1f} dB, {ssim.mean():.3f}"
 
 
-def draw(task: str, pictures: dict[str, dict[str, np.ndarray]], path: Path) -> None:
-    """A row for the truth, the readings and each method, and columns of each data set."""
+def draw(task: str, pictures: Mapping[str, np.ndarray], path: Path) -> None:
+    """A row for the truth, the readings and each method, and a column for each image."""
     import matplotlib.pyplot as plt
 
-    first = next(iter(pictures.values()))
-    keys = [key.partition("/")[2] for key in first if key.startswith(f"{task}/")]
+    keys = [key.partition("/")[2] for key in pictures if key.startswith(f"{task}/")]
     keys = ["truth", "measured", *(key for key in keys if key not in ("truth", "measured"))]
     labels = {"model": "our mean" if "draw" in keys else "ours", "draw": "one draw"}
-    columns = COLUMNS * len(pictures)
-    figure, axes = plt.subplots(len(keys), columns, figsize=(columns * 0.95 + 1.3, len(keys) * 0.95), squeeze=False)
+    width = COLUMNS * 0.95 + 1.3
+    figure, axes = plt.subplots(len(keys), COLUMNS, figsize=(width, len(keys) * 0.95), squeeze=False)
     for row, key in zip(axes, keys, strict=True):
-        images = np.concatenate([found[f"{task}/{key}"] for found in pictures.values()])
-        for axis, image in zip(row, images, strict=True):
+        for axis, image in zip(row, pictures[f"{task}/{key}"], strict=True):
             axis.imshow(image, cmap="gray", vmin=0, vmax=1)
             axis.set(xticks=[], yticks=[])
             axis.spines[:].set_visible(False)
         row[0].set_ylabel(labels.get(key, key), rotation=0, ha="right", va="center", fontsize=9)
-    figure.subplots_adjust(
-        left=1.3 / (columns * 0.95 + 1.3), right=0.995, top=0.995, bottom=0.005, wspace=0.05, hspace=0.05
-    )
+    figure.subplots_adjust(left=1.3 / width, right=0.995, top=0.995, bottom=0.005, wspace=0.05, hspace=0.05)
     figure.savefig(path, dpi=110)
     plt.close(figure)
 
