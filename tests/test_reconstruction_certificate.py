@@ -85,14 +85,20 @@ def test_the_score_of_the_model_tells_its_own_draws_from_narrow_ones():
 
     samples = 6 + 6 * torch.randn(12, 2, generator=torch.Generator().manual_seed(5))
     right, wrong = (held_out(MODEL, samples, MATRIX, NOISE, "a", run, seed=2) for run in (exact, narrow))
-    assert right.stein.discrepancy.p_value > 0.05
-    assert wrong.stein.discrepancy.p_value < 0.01
+    assert right.scores.stein.discrepancy.p_value > 0.05
+    assert wrong.scores.stein.discrepancy.p_value < 0.01
     assert "what bands miss is then the model's fault" in verdict([], right)[-1]
-    assert "draws of a are not those of the model's posterior" in verdict([], wrong)[-1]
-    few = replace(wrong, scores=replace(wrong.scores, method="annealed"))
-    assert "64 particles, as here, are few" in verdict([], few)[-1]
+    assert verdict([], wrong)[-1].endswith("draws of a are not those of the model's posterior.")
     curved = Function(lambda x: x[:, :1] ** 2, (2,))
-    assert held_out(MODEL, samples, curved, NOISE, "a", exact, seed=2).stein is None
+    assert held_out(MODEL, samples, curved, NOISE, "a", exact, seed=2).scores.stein is None
+
+    runs = {"annealed": exact, "mmps": narrow}
+    good, bad = compare(MODEL, CENTRES, MATRIX, NOISE, runs, 12, seed=1)
+    assert good.stein.discrepancy.p_value > 0.05
+    assert bad.stein.discrepancy.p_value < 0.01
+    assert "do not agree" in verdict([replace(good, method="a")], wrong)[-1]
+    few = replace(wrong, scores=replace(wrong.scores, method="annealed"))
+    assert "64 particles are few" in verdict([replace(bad, method="annealed")], few)[-1]
 
 
 class Clock:
@@ -139,12 +145,13 @@ def test_the_table_says_which_method_had_fewer_problems():
         Scores(name, (0.5, 0.8, 0.9, 0.95), 0.01, 1.0, 2.0, 1.1, 0.1, n, 0.2) for name, n in (("f", 2), ("m", 5))
     )
     record = {"target": "r", "operator": "blur:1", "noise": 0.1, "problems": 5, "twin": [asdict(few), asdict(many)]}
-    held = {"problems": 4, "scores": asdict(many), "stein": {"ratio": 1.234, "scatter": 0.05, "p_value": 0.002}}
+    stein = {"ratio": 1.234, "scatter": 0.05, "p_value": 0.002}
+    held = {"problems": 4, "scores": asdict(many) | {"stein": stein}}
     found = lines(record | {"held_out": held, "verdict": []})
     assert "The time ended before 5 problems for f: --budget gives more" in found
     assert any("1.10 ± 0.20" in line for line in found)
     assert any("posterior 1.23, of exact draws 1.00 ± 0.05: p = 0.002" in line for line in found)
-    found = lines(record | {"held_out": held | {"stein": None}, "verdict": []})
+    found = lines(record | {"held_out": held | {"scores": asdict(many)}, "verdict": []})
     assert any("no Stein discrepancy" in line for line in found)
 
 
@@ -161,8 +168,9 @@ def test_the_distance_of_shifted_draws_is_the_shift():
 
 
 def of_shares(shares, values=64):
-    rows = [_Row(torch.full((len(LEVELS),), share, dtype=torch.float64), 0.0, 0.0) for share in shares]
-    return HeldOut(_scores("a", rows, values), (0.1,) * 10, math.nan, math.nan, len(shares))
+    no = torch.empty(0)
+    rows = [_Row(torch.full((len(LEVELS),), share, dtype=torch.float64), 0.0, 0.0, no) for share in shares]
+    return HeldOut(_scores("a", rows, values, None), (0.1,) * 10, math.nan, math.nan, len(shares))
 
 
 @pytest.mark.parametrize("samples", [4, 8, 40])

@@ -55,6 +55,8 @@ class Scores:
         off: of the mean from the exact mean, in standard deviations of the exact posterior; nan where not known.
         problems: how many it was measured on.
         distance_uncertainty: the standard error of the distance, over the problems.
+        stein: the test of all draws against the posteriors of the prior; None for operators that are not linear, and
+            for noise that is finer than the prior's finest level.
     """
 
     method: str
@@ -66,6 +68,7 @@ class Scores:
     off: float = math.nan
     problems: int = 0
     distance_uncertainty: float = math.nan
+    stein: SteinTest | None = None
 
 
 @dataclass(frozen=True)
@@ -80,8 +83,6 @@ class HeldOut:
         widened: what the bands with the factor cover of the other half, of values whose band has a width; nan without
             a factor.
         problems: the number of samples.
-        stein: the test of all draws against the model's own posteriors; None for operators that are not linear, and
-            for noise that is finer than the model's finest level.
     """
 
     scores: Scores
@@ -89,7 +90,6 @@ class HeldOut:
     widening: float
     widened: float
     problems: int
-    stein: SteinTest | None = None
 
 
 def compare(
@@ -137,7 +137,11 @@ def compare(
                 progress(place * problems + len(rows) + len(order) - place - 1, total)
     if progress is not None:
         progress(total, total)
-    return [_scores(name, rows, centres[0].numel()) for name, rows in found.items()]
+    y = torch.cat([problem.y for problem in posed])
+    return [
+        _scores(name, rows, centres[0].numel(), _stein(known, Measurement(operator, y[: len(rows)], noise), rows, seed))
+        for name, rows in found.items()
+    ]
 
 
 def held_out(
@@ -171,7 +175,7 @@ def held_out(
         raise InputError(f"held out: {len(samples)} samples are too few to halve and compare; give at least 4")
     g = torch.Generator().manual_seed(seed)
     rows: list[_Row] = []
-    bins, needed, readings, draws = [], [], [], []
+    bins, needed, readings = [], [], []
     for i, x in enumerate(samples.double()):
         if i >= _FEWEST_HELD_OUT and allowance.left() < rows[-1].seconds:
             break
@@ -180,28 +184,32 @@ def held_out(
         result = run(model, y, seed + i)
         seconds = time.monotonic() - began
         rank = ranks(model.spec.transform.round_to_levels(result.draws[0].double()), x, g)
-        rows.append(_Row(covered(rank), float((result.mean[0].double() - x).pow(2).mean()), seconds))
+        error = float((result.mean[0].double() - x).pow(2).mean())
+        rows.append(_Row(covered(rank), error, seconds, model.spec.encode(result.draws[0])))
         bins.append((rank / (DRAWS + 1) * BINS).long().flatten())
         needed.append(stretch(result, x).flatten())
         readings.append(y)
-        draws.append(model.spec.encode(result.draws[0]))
         if progress is not None:
             progress(i + 1, len(samples))
     widening, other = conformal(torch.stack(needed[::2])), torch.stack(needed[1::2])
     counts = torch.bincount(torch.cat(bins), minlength=BINS).double()
     shares = (counts / counts.sum()).tolist()
     widened = math.nan if math.isnan(widening) else _share(other, widening)
-    stein = _stein(model, Measurement(operator, torch.cat(readings), noise), torch.stack(draws), seed)
-    return HeldOut(_scores(method, rows, samples[0].numel()), tuple(shares), widening, widened, len(rows), stein)
+    stein = _stein(model, Measurement(operator, torch.cat(readings), noise), rows, seed)
+    return HeldOut(_scores(method, rows, samples[0].numel(), stein), tuple(shares), widening, widened, len(rows))
 
 
-def _stein(model: Model, measured: Measurement, draws: Float[Tensor, "m n *s"], seed: int) -> SteinTest | None:
-    """The test of draws in model units against the model's own posteriors."""
+def _stein(model: Model, measured: Measurement, rows: "Sequence[_Row]", seed: int) -> SteinTest | None:
+    """The test of the draws against the model's own posteriors."""
     if not measured.operator.linear:
         return None
     denoiser = model.sampling_denoiser()
+    inner, draws = (
+        measured.in_model_units(model.spec.decode_unclipped),
+        torch.stack([row.draws.flatten(1) for row in rows]),
+    )
     with drawing(denoiser):
-        return stein_test(denoiser, measured.in_model_units(model.spec.decode_unclipped), draws, seed)
+        return stein_test(denoiser, inner, draws.reshape(*draws.shape[:2], *inner.operator.input_shape), seed)
 
 
 def unbounded(spec: DataSpec) -> DataSpec:
@@ -286,11 +294,12 @@ def _readings(operator: Operator, x: Tensor, noise: float, generator: torch.Gene
 
 @dataclass(frozen=True, eq=False)
 class _Row:
-    """A method on one problem: the fields are those of ``Scores``, ``error`` squared."""
+    """A method on one problem: the fields are those of ``Scores``, ``error`` squared; draws in model units (n, *)."""
 
     inside: Tensor
     error: float
     seconds: float
+    draws: Tensor
     distance: float = math.nan
     off: float = math.nan
 
@@ -323,10 +332,10 @@ class _Problem:
         error = float((result.mean[0] - self.truth).pow(2).mean())
         distance = sliced(draws, self.exact.draws) / self.floor
         rank = ranks(result.draws[0], self.truth, torch.Generator().manual_seed(seed))
-        return _Row(covered(rank), error, seconds, distance, off)
+        return _Row(covered(rank), error, seconds, draws, distance, off)
 
 
-def _scores(name: str, rows: Sequence[_Row], values: int) -> Scores:
+def _scores(name: str, rows: Sequence[_Row], values: int, stein: SteinTest | None) -> Scores:
     """The scores of a method on problems of so many ``values`` each."""
     shares = torch.stack([row.inside for row in rows])
     numbers = torch.tensor([(row.error, row.seconds, row.distance, row.off) for row in rows], dtype=torch.float64)
@@ -338,5 +347,14 @@ def _scores(name: str, rows: Sequence[_Row], values: int) -> Scores:
     coverage = tuple(shares.mean(0).tolist())
     independent = math.sqrt(_PROMISED * (1 - _PROMISED) / (len(rows) * values))
     return Scores(
-        name, coverage, max(unsure[0], independent), math.sqrt(error), seconds, distance, off, len(rows), unsure[1]
+        name,
+        coverage,
+        max(unsure[0], independent),
+        math.sqrt(error),
+        seconds,
+        distance,
+        off,
+        len(rows),
+        unsure[1],
+        stein,
     )
