@@ -27,6 +27,7 @@ def files(tmp_path: Path) -> Path:
     (tmp_path / "y.csv").write_text("reading\n0.3\n0.7\n")
     (tmp_path / "far.csv").write_text("reading\n0.3\n40\n")
     np.savez(tmp_path / "nan.npz", x=np.array([[np.nan]]))
+    np.savez(tmp_path / "two.npz", first=np.ones((2, 2)), second=np.ones((2, 2)))
     np.save(tmp_path / "point.npy", np.array([0.4, 0.3]))
     np.save(tmp_path / "mask.npy", np.array([0, 1]))
     np.save(tmp_path / "wide.npy", np.ones((1, 5)))
@@ -148,6 +149,7 @@ def test_a_point_is_filled_in_and_what_is_known_stays(run: Path, files: Path) ->
         ({"--operator": "blur:1"}, "neither signals"),
         ({"--operator": "response:y.csv"}, "no axis"),
         ({"--measurements": "nan.npz"}, "NaN"),
+        ({"--measurements": "two.npz"}, "holds several arrays, first, second; give a file with one"),
         ({"--measurements": "point.npy"}, "does not fit the operator"),
         ({"--noise": "30000"}, "data's units"),
         ({"--noise": "0"}, "--noise 0"),

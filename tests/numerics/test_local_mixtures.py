@@ -1,9 +1,13 @@
-"""One Gaussian per sample: its covariance against a loop, and the widths that likelihood chooses."""
+"""Gaussians around samples: a covariance against a loop, and shares of widths against direct searches."""
 
+import math
+
+import pytest
 import torch
 
 from sfumato.denoisers import GaussianMixture
-from sfumato.numerics.local_mixtures import Bandwidth, covariances, likeliest
+from sfumato.numerics import local_mixtures
+from sfumato.numerics.local_mixtures import Bandwidth, covariances, stacked
 
 X = torch.randn(30, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
 
@@ -14,38 +18,70 @@ def scatter(i: int, k: int) -> torch.Tensor:
     return sum((torch.outer(X[j] - X[i], X[j] - X[i]) for j in order[:k]), torch.zeros(3, 3).double())
 
 
+def ring(count: int, seed: int) -> torch.Tensor:
+    g = torch.Generator().manual_seed(seed)
+    angle = 6.28 * torch.rand(count, 1, generator=g, dtype=torch.float64)
+    return torch.cat([angle.cos(), angle.sin(), 0.3 * torch.randn(count, 1, generator=g, dtype=torch.float64)], 1)
+
+
 def test_a_covariance_is_that_of_the_neighbours_mixed_with_the_mean_one():
     k, c, w = 4, 1.5, 0.6
     found = covariances(X, torch.arange(30), Bandwidth(k, c, w))
     pooled = torch.stack([scatter(i, k) for i in range(30)]).mean(0) / k
-    floor = 1e-4 * pooled.trace() / 3 * torch.eye(3).double()
     for i in (0, 7, 29):
-        expected = w * ((scatter(i, k) + c * pooled) / (k + c) + floor)
-        assert torch.allclose(found[i], expected, atol=1e-9)
+        expected = w * (scatter(i, k) + c * pooled) / (k + c)
+        assert torch.allclose(found[i], expected, atol=2e-6 * float(pooled.trace()))
 
 
-def test_the_chosen_widths_are_the_likeliest_of_those_that_are_tried():
-    g = torch.Generator().manual_seed(3)
-    angle = 6.28 * torch.rand(200, 1, generator=g, dtype=torch.float64)
-    x = torch.cat([angle.cos(), angle.sin(), 0.01 * torch.randn(200, 1, generator=g, dtype=torch.float64)], 1)
-    chosen = likeliest(x, torch.Generator().manual_seed(5))
-    order = torch.randperm(200, generator=torch.Generator().manual_seed(5))
-    asked, fitted = x[order[:40]], x[order[40:]]
+def test_the_shares_are_those_under_which_samples_left_out_are_likeliest():
+    """The densities by another class than the module's, the shares of two bandwidths on a grid."""
+    x = ring(150, 3)
+    found = stacked(x, torch.Generator().manual_seed(5), [5], [1.0], [0.2, 2.0])
+    g = torch.Generator().manual_seed(5)
+    order = torch.randperm(150, generator=g)
+    noise = local_mixtures.NOISE * float((x - x.mean(0)).square().mean().sqrt())
+    logs = []
+    for i in range(5):
+        held = order[i::5]
+        others = torch.cat([order[j::5] for j in range(5) if j != i])
+        asked = x[held] + noise * torch.randn(len(held), 3, generator=g, dtype=torch.float64)
+        own = []
+        for w in (0.2, 2.0):
+            spread = covariances(x[others], torch.arange(len(others)), Bandwidth(5, 1.0, w))
+            law = GaussianMixture(
+                torch.full((len(others),), 1 / len(others)), x[others], spread + noise**2 * torch.eye(3).double()
+            )
+            own.append(law.log_prob(asked))
+        logs.append(torch.stack(own))
+    p = torch.cat(logs, 1).exp()
+    grid = torch.linspace(0.001, 0.999, 999, dtype=torch.float64)
+    best = float(grid[(grid[:, None] * p[0] + (1 - grid[:, None]) * p[1]).log().mean(1).argmax()])
+    assert 0.05 < best < 0.95  # both widths are wanted
+    assert found[Bandwidth(5, 1.0, 0.2)] == pytest.approx(best, abs=0.01)
+    assert math.isclose(sum(found.values()), 1)
 
-    def score(bandwidth: Bandwidth) -> float:
-        spread = covariances(fitted, torch.arange(160), bandwidth)
-        return float(GaussianMixture(torch.full((160,), 1 / 160), fitted, spread).log_prob(asked).mean())
 
-    tried = {
-        Bandwidth(k, c, w): score(Bandwidth(k, c, w))
-        for k in (5, 10, 20, 40)
-        for c in (0.5, 1.0, 2.0)
-        for w in (0.3, 0.5, 0.8)
-    }
-    assert chosen == max(tried, key=lambda bandwidth: tried[bandwidth])
-    assert likeliest(x, torch.Generator().manual_seed(5), 7, 3.0, 0.9) == Bandwidth(7, 3.0, 0.9)
+def test_noise_keeps_a_width_for_directions_that_a_measurement_sees():
+    """Samples on a plane, to a thousandth: without noise that direction alone would decide."""
+    g = torch.Generator().manual_seed(1)
+    x = torch.randn(300, 3, generator=g, dtype=torch.float64) * torch.tensor([1.0, 1.0, 1e-3])
+    x[:, 2] += 1e-3 * torch.randn(300, generator=g, dtype=torch.float64).exp()
+    wide = stacked(x, g, [10], [1.0], [0.5])
+    assert wide == {Bandwidth(10, 1.0, 0.5): 1.0}
+    once = stacked(x, torch.Generator().manual_seed(2), [5, 10], [0.5, 2.0], [0.3, 0.8])
+    flat = x * torch.tensor([1.0, 1.0, 1e-3])  # what is far below the noise changes nothing
+    again = stacked(flat, torch.Generator().manual_seed(2), [5, 10], [0.5, 2.0], [0.3, 0.8])
+    assert once.keys() == again.keys()
+    assert all(abs(once[b] - again[b]) < 0.02 for b in once)
+
+
+def test_few_samples_take_fewer_neighbours():
+    assert {b.neighbours for b in stacked(X[:10], torch.Generator().manual_seed(0), [5, 40], [1.0], [0.5])} <= {5, 7}
 
 
 def test_samples_that_are_all_the_same_still_have_a_density():
-    found = covariances(torch.ones(12, 3).double(), torch.arange(12), Bandwidth(5, 1.0, 0.5))
+    x = torch.ones(12, 3).double()
+    shares = stacked(x, torch.Generator().manual_seed(0), [5], [1.0], [0.5])
+    assert shares == {Bandwidth(5, 1.0, 0.5): 1.0}
+    found = covariances(x, torch.arange(12), Bandwidth(5, 1.0, 0.5))
     assert torch.linalg.cholesky_ex(found).info.eq(0).all()

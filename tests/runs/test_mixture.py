@@ -49,12 +49,23 @@ def test_it_is_what_was_fitted_after_loading(run: Path, spectra: Path) -> None:
     model = sfumato.load(run)
     assert isinstance(model, sfumato.Model)
     assert isinstance(model.denoiser, MixtureDenoiser)
-    section = model.recipe.mixture
-    assert section.components == 72
-    assert None not in section.model_dump().values()  # what was chosen is written down
     x = model.spec.encode(torch.from_numpy(np.load(spectra)))
-    means = model.denoiser.distribution.means
-    assert float(torch.cdist(means, x.flatten(1).double()).amin(1).max()) < 1e-5  # every Gaussian is at a sample
+    law = model.denoiser.distribution
+    assert float(torch.cdist(law.means, x.flatten(1).double()).amin(1).max()) < 1e-5  # every Gaussian is at a sample
+    assert model.recipe.mixture.components == len(law.weights)  # 72 for each width
+    each = law.weights.view(-1, 72)
+    assert torch.allclose(each, each[:, :1].expand_as(each))  # the Gaussians of one width share alike
+
+
+def test_one_width_can_be_asked_for_and_so_many_gaussians(spectra: Path, tmp_path: Path) -> None:
+    given = ["mixture.neighbours=6", "mixture.shrinkage=1.0", "mixture.width=0.5", "mixture.components=30"]
+    quick = ["sampling.sampler=ddim", "sampling.steps=5"]
+    assert main(["train", str(spectra), "--recipe", "mixture", *given, *quick, "--out", str(tmp_path / "run")]) == 0
+    model = sfumato.load(tmp_path / "run")
+    assert isinstance(model.denoiser, MixtureDenoiser)
+    assert len(model.denoiser.centres) == 30
+    section = model.recipe.mixture
+    assert (section.neighbours, section.shrinkage, section.width) == ([6], [1.0], [0.5])
 
 
 def test_reconstruct_takes_the_closed_form_and_says_so(
@@ -75,10 +86,10 @@ def test_reconstruct_takes_the_closed_form_and_says_so(
 @pytest.mark.parametrize(
     ("given", "said"),
     [
-        (["mixture.components=1000"], "too few"),
         (["--steps", "10"], "fitted at once"),
         (["data.limit=5"], "too few"),
         (["mixture.width=-1"], "mixture.width"),
+        (["mixture.neighbours=5,many"], "mixture.neighbours"),
     ],
 )
 def test_what_cannot_be_fitted_is_refused_in_one_line(

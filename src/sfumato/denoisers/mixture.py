@@ -120,25 +120,25 @@ class MixtureDenoiser(Denoiser):
         return GaussianMixture(weights, mean + centres @ A.T, (covariances + covariances.mT) / 2)
 
     @torch.no_grad()
-    def assign(self, means: Float[Tensor, "k d"], covariances: Float[Tensor, "k d d"]) -> None:
-        """Take K Gaussians of equal weight, in model units, with a covariance in all D directions (q = D).
+    def assign(self, law: GaussianMixture) -> None:
+        """Take K Gaussians, in model units, with covariances in all D directions (q = D).
 
         Raises:
             InputError: another number of Gaussians or of directions than the denoiser has.
         """
         K, D = len(self.centres), len(self.mean)
-        if tuple(means.shape) != (K, D) or tuple(covariances.shape) != (K, D, D) or self.directions.shape[1] != D:
+        if tuple(law.means.shape) != (K, D) or self.directions.shape[1] != D:
             raise InputError(
-                f"mixture: means {tuple(means.shape)} and covariances {tuple(covariances.shape)} do not fit {K} "
-                f"components of {D} numbers in all directions"
+                f"mixture: {len(law.means)} Gaussians of {law.means.shape[1]} numbers do not fit {K} components of {D} "
+                "numbers in all directions"
             )
-        variances, axes = torch.linalg.eigh(covariances)
-        mean = means.mean(0)
+        variances, axes = torch.linalg.eigh(law.covariances)
+        mean = law.weights @ law.means
         self.mean.copy_(mean)
         self.directions.copy_(torch.eye(D))
         self.rest.fill_(mixtures.LEAST)
-        self.log_weights.fill_(-math.log(K))
-        self.centres.copy_(means - mean)
+        self.log_weights.copy_(law.weights.log().expand_as(self.log_weights))
+        self.centres.copy_(law.means - mean)
         self.variances.copy_(variances.clamp(min=mixtures.LEAST))
         self.axes.copy_(axes.permute(1, 0, 2))
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
+
+from pydantic import BeforeValidator, Field
 
 from sfumato import core, objectives
 from sfumato.data import DataSpec, split
@@ -20,21 +22,43 @@ LEAST = 10  # samples to fit to
 _NUMBERS = 2**24  # in all these matrices
 
 
+def _listed(value: Any) -> Any:
+    """Numbers as people type them, 5,10 or 5, as a list; what is no number is left for the error."""
+    if isinstance(value, str):
+        try:
+            return [float(word) if "." in word else int(word) for word in value.split(",")]
+        except ValueError:
+            return value
+    return [value] if isinstance(value, int | float) else value
+
+
+_Counts = Annotated[list[PositiveInt], BeforeValidator(_listed), Field(min_length=1)]
+_Factors = Annotated[list[PositiveFloat], BeforeValidator(_listed), Field(min_length=1)]
+
+
 class MixtureSection(Section):
-    """One Gaussian per sample, as wide as its neighbours lie (``numerics.local_mixtures``).
+    """Gaussians around samples, as wide as their neighbours lie (``numerics.local_mixtures``).
+
+    Every combination of ``neighbours``, ``shrinkage`` and ``width`` gives each sample a Gaussian; those combinations
+    stay, in shares, under which samples that were left out are likeliest.
 
     Arguments:
-        components: number of Gaussians; null: one per training sample, at most 2^24 numbers in all covariances.
-        neighbours: number of nearest samples that give a Gaussian its covariance; null: chosen by the likelihood of a
-            fifth of the samples.
-        shrinkage: weight of the mean covariance, in samples; null: chosen likewise.
-        width: factor of all covariances; null: chosen likewise.
+        components: number of Gaussians, at most; null: one per training sample and combination that stays, at most 2^24
+            numbers in all covariances.
+        neighbours: numbers of nearest samples that give a Gaussian its covariance.
+        shrinkage: weights of the mean covariance, in samples.
+        width: factors of the covariances.
     """
 
     components: PositiveInt | None = None
-    neighbours: PositiveInt | None = None
-    shrinkage: PositiveFloat | None = None
-    width: PositiveFloat | None = None
+    neighbours: _Counts = Field(default_factory=lambda: [5, 10, 20, 40])
+    shrinkage: _Factors = Field(default_factory=lambda: [0.5, 2.0, 8.0, 20.0])
+    width: _Factors = Field(default_factory=lambda: [0.3, 0.5, 0.8])
+
+    def most(self, spec: DataSpec, samples: int, widths: int = 1) -> int:
+        """The largest number of Gaussians for so many samples to fit and so many combinations that stay."""
+        room = max(_NUMBERS // math.prod(spec.model_shape) ** 2, 1)
+        return min(self.components or room, room, samples * widths)
 
 
 class MixtureRecipe(Recipe):
@@ -50,17 +74,13 @@ class MixtureRecipe(Recipe):
 
     mixture: MixtureSection = MixtureSection()
     process: ProcessSection = ProcessSection()
-    sampling: SamplingSection = SamplingSection(sampler="auto", steps=50)
+    sampling: SamplingSection = SamplingSection(sampler="auto", steps=25)
 
     def resolved(self, spec: DataSpec) -> MixtureRecipe:
-        training = self.training.resolved(spec)
-        count = len(split(spec.count, training.held_out, training.seed)[0])
-        most = max(min(count, _NUMBERS // math.prod(spec.model_shape) ** 2), 1)
-        mixture = self.mixture.model_copy(update={"components": self.mixture.components or most})
-        return self.model_copy(update={"training": training, "mixture": mixture})
+        return self.model_copy(update={"training": self.training.resolved(spec)})
 
     def build(self, spec: DataSpec) -> MixtureDenoiser:
-        """The denoiser before it is fitted, for data of this contract.
+        """The denoiser before it is fitted, for data of this contract. Without a number of components it has one.
 
         Raises:
             InputError: samples that are too long or too few; a setting that a mixture cannot use.
@@ -75,15 +95,12 @@ class MixtureRecipe(Recipe):
             raise InputError("data: a mixture takes no noise and no numbers beside the data; leave them out")
         if self.process.schedule.learned:
             raise InputError("process.schedule: a mixture learns no schedule; give one with fixed levels")
-        mixture = self.resolved(spec).mixture
         count = len(split(spec.count, self.training.held_out, self.training.seed)[0])
-        assert mixture.components is not None
-        if count < LEAST or mixture.components > count:
+        if count < LEAST:
             raise InputError(
-                f"mixture: {count:,} samples to fit are too few; give at least {max(LEAST, mixture.components):,}, "
-                "besides those held out"
+                f"mixture: {count:,} samples to fit are too few; give at least {LEAST}, besides those held out"
             )
-        return MixtureDenoiser(self.build_process(), spec.model_shape, D, mixture.components)
+        return MixtureDenoiser(self.build_process(), spec.model_shape, D, self.mixture.components or 1)
 
     def build_process(self) -> core.Process:
         return self.process.build()

@@ -242,7 +242,8 @@ def train_to(
         def watch(progress: TrainingProgress) -> None:
             text = progress.phase
             if text == "training":
-                text = f"step {progress.step:,}  loss {progress.loss:.4f}  {progress.images_per_second:,.0f} images/s"
+                speed = f"{progress.images_per_second:,.0f} {model.spec.layout.noun}/s"
+                text = f"step {progress.step:,}  loss {progress.loss:.4f}  {speed}"
             if allowance.limited:
                 task.update(1 - allowance.left() / (seconds or math.inf), text, allowance.left())
             else:

@@ -27,7 +27,7 @@ def read_numbers(flag: str, path: Path) -> Tensor:
         raise InputError(f"{flag} {path}: no such file; give {_accepted()}")
     try:
         if ending in _ARRAYS:
-            values = read_archive(path, DataOptions()).values
+            values = _read_arrays(flag, path)
         elif ending in _TABLES:
             values = np.loadtxt(path, delimiter=_TABLES[ending], ndmin=2, skiprows=_header(path, _TABLES[ending]))
         elif ending in images.EXTENSIONS:
@@ -39,6 +39,16 @@ def read_numbers(flag: str, path: Path) -> Tensor:
     except Exception as error:
         raise InputError(f"{flag} {path}: cannot be read ({reason(error)}); give {_accepted()}") from None
     return torch.from_numpy(np.ascontiguousarray(values, dtype=np.float64))
+
+
+def _read_arrays(flag: str, path: Path) -> np.ndarray:
+    try:
+        return read_archive(path, DataOptions()).values
+    except InputError:
+        if path.suffix.lower() != ".npz" or len(names := sorted(np.load(path, allow_pickle=False).files)) < 2:
+            raise
+        # A command that reads numbers has no setting that chooses among arrays.
+        raise InputError(f"{flag} {path}: holds several arrays, {', '.join(names)}; give a file with one") from None
 
 
 def read_sample(flag: str, path: Path, spec: DataSpec) -> Tensor:

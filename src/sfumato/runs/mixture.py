@@ -2,17 +2,17 @@
 
 import os
 import time
-from dataclasses import asdict, replace
+from dataclasses import replace
 
 import torch
 
 from sfumato import recipes
 from sfumato.data import Dataset, split
-from sfumato.denoisers import MixtureDenoiser
+from sfumato.denoisers import GaussianMixture
 from sfumato.errors import InputError
 from sfumato.model import Model
 from sfumato.model_folder import save_weights
-from sfumato.numerics import local_mixtures
+from sfumato.numerics.local_mixtures import Bandwidth, covariances, stacked
 from sfumato.numerics.random import derive
 from sfumato.reporting import SILENT, Reporter
 
@@ -55,35 +55,51 @@ def train(settings: TrainSettings, reporter: Reporter = SILENT) -> tuple[Model, 
     assert isinstance(recipe, recipes.MixtureRecipe)
     began = time.monotonic()
     with reporter.task("fitting a mixture of Gaussians"):
-        model = fitted(model, dataset)
+        model, shares = fitted(model, dataset)
     seconds = time.monotonic() - began
     assert isinstance(model.recipe, recipes.MixtureRecipe)
-    m = model.recipe.mixture
-    assert m.components is not None
-    given = recipe.mixture
-    chosen = None in (given.neighbours, given.shrinkage, given.width)
-    reporter.info(
-        f"fitted {m.components:,} Gaussians, each as wide as {m.neighbours} neighbours lie (width {m.width:g}, "
-        f"shrinkage {m.shrinkage:g}{', chosen by the likelihood of samples left out' if chosen else ''})"
-    )
+    count = model.recipe.mixture.components
+    assert count is not None  # known after the fit
+    reporter.info(_said(count, shares))
     with lifecycle.claimed(settings.out, lifecycle.default_name(dataset, recipe)) as folder:
         lifecycle.begin(settings.source, folder, model, None)
         save_weights(model.denoiser.state_dict(), folder.weights, model.config().digest)
-    return model, folder, dataset, m.components, seconds
+    return model, folder, dataset, count, seconds
 
 
-def fitted(model: Model, dataset: Dataset) -> Model:
-    """``model`` by a ``MixtureRecipe``, fitted to samples that are not held out; its recipe has the chosen widths."""
-    recipe, denoiser = model.recipe, model.denoiser
+def fitted(model: Model, dataset: Dataset) -> tuple[Model, dict[Bandwidth, float]]:
+    """``model`` by a ``MixtureRecipe``, fitted to samples that are not held out, and the share of each bandwidth.
+
+    The recipe of the result has the number of Gaussians.
+    """
+    recipe = model.recipe
     assert isinstance(recipe, recipes.MixtureRecipe)
-    assert isinstance(denoiser, MixtureDenoiser)
     training, _ = split(len(dataset), recipe.training.held_out, recipe.training.seed)
     generator = torch.Generator().manual_seed(derive(recipe.training.seed, "mixture"))
     order = torch.randperm(len(training), generator=generator)[:_MOST]
     x = dataset.samples(torch.device("cpu")).take(training[order.sort().values]).values.flatten(1).double()
     m = recipe.mixture
-    chosen = local_mixtures.likeliest(x, generator, m.neighbours, m.shrinkage, m.width)
-    centres = torch.randperm(len(x), generator=generator)[: m.components].sort().values
-    denoiser.assign(x[centres], local_mixtures.covariances(x, centres, chosen))
-    section = m.model_copy(update=asdict(chosen))
-    return replace(model, made_by=recipe.model_copy(update={"mixture": section}))
+    shares = stacked(x, generator, m.neighbours, m.shrinkage, m.width)
+    each = max(m.most(dataset.spec, len(x), len(shares)) // len(shares), 1)
+    centres = torch.randperm(len(x), generator=generator)[:each].sort().values
+    law = GaussianMixture(
+        torch.cat([torch.full((len(centres),), share / len(centres)) for share in shares.values()]).double(),
+        x[centres].repeat(len(shares), 1),
+        torch.cat([covariances(x, centres, bandwidth) for bandwidth in shares]),
+    )
+    recipe = recipe.model_copy(update={"mixture": m.model_copy(update={"components": len(law.weights)})})
+    denoiser = recipe.build(dataset.spec)
+    denoiser.assign(law)
+    return replace(model, denoiser=denoiser, made_by=recipe), shares
+
+
+def _said(count: int, shares: dict[Bandwidth, float]) -> str:
+    """The line about what was fitted."""
+    neighbours = sorted({bandwidth.neighbours for bandwidth in shares})
+    if len(shares) == 1:
+        return f"fitted {count:,} Gaussians, as wide as {neighbours[0]} neighbours lie"
+    lie = f"{neighbours[0]} to {neighbours[-1]}" if len(neighbours) > 1 else f"{neighbours[0]}"
+    return (
+        f"fitted {count:,} Gaussians of {len(shares)} widths, as {lie} neighbours lie, in the shares under which "
+        "samples left out are likeliest"
+    )
