@@ -227,7 +227,7 @@ def test_mistakes_are_one_line_that_helps(overrides: list[str], parts: list[str]
 
 
 def test_an_unknown_preset_names_the_nearest() -> None:
-    with pytest.raises(InputError, match=r"'ddmp' is not a preset; did you mean ddpm\?"):
+    with pytest.raises(InputError, match=r"^recipe: 'ddmp' is not a preset; did you mean ddpm\?"):
         recipes.read("ddmp")
 
 
@@ -253,7 +253,7 @@ def test_files_that_are_no_recipes(tmp_path: Path, text: str, part: str) -> None
 
 
 def test_a_missing_file_is_named() -> None:
-    with pytest.raises(InputError, match=r"nowhere.yaml: no such recipe file"):
+    with pytest.raises(InputError, match=r"^nowhere.yaml: no such recipe file"):
         recipes.read("nowhere.yaml")
 
 

@@ -34,8 +34,9 @@ def read(name: str, overrides: Iterable[str] = ()) -> Recipe:
         InputError: the preset or a key is unknown (the nearest is named), the file is not a recipe, or a value is not
             allowed (what is allowed is named). Always one line.
     """
+    text = _text(name)  # its errors are ValueErrors, as some of YAML's are
     try:
-        data = yaml.load(_text(name), Loader)
+        data = yaml.load(text, Loader)
     except YAML_ERRORS as error:
         raise InputError(f"{name}: not YAML: {' '.join(str(error).split())}") from None
     if not isinstance(data, dict):
