@@ -21,6 +21,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+import sfumato
 from sfumato.core import Process
 from sfumato.core.scalings import VE
 from sfumato.core.schedules import geometric
@@ -29,6 +30,7 @@ from sfumato.restoration import Matrix, Measurement
 from sfumato.restoration.annealing import anneal
 
 DRAWS = 1000  # at most
+MACHINE = "2 cores of an x86 with AVX-512 and bf16, shared; one thread"
 NAMES = ("error", "floor", "ratio", "exact_ratio", "log_evidence_off", "weights_tv", "seconds")
 COLUMNS = (
     f"{'d_y':>3} {'instance':>8} {'error':>8} {'floor':>8} {'ratio':>6} {'exact':>6} {'off log p':>12} "
@@ -146,6 +148,7 @@ def main() -> None:
             if args.out:
                 settings = {"d": instance.means.shape[1], "readings": d_y, "instance": seed}
                 settings |= {"particles": args.particles, "steps": args.steps}
+                settings |= {"machine": MACHINE, "sfumato": sfumato.__version__, "torch": torch.__version__}
                 with args.out.open("a") as file:
                     file.write(json.dumps(settings | dict(zip(NAMES, rows[-1], strict=True))) + "\n")
         table = np.array(rows)
