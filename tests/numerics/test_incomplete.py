@@ -48,6 +48,14 @@ def test_what_is_known_of_gaps_is_that_of_each_row_alone() -> None:
             assert torch.equal(means[k, i][~torch.isnan(x[i])], x[i][~torch.isnan(x[i])])
 
 
+def test_a_column_that_is_left_out_is_one_more_gap() -> None:
+    model, x = mixture(), rows()
+    for j, found in enumerate(model.left_out(x)):
+        without = x.clone()
+        without[:, j] = torch.nan
+        assert torch.allclose(found, model.mean(without), rtol=1e-9, atol=1e-12)
+
+
 def test_draws_have_the_moments_of_the_posterior() -> None:
     model, x = mixture(), rows()
     drawn = model.draw(x, 4000, torch.Generator().manual_seed(0))

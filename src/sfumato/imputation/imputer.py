@@ -1,14 +1,14 @@
 """Fill the gaps of a table with draws from the posterior given what is there: multiple imputation.
 
-The prior is a mixture of Gaussians fitted to the rows with their gaps (``numerics.incomplete``), whose posterior under
-a mask is exact, or forests that predict each column from the others, or each of them for half of the draws. It is what
-best restores known values which are hidden for the purpose; forests are for columns with very long tails. The same
-values say how wide draws must be: their deviations from their mean are multiplied by the number with which 90 %
-intervals hold 90 % of them.
+The mean of a gap is that of a mixture of Gaussians fitted to the rows with their gaps (``numerics.incomplete``), of
+forests that predict each column from what it says, or the mean of both: what best restores known values which are
+hidden for the purpose. Draws deviate from it as the mixture's do, whose posterior under a mask is exact, times the
+number with which 90 % intervals hold 90 % of the hidden values.
 """
 
 import math
 from dataclasses import dataclass
+from itertools import combinations
 from typing import Any, SupportsIndex
 
 import numpy as np
@@ -22,7 +22,7 @@ from sfumato.numerics import incomplete
 from sfumato.numerics.integers import whole
 from sfumato.numerics.random import derive
 
-from .priors import MIXTURES, Both, Forests, Mixtures, Prior
+from .priors import MIXTURES, Corrected, Forests, Mean, Mixtures, Told
 
 COMPONENTS = (1, 3, 8)
 """The numbers of components that are tried, where there are ten rows for each."""
@@ -30,13 +30,15 @@ COMPONENTS = (1, 3, 8)
 PRIORS = ("auto", "mixture", "forests")
 _HIDDEN = 0.1  # of the known values, to choose the prior
 _TRIALS = 2
-_MIXTURES_OF_A_TRIAL = 5
-_ROWS = 1_000  # that it is chosen on
+_FAR = 10.0
+"""Deviations: with values beyond, a mixture's mean can be far from all that occur, and few hidden values show it."""
+_MIXTURES_OF_A_TRIAL = 3
+_ROWS = 1_500  # that it is chosen on
 _FEWEST = 3  # rows
 _FEWEST_FOR_FORESTS = 30
 _FEWEST_HIDDEN = 50  # values that say how wide draws must be
-_DRAWS = 30  # of them
-NARROWEST, WIDEST = 0.8, 2.0
+_DRAWS = 100  # of them
+NARROWEST, WIDEST = 0.3, 3.0
 """Factors of the deviations of draws."""
 
 
@@ -45,28 +47,42 @@ Trial = tuple[Tensor, Tensor, Tensor]
 """Rows with more gaps, the rows themselves, and which of their values are hidden."""
 
 
+PARTS = ("mixture", "forests", "corrections")
+"""A mixture itself, forests of values, and forests of what is beyond the mixture's mean."""
+
+
 @dataclass(frozen=True)
 class Way:
-    """What draws gaps: a mixture, forests, or each of them its part.
+    """What fills gaps: the mean of its parts, with the deviations of the mixture.
 
     Arguments:
-        components: of the mixture; None for no mixture.
-        forests: whether forests draw.
+        components: of the mixture, on which forests stand.
+        parts: some of ``PARTS``.
     """
 
-    components: int | None
-    forests: bool
+    components: int
+    parts: tuple[str, ...]
 
     @property
     def names(self) -> list[str]:
         """Its parts in words."""
-        mixture = [] if self.components is None else [f"mixture of {self.components}"]
-        return [*mixture, *["forests"] * self.forests]
+        return [f"{part} of {self.components}" if part == "mixture" else part for part in self.parts]
 
-    def fit(self, z: Tensor, mixtures: int, seed: int) -> Prior:
+    def fit(self, z: Tensor, mixtures: int, seed: int) -> Corrected:
         """The prior, fitted to rows (n, D) of mean 0 and variance 1 with NaN for gaps, by so many mixtures."""
-        parts: list[Prior] = [] if self.components is None else [Mixtures.fit(z, self.components, mixtures, seed)]
-        return Both((*parts, *([Forests.fit(z, seed)] if self.forests else [])))
+        plain, means = _fitted(z, self.components, self.parts, mixtures, seed)
+        return Corrected(plain, tuple(means[part] for part in self.parts))
+
+
+def _fitted(
+    z: Tensor, components: int, parts: tuple[str, ...], mixtures: int, seed: int
+) -> tuple[Mixtures, dict[str, Mean]]:
+    plain = Mixtures.fit(z, components, mixtures, seed)
+    found: dict[str, Mean] = {"mixture": plain}
+    if parts != ("mixture",):
+        told = Told.fit(z, components, plain, seed)
+        found |= {part: Forests.fit(z, told, part == "corrections", seed) for part in parts if part != "mixture"}
+    return plain, found
 
 
 class SfumatoImputer:
@@ -81,7 +97,7 @@ class SfumatoImputer:
     Arguments:
         draws: of each gap.
         seed: random seed.
-        prior: "mixture", "forests", or "auto" for what restores hidden values best, one or both.
+        prior: "mixture", "forests", or "auto" for what restores hidden values best.
     """
 
     def __init__(self, draws: SupportsIndex = 20, seed: SupportsIndex = 0, prior: str = "auto") -> None:
@@ -172,11 +188,15 @@ def _checked(X: Any) -> Numbers:
     return x
 
 
-def _candidates(z: Tensor, prior: str) -> tuple[list[int], bool]:
-    """The numbers of components to try, and whether to try forests."""
+def _candidates(z: Tensor, prior: str) -> tuple[list[int], list[tuple[str, ...]]]:
+    """The numbers of components to try, and what may draw."""
     numbers = [count for count in COMPONENTS if 10 * count <= len(z)] or [1]
-    forests = z.shape[1] > 1 and (prior == "forests" or (prior == "auto" and len(z) >= _FEWEST_FOR_FORESTS))
-    return ([] if forests and prior == "forests" else numbers), forests
+    if z.shape[1] == 1 or prior == "mixture" or (prior == "auto" and len(z) < _FEWEST_FOR_FORESTS):
+        return numbers, [("mixture",)]
+    parts: tuple[str, ...] = PARTS[1:] if prior == "forests" else PARTS
+    if float(z.nan_to_num().abs().max()) > _FAR:
+        parts = ("forests",)
+    return numbers, [some for count in range(1, len(parts) + 1) for some in combinations(parts, count)]
 
 
 def _trial(z: Tensor, seed: int, number: int) -> Trial:
@@ -189,26 +209,28 @@ def _trial(z: Tensor, seed: int, number: int) -> Trial:
     return z.masked_fill(hidden, float("nan")), z, hidden
 
 
-def _chosen(trials: list[Trial], numbers: list[int], forests: bool, seed: int) -> tuple[Way, float]:
-    """The way that restores hidden values best (the best mixture, forests, or both in halves), and its width."""
-    k = _best_mixture(trials, numbers, seed) if numbers else None
-    single = [Way(k, False)] * bool(numbers) + [Way(None, True)] * forests
-    ways = [*single, Way(k, True)] if len(single) > 1 else single
-    errors = torch.zeros(len(ways), dtype=torch.float64)
-    fitted: list[Prior] = []
-    for seen, z, hidden in reversed(trials):  # so that the last ones fitted are those of the first trial
-        fitted = [way.fit(seen, _MIXTURES_OF_A_TRIAL, seed) for way in single]
-        if len(ways) > 1:
-            means = [prior.mean(seen) for prior in fitted]
-            for j, filled in enumerate((*means, torch.stack(means).mean(0))):
-                errors[j] += (filled - z)[hidden].square().sum()
-    chosen = ways[int(errors.argmin())]
-    seen, z, hidden = trials[0]
-    if int(hidden.sum()) < _FEWEST_HIDDEN:
-        return chosen, 1.0
-    prior = fitted[single.index(chosen)] if chosen in single else Both(tuple(fitted))
-    draws = prior.draw(seen, _DRAWS, torch.Generator().manual_seed(derive(seed, "width")))
-    return chosen, factor(draws[:, hidden], z[hidden])
+def _chosen(trials: list[Trial], numbers: list[int], kinds: list[tuple[str, ...]], seed: int) -> tuple[Way, float]:
+    """The way that restores hidden values best, on the best mixture, and the width of its draws."""
+    k = _best_mixture(trials, numbers, seed)
+    errors = torch.zeros(len(kinds), dtype=torch.float64)
+    fitted = []
+    for seen, z, hidden in trials:
+        plain, parts = _fitted(seen, k, kinds[-1], _MIXTURES_OF_A_TRIAL, seed)  # the last kind has all parts
+        fitted.append((plain, parts))
+        if len(kinds) > 1:
+            means = {name: part.mean(seen) for name, part in parts.items() if name in kinds[-1]}
+            for i, kind in enumerate(kinds):
+                filled = torch.stack([means[name] for name in kind]).mean(0)
+                errors[i] += (filled - z)[hidden].square().sum()
+    best = kinds[int(errors.argmin())]
+    true = torch.cat([z[hidden] for _, z, hidden in trials])
+    if len(true) < _FEWEST_HIDDEN:
+        return Way(k, best), 1.0
+    generator, drawn = torch.Generator().manual_seed(derive(seed, "width")), []
+    for (seen, _, hidden), (plain, parts) in zip(trials, fitted, strict=True):
+        prior = Corrected(plain, tuple(parts[name] for name in best))
+        drawn.append(prior.draw(seen, _DRAWS, generator)[:, hidden])
+    return Way(k, best), factor(torch.cat(drawn, 1), true)
 
 
 def _best_mixture(trials: list[Trial], numbers: list[int], seed: int) -> int:

@@ -1,8 +1,9 @@
-"""What is known of rows with gaps: a mixture of Gaussians, or forests that predict each column from the others.
+"""What is known of rows with gaps: a mixture of Gaussians, and forests that correct what it says of each column.
 
-A prior is fitted to rows of mean 0 and variance 1 with NaN for gaps, and draws the gaps of rows.
+A prior is fitted to rows of mean 0 and variance 1 with NaN for gaps.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
@@ -17,27 +18,22 @@ from sfumato.numerics.random import derive
 MIXTURES = 10
 
 TREES = 40
-LEAST = 1
-"""Rows in a leaf: on four sets one restored as well as three or better, and the width of draws is set afterwards."""
+LEAST = 3
+"""Rows in a leaf."""
 
-_ROUNDS = 3  # of forests, each on what the last one filled
-_FOR_A_MEAN = 60  # draws of forests
-_SWEEPS = 3  # over the gaps, until draws are kept
-_ROWS = 3_000  # that a forest is grown on
+_RANKED = 3  # mixtures of normal scores
+_FEATURES = 1 / 2  # share of them that a decision is chosen from
+_ROWS = 10_000  # that a forest is grown on
 
 Rows = npt.NDArray[np.float64]
-Numbers = npt.NDArray[np.int64]
 
 
 @runtime_checkable  # so that the test run can check annotations
-class Prior(Protocol):
-    """What draws the gaps of rows."""
-
-    def draw(self, z: Tensor, draws: int, generator: torch.Generator) -> Tensor:
-        """The rows (n, D) with their gaps drawn ``draws`` times: (draws, n, D)."""
+class Mean(Protocol):
+    """What fills the gaps of rows."""
 
     def mean(self, z: Tensor) -> Tensor:
-        """The rows with their gaps at the mean of what would be drawn."""
+        """The rows with their gaps at their mean."""
 
 
 @dataclass(frozen=True)
@@ -66,110 +62,132 @@ class Mixtures:
     def mean(self, z: Tensor) -> Tensor:
         return torch.stack([mixture.mean(z) for mixture in self.mixtures]).mean(0)
 
+    def left_out(self, z: Tensor) -> Iterator[Tensor]:
+        """For each column, the mean of the rows given what they have beside it."""
+        for means in zip(*(mixture.left_out(z) for mixture in self.mixtures), strict=True):
+            yield torch.stack(means).mean(0)
+
 
 @dataclass(frozen=True)
-class Leaves:
-    """A forest that predicts one column, and the values in the leaves of its trees.
+class Scores:
+    """Normal scores: each column by its ranks, as a Gaussian has them (NaN stays), so that long tails become short.
 
     Arguments:
-        trees: scikit-learn's.
-        values: of the rows that it was grown on (r,).
-        order: by tree, these rows sorted by their leaf (T, r).
-        ends: by tree, the first row of each leaf in that order, by the number of its node, and one more.
+        values: by column, the different values in their order, and the score of each.
     """
 
-    trees: list[Any]
-    values: Rows
-    order: list[Numbers]
-    ends: list[Numbers]
+    values: tuple[tuple[Rows, Rows], ...]
 
     @staticmethod
-    def of(forest: Any, x: Rows, values: Rows) -> "Leaves":
-        """The leaves of a forest that was grown on these rows."""
-        leaves: Numbers = forest.apply(x)
-        order = [np.argsort(column, kind="stable") for column in leaves.T]
-        ends = [
-            np.searchsorted(column[each], np.arange(tree.tree_.node_count + 1))
-            for column, each, tree in zip(leaves.T, order, forest.estimators_, strict=True)
-        ]
-        return Leaves(list(forest.estimators_), values, order, ends)
+    def of(z: Rows) -> "Scores":
+        """The scores of these rows: of a value that occurs several times, that of its mean rank."""
+        found = []
+        for column in z.T:
+            different, counts = np.unique(column[~np.isnan(column)], return_counts=True)
+            ranks = (np.cumsum(counts) - counts / 2) / counts.sum()
+            found.append((different, torch.special.ndtri(torch.from_numpy(ranks)).numpy()))
+        return Scores(tuple(found))
 
-    def draw(self, x: Rows, tree: int, generator: np.random.Generator) -> Rows:
-        """For each row a value from its leaf in one tree."""
-        leaf = self.trees[tree].apply(x.astype(np.float32))
-        first, last = self.ends[tree][leaf], self.ends[tree][leaf + 1]
-        at = first + (generator.random(len(x)) * (last - first)).astype(np.int64)
-        found: Rows = self.values[self.order[tree][at]]
-        return found
+    def __call__(self, z: Tensor) -> Tensor:
+        """The scores of rows; between values that are known, a straight line."""
+        columns = zip(z.numpy().T, self.values, strict=True)
+        return torch.from_numpy(np.stack([np.interp(column, *known) for column, known in columns], 1))
+
+
+@dataclass(frozen=True)
+class Told:
+    """What mixtures say of each column, of rows that they see without this column.
+
+    That is known of rows with and without a value in the column alike.
+
+    Arguments:
+        mixtures: of the rows.
+        scores: their normal scores.
+        ranked: mixtures of these.
+    """
+
+    mixtures: Mixtures
+    scores: Scores
+    ranked: Mixtures
+
+    @staticmethod
+    def fit(z: Tensor, components: int, mixtures: Mixtures, seed: int) -> "Told":
+        """Mixtures of the normal scores beside those of the rows."""
+        scores = Scores.of(z.numpy())
+        ranked = Mixtures.fit(scores(z), components, _RANKED, derive(seed, "scores"))
+        return Told(mixtures, scores, ranked)
+
+    def __call__(self, z: Tensor) -> Iterator[tuple[Rows, Rows]]:
+        """For each column j, the means of the rows without it (n, 2 D), and that of j alone (n,)."""
+        both = zip(self.mixtures.left_out(z), self.ranked.left_out(self.scores(z)), strict=True)
+        for j, (plain, ranks) in enumerate(both):
+            yield torch.cat([plain, ranks], 1).float().numpy(), plain[:, j].numpy()
 
 
 @dataclass(frozen=True)
 class Forests:
-    """A forest for each column, which predicts it from the others, and draws by Gibbs sweeps over the gaps.
+    """Forests that predict each column from what mixtures say of a row, which they see without this column.
 
-    They are grown in rounds, each on the rows that the last one has filled (Stekhoven & Bühlmann 2012, "MissForest").
-    A draw visits each column, takes a tree, and takes the value of a row that is in the same leaf (Doove, van Buuren &
-    Dusseldorp 2014): draws have the tails of the data, whatever these are.
+    A forest learns the column itself, which keeps it between values that occur, or what it is beyond the mixtures' mean
+    of it, which is better where that mean is good.
+
+    Arguments:
+        told: what they predict from.
+        beyond: whether they learn what is beyond the mixtures' mean.
+        forests: scikit-learn's, by column.
     """
 
-    forests: tuple[Leaves, ...]
+    told: Told
+    beyond: bool
+    forests: tuple[Any, ...]
 
     @staticmethod
-    def fit(z: Tensor, seed: int) -> "Forests":
-        """Forests grown on rows with gaps."""
+    def fit(z: Tensor, told: Told, beyond: bool, seed: int) -> "Forests":
+        """Forests grown on the rows with gaps that ``told`` was fitted to."""
         from sklearn.ensemble import ExtraTreesRegressor
 
-        x, generator = z.numpy(), np.random.default_rng(seed)
-        gaps = np.isnan(x)
-        filled = np.where(gaps, np.nanmean(x, 0), x)
-        found: dict[int, Leaves] = {}
-        for round_ in range(_ROUNDS):
-            for j in np.argsort(gaps.sum(0), kind="stable"):
-                known = np.flatnonzero(~gaps[:, j])
-                if round_ < _ROUNDS - 1 and len(known) == len(x):
-                    continue  # nothing to fill
-                some = known if len(known) <= _ROWS else np.sort(generator.choice(known, _ROWS, replace=False))
-                others = np.delete(filled, j, axis=1)
-                forest = ExtraTreesRegressor(
-                    TREES, min_samples_leaf=LEAST, bootstrap=True, random_state=derive(seed, "forest", int(j)) % 2**31
-                ).fit(others[some], x[some, j])
-                if round_ == _ROUNDS - 1:
-                    found[int(j)] = Leaves.of(forest, others[some], x[some, j])
-                if gaps[:, j].any():
-                    filled[gaps[:, j], j] = forest.predict(others[gaps[:, j]])
-        return Forests(tuple(found[j] for j in range(x.shape[1])))
-
-    def draw(self, z: Tensor, draws: int, generator: torch.Generator) -> Tensor:
-        x = z.numpy()
-        gaps = np.isnan(x)
-        numbers = np.random.default_rng(int(torch.randint(2**62, (1,), generator=generator)))
-        found = np.empty((draws, *x.shape))
-        for i in range(draws):
-            filled = np.where(gaps, 0.0, x)  # the mean of each column
-            for _ in range(_SWEEPS):
-                for j in np.flatnonzero(gaps.any(0)):
-                    rows, forest = gaps[:, j], self.forests[j]
-                    tree = int(numbers.integers(len(forest.trees)))
-                    filled[rows, j] = forest.draw(np.delete(filled[rows], j, axis=1), tree, numbers)
-            found[i] = filled
-        return torch.from_numpy(found)
+        generator, found = np.random.default_rng(seed), []
+        for j, (means, said) in enumerate(told(z)):
+            known = np.flatnonzero(~z[:, j].isnan().numpy())
+            some = known if len(known) <= _ROWS else np.sort(generator.choice(known, _ROWS, replace=False))
+            number = derive(seed, "forest", j) % 2**31
+            forest = ExtraTreesRegressor(TREES, min_samples_leaf=LEAST, max_features=_FEATURES, random_state=number)
+            found.append(forest.fit(means[some], z[some, j].numpy() - beyond * said[some]))
+        return Forests(told, beyond, tuple(found))
 
     def mean(self, z: Tensor) -> Tensor:
-        return self.draw(z, _FOR_A_MEAN, torch.Generator().manual_seed(0)).mean(0)
+        """The rows with their gaps at what is predicted."""
+        found = z.clone()
+        for j, (means, said) in enumerate(self.told(z)):
+            rows = np.flatnonzero(z[:, j].isnan().numpy())
+            if len(rows):
+                predicted = self.forests[j].predict(means[rows]) + self.beyond * said[rows]
+                found[torch.from_numpy(rows), j] = torch.from_numpy(predicted)
+        return found
 
 
 @dataclass(frozen=True)
-class Both:
-    """Several priors, each of which draws its part."""
+class Corrected:
+    """Draws of mixtures around a better mean.
 
-    priors: tuple[Prior, ...]
+    A forest knows the mean, and not how uncertain a gap is when others of its row are gaps too: it was grown on rows
+    that have other gaps. Mixtures know that of every row, and which gaps go together.
+
+    Arguments:
+        mixtures: whose deviations from their mean are drawn.
+        means: whose mean is the mean.
+    """
+
+    mixtures: Mixtures
+    means: tuple[Mean, ...]
 
     def draw(self, z: Tensor, draws: int, generator: torch.Generator) -> Tensor:
-        pairs = zip(self.priors, _shares(draws, len(self.priors)), strict=True)
-        return torch.cat([prior.draw(z, count, generator) for prior, count in pairs if count])
+        """The rows (n, D) with their gaps drawn ``draws`` times: (draws, n, D)."""
+        return self.mixtures.draw(z, draws, generator) + (self.mean(z) - self.mixtures.mean(z))
 
     def mean(self, z: Tensor) -> Tensor:
-        return torch.stack([prior.mean(z) for prior in self.priors]).mean(0)
+        """The rows with their gaps at the mean of what is drawn."""
+        return torch.stack([part.mean(z) for part in self.means]).mean(0)
 
 
 def _shares(draws: int, parts: int) -> list[int]:

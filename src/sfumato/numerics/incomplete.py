@@ -9,6 +9,7 @@ by those of the unit matrix, which leaves S_oo^-1 as it is.
 """
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
@@ -34,17 +35,22 @@ class IncompleteMixture:
     means: Float[Tensor, "k d"]
     covariances: Float[Tensor, "k d d"]
 
-    def given(self, x: Float[Tensor, "n d"], gaps: "Gaps | None" = None) -> tuple[Tensor, Tensor, Tensor]:
+    def given(
+        self, x: Float[Tensor, "n d"], gaps: "Gaps | None" = None, factors: "list[tuple[Tensor, Tensor]] | None" = None
+    ) -> tuple[Tensor, Tensor, Tensor]:
         """p(k | x_o) of shape (n, K), means of x (K, n, D) with x_o in its places, and log p(x_o) of shape (n,).
 
         Arguments:
             x: the rows, NaN for gaps.
             gaps: those of ``x``, if they are known already.
+            factors: what ``gaps`` makes of each covariance, if that is known already.
         """
         gaps = Gaps(x) if gaps is None else gaps
+        factors = [gaps.factors(each) for each in self.covariances] if factors is None else factors
         log, means = [], []
-        for weight, mean, covariance in zip(self.weights, self.means, self.covariances, strict=True):
-            precision, log_det = gaps.factors(covariance)
+        for weight, mean, covariance, (precision, log_det) in zip(
+            self.weights, self.means, self.covariances, factors, strict=True
+        ):
             filled, power = gaps.conditional(x, mean, covariance, precision)
             means.append(filled)
             log.append(weight.log() - 0.5 * (power + log_det + gaps.seen.sum(1) * math.log(2 * math.pi)))
@@ -56,6 +62,34 @@ class IncompleteMixture:
         """The rows with their gaps at the mean given the rest."""
         weights, means, _ = self.given(x)
         return torch.einsum("nk,knd->nd", weights, means)
+
+    def left_out(self, x: Float[Tensor, "n d"]) -> Iterator[Float[Tensor, "n d"]]:
+        """For each column j, the mean of the rows given what they have beside column j.
+
+        With e_j = x_j - E[x_j | the rest of x_o] = (S_oo^-1 (x_o - m_o))_j / (S_oo^-1)_jj, whose variance is
+        1 / (S_oo^-1)_jj, taking x_j out of the row subtracts (S_oo^-1)_.j e_j from S_oo^-1 (x_o - m_o), and
+        log N(e_j; 0, 1 / (S_oo^-1)_jj) from log p(x_o).
+        """
+        gaps = Gaps(x)
+        parts = []
+        for weight, mean, covariance in zip(self.weights, self.means, self.covariances, strict=True):
+            precision, log_det = gaps.factors(covariance)
+            solved, power = gaps.solved(x, mean, precision)
+            parts.append((weight.log() - 0.5 * (power + log_det), solved, precision))
+        for j in range(x.shape[1]):
+            seen = gaps.seen[:, j]
+            log, means = [], []
+            for (base, solved, precision), mean, covariance in zip(parts, self.means, self.covariances, strict=True):
+                column = precision[:, :, j][gaps.pattern]
+                own = torch.where(seen > 0, column[:, j], 1.0)
+                rest = solved[:, j] / own
+                means.append(mean + (solved - column * rest[:, None]) @ covariance)
+                log.append(base + 0.5 * seen * (rest**2 * own - own.log()))
+            shares = torch.stack(log, 1).softmax(1)
+            found = torch.einsum("nk,knd->nd", shares, torch.stack(means))
+            kept = ~gaps.lacking
+            kept[:, j] = False
+            yield torch.where(kept, x, found)
 
     def draw(self, x: Float[Tensor, "n d"], draws: int, generator: torch.Generator) -> Float[Tensor, "m n d"]:
         """The rows with their gaps drawn from the posterior given the rest, ``draws`` times."""
@@ -108,12 +142,24 @@ class Gaps:
 
         ``rows`` are the numbers of those that ``x`` has values for; all by default.
         """
+        lacking = self.lacking if rows is None else self.lacking[rows]
+        solved, power = self.solved(x, mean, precisions, rows)
+        return torch.where(lacking, mean + solved @ covariance, x), power
+
+    def solved(
+        self,
+        x: Float[Tensor, "r d"],
+        mean: Float[Tensor, "d"],
+        precisions: Float[Tensor, "p d d"],
+        rows: Int64[Tensor, "r"] | None = None,
+    ) -> tuple[Float[Tensor, "r d"], Float[Tensor, "r"]]:
+        """S_oo^-1 (x_o - m_o), 0 in the gaps, and (x_o - m_o)^T S_oo^-1 (x_o - m_o), as for ``conditional``."""
         pattern, lacking = (each if rows is None else each[rows] for each in (self.pattern, self.lacking))
         rest = torch.where(lacking, 0.0, x - mean)
         size = max(_AT_ONCE // x.shape[1] ** 2, 1)
         parts = zip(torch.split(rest, size), torch.split(pattern, size), strict=True)
-        solved = torch.cat([(precisions[which] @ part[..., None])[..., 0] for part, which in parts])
-        return torch.where(lacking, mean + solved @ covariance, x), (rest * solved).sum(1)
+        found = torch.cat([(precisions[which] @ part[..., None])[..., 0] for part, which in parts])
+        return found, (rest * found).sum(1)
 
     def unknown(
         self, weights: Float[Tensor, "n"], covariance: Float[Tensor, "d d"], precisions: Float[Tensor, "p d d"]
@@ -167,14 +213,15 @@ def fit(
 def _step(x: Tensor, gaps: Gaps, rows: Tensor, old: IncompleteMixture) -> IncompleteMixture:
     """One step of EM."""
     d = x.shape[1]
-    shares, means, _ = old.given(x, gaps)
+    factors = [gaps.factors(each) for each in old.covariances]
+    shares, means, _ = old.given(x, gaps, factors)
     scatters, centres = [], []
     weighed = shares * rows[:, None]
     counts = weighed.sum(0)
     for k, (filled, weight) in enumerate(zip(means, weighed.T, strict=True)):
         centre = weight @ filled / counts[k].clamp(min=1e-9)
         rest = filled - centre
-        unknown = gaps.unknown(weight, old.covariances[k], gaps.factors(old.covariances[k])[0])
+        unknown = gaps.unknown(weight, old.covariances[k], factors[k][0])
         scatters.append((rest * weight[:, None]).mT @ rest + unknown)
         centres.append(centre)
     scatter = torch.stack(scatters)
