@@ -87,7 +87,7 @@ def test_the_score_of_the_model_tells_its_own_draws_from_narrow_ones():
     right, wrong = (held_out(MODEL, samples, MATRIX, NOISE, "a", run, seed=2) for run in (exact, narrow))
     assert right.scores.stein.discrepancy.p_value > 0.05
     assert wrong.scores.stein.discrepancy.p_value < 0.01
-    assert "what bands miss is then the model's fault" in verdict([], right)[-1]
+    assert "what bands miss is the model's fault" in verdict([], right)[-1]
     assert verdict([], wrong)[-1].endswith("draws of a are not those of the model's posterior.")
     curved = Function(lambda x: x[:, :1] ** 2, (2,))
     assert held_out(MODEL, samples, curved, NOISE, "a", exact, seed=2).scores.stein is None
@@ -96,6 +96,8 @@ def test_the_score_of_the_model_tells_its_own_draws_from_narrow_ones():
     good, bad = compare(MODEL, CENTRES, MATRIX, NOISE, runs, 12, seed=1)
     assert good.stein.discrepancy.p_value > 0.05
     assert bad.stein.discrepancy.p_value < 0.01
+    astray = replace(good, method="a", distance=3.0)
+    assert "the distance on the twin says that a errs" in verdict([astray], right)[-1]
     assert "do not agree" in verdict([replace(good, method="a")], wrong)[-1]
     few = replace(wrong, scores=replace(wrong.scores, method="annealed"))
     assert "64 particles are few" in verdict([replace(bad, method="annealed")], few)[-1]

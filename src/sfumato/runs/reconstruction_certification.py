@@ -49,6 +49,7 @@ _ON_TWIN = 0.3  # of the time: the network is slower than the twin's denoiser
 CENTRES = 100  # samples that the twin is made of
 _CLOSE = 1.1  # distances to the exact posterior that are as good as the best
 _CHANCE = 0.05  # of the Stein discrepancy, below which draws are not of the model's posterior
+_FAR = 1.5  # distances to the exact posterior of draws that are not near it
 _SLACK = 0.02  # a share of the values that bands of 90 % may be off by, however many samples there are
 
 
@@ -208,19 +209,21 @@ def _draws(twin: list[Scores], held: HeldOut) -> list[str]:
     method, stein = held.scores.method, held.scores.stein
     if stein is None:
         return []
+    own = next((row for row in twin if row.method == method), None)
     if stein.discrepancy.p_value >= _CHANCE:
-        return [
-            "By the model's own score, its draws are as exact ones would be, so far as a score tells: what bands miss "
-            "is then the model's fault. It does not tell the weights of modes far apart."
-        ]
+        text = (
+            "By the model's own score, its draws are as exact ones would be, but a score does not tell the weights of "
+        )
+        if own is not None and own.distance > _FAR:
+            return [f"{text}modes far apart, and the distance on the twin says that {method} errs."]
+        return [f"{text}modes far apart. Otherwise, what bands miss is the model's fault."]
     text = f"By the model's own score, draws of {method} are not those of the model's posterior"
-    own = next((row.stein for row in twin if row.method == method), None)
-    if own is None:
+    if own is None or own.stein is None:
         return [f"{text}."]
-    if own.discrepancy.p_value >= _CHANCE:
+    if own.stein.discrepancy.p_value >= _CHANCE:
         return [f"{text}, and on the twin they are: the score at fine levels and that at coarse ones do not agree."]
-    few = f" {PARTICLES} particles are few; 'sfumato reconstruct' takes more." if method == "annealed" else ""
-    return [f"{text}, nor on the twin those of the twin's.{few}"]
+    few = f": {PARTICLES} particles are few, and 'sfumato reconstruct' takes more" if method == "annealed" else ""
+    return [f"{text}, and on the twin not those of its posterior either{few}."]
 
 
 def _bands(held: HeldOut) -> str:
