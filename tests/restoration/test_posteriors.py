@@ -3,10 +3,10 @@
 import pytest
 import torch
 
-from sfumato.core import Process, SeededNoise
+from sfumato.core import Prediction, Process, SeededNoise
 from sfumato.core.scalings import VP
 from sfumato.core.schedules import Cosine
-from sfumato.denoisers import ExactDenoiser, GaussianMixture
+from sfumato.denoisers import Condition, Denoiser, ExactDenoiser, GaussianMixture
 from sfumato.errors import InputError
 from sfumato.generate import generate
 from sfumato.restoration import DPS, MMPS, Function, Matrix, Measurement, PiGDM
@@ -75,6 +75,35 @@ def test_dps_takes_a_nonlinear_operator_and_the_others_refuse_it():
     assert gap < 0.5 * before
     with pytest.raises(InputError, match="not linear"):
         MMPS(GAUSSIAN, measured)
+
+
+class Bent(Denoiser):
+    """x_0-hat = J x_t with a Jacobian as networks have it: one direction shrinks beyond zero."""
+
+    def __init__(self, jacobian: torch.Tensor) -> None:
+        super().__init__()
+        self.process = PROCESS
+        self.jacobian = jacobian
+
+    def forward(self, x_t: torch.Tensor, t: torch.Tensor, cond: Condition | None = None) -> Prediction:
+        level = self.process.level(t, like=x_t)
+        x_0 = x_t @ self.jacobian.T
+        return Prediction(x_0, (x_t - level.alpha * x_0) / level.sigma)
+
+
+def test_mmps_leaves_out_directions_in_which_a_jacobian_is_negative():
+    """All of x is read with a noise far below the wrong variance: each direction of the readings is pulled or left."""
+    U, _ = torch.linalg.qr(torch.randn(4, 4, generator=G, dtype=torch.float64))
+    J = (U * torch.tensor([-0.5, 0.2, 0.9, 1.0]).double()) @ U.T
+    noise, t = 0.05, torch.tensor(0.8)
+    whole = Measurement(Matrix(torch.eye(4), (4,)), torch.randn(3, 4, generator=G), noise)
+    x = torch.randn(3, 4, generator=G, dtype=torch.float64)
+    level = PROCESS.level(t, like=x)
+    variances = level.sigma**2 / level.alpha * torch.tensor([0.0, 0.2, 0.9, 1.0])
+    shares = (variances / (variances + noise**2)).double()
+    x_0 = x @ J.T
+    expected = x_0 + (whole.y.double() - x_0) @ (U * shares) @ U.T
+    assert torch.allclose(MMPS(Bent(J), whole, 1e-10)(x, t).x_0, expected, atol=1e-7)
 
 
 def test_another_number_of_measurements_is_refused():

@@ -13,7 +13,8 @@ is the mean of x_0 given x_t and y. They differ in their approximation of p(y | 
 
 All are biased where the posterior has several modes: a Gaussian centred between modes stands for them, and the weights
 of modes come out wrong. ``annealing`` has no such error. Each costs one evaluation and one gradient; MMPS one more
-gradient per iteration of conjugate gradients. Sample i depends on measurement i alone.
+gradient per iteration of a Krylov solver, which leaves out directions in which V of a network is negative. Sample i
+depends on measurement i alone.
 """
 
 import math
@@ -26,7 +27,7 @@ from torch import Tensor
 from sfumato.core import Level, Prediction
 from sfumato.denoisers import Condition, Denoiser
 from sfumato.errors import InputError
-from sfumato.numerics.conjugate_gradients import solve
+from sfumato.numerics.positive_part import solve
 
 from .measurement import Measurement, row_norm
 
@@ -97,12 +98,12 @@ class DPS(PosteriorDenoiser):
 
 
 class _Gaussian(PosteriorDenoiser):
-    """``V A^T S^-1 r`` with S the covariance of the readings given x_t, by conjugate gradients.
+    """``V A^T S^-1 r`` with S the covariance of the readings given x_t, by ``numerics.positive_part``.
 
     Arguments:
         denoiser: the prior.
         measurement: the measurement in model units; its operator must be linear.
-        tolerance: of the residual of the conjugate gradients, relative to r.
+        tolerance: of the residual, relative to r.
         most: iterations at most.
 
     Raises:
@@ -129,7 +130,7 @@ class _Gaussian(PosteriorDenoiser):
             return v + ahead.flatten(1)
 
         gap = self.measurement.residual(x_0.detach())
-        weights, _ = solve(whitened, gap.detach(), self.tolerance, self.most)
+        weights = solve(whitened, gap.detach(), self.tolerance, self.most)
         return covariance(self.operator.adjoint(weights.reshape(shape) / noise))
 
     @abstractmethod
