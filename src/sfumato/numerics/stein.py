@@ -63,7 +63,7 @@ def stein_kernel(x: Float[Tensor, "n d"], score: Float[Tensor, "n d"]) -> Float[
     return total / c**2
 
 
-def wild_bootstrap(kernels: Sequence[Float[Tensor, "n n"]], generator: torch.Generator) -> Discrepancy:
+def wild_bootstrap(kernels: Sequence[Tensor], generator: torch.Generator) -> Discrepancy:
     """Test sets of independent draws, each with a law of its own, as one.
 
     Signs at random, one per draw, change the sum of h as chance does for draws of the law (Chwialkowski et al. 2016).

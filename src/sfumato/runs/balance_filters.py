@@ -105,7 +105,7 @@ class Filters:
 
 def made(
     draw: Callable[[int, int], Tensor], filters: Filters, row: int, wanted: int, seed: int
-) -> tuple[Rows, dict[str, float]]:
+) -> tuple[Rows, dict[str, int | float]]:
     """``wanted`` rows of class ``row``, or fewer if too many are dropped, and what was dropped and done.
 
     Arguments:
@@ -116,7 +116,7 @@ def made(
         seed: of the noise.
     """
     kept, first, noise = [torch.zeros(0, *filters.values.shape[1:], dtype=torch.float64)], 0, list(NOISE)
-    record: dict[str, float] = {"copies": 0, "implausible": 0, "noise": 0.0}
+    record: dict[str, int | float] = {"copies": 0, "implausible": 0, "noise": 0.0}
     for _ in range(ROUNDS):
         lacking = wanted - sum(map(len, kept))
         if lacking <= 0:
