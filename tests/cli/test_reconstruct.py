@@ -103,6 +103,12 @@ def test_an_instrument_is_calibrated_from_pairs(run: Path, files: Path, capsys: 
         assert message in capsys.readouterr().err
 
 
+def test_readings_may_be_one_flat_array(run: Path, files: Path) -> None:
+    np.savez(files / "flat.npz", readings=np.array([0.5]))
+    flag = ["--measurements", str(files / "flat.npz"), "--operator", str(files / "matrix.npy"), "--noise", "0.1"]
+    assert main(["reconstruct", str(run), *flag, *QUICK, "--out", str(files / "flat")]) == 0
+
+
 def test_the_next_reading_is_named(run: Path, files: Path, capsys: pytest.CaptureFixture[str]) -> None:
     np.save(files / "seen.npy", np.array([0.4, np.nan]))
     words = ["--measured", str(files / "seen.npy"), "--noise", "0.05", "--steps", "3", "--particles", "64"]

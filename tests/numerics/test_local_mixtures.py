@@ -7,7 +7,7 @@ import torch
 
 from sfumato.denoisers import GaussianMixture
 from sfumato.numerics import local_mixtures
-from sfumato.numerics.local_mixtures import Bandwidth, covariances, stacked
+from sfumato.numerics.local_mixtures import Bandwidth, covariances, gaussians, stacked
 
 X = torch.randn(30, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
 
@@ -85,3 +85,33 @@ def test_samples_that_are_all_the_same_still_have_a_density():
     assert shares == {Bandwidth(5, 1.0, 0.5): 1.0}
     found = covariances(x, torch.arange(12), Bandwidth(5, 1.0, 0.5))
     assert torch.linalg.cholesky_ex(found).info.eq(0).all()
+
+
+NARROW, WIDE = Bandwidth(5, 1.0, 0.3), Bandwidth(10, 1.0, 0.8)
+
+
+def test_every_sample_has_a_gaussian_of_each_width_where_there_is_room():
+    g = torch.Generator().manual_seed(0)
+    weights, means, spreads = gaussians(X, {NARROW: 0.25, WIDE: 0.75}, 60, g)
+    assert torch.equal(means, X.repeat(2, 1))
+    assert torch.allclose(weights, torch.tensor([0.75, 0.25]).double().repeat_interleave(30) / 30)
+    assert torch.equal(spreads, torch.cat([covariances(X, torch.arange(30), b) for b in (WIDE, NARROW)]))
+
+
+@pytest.mark.parametrize(
+    ("share", "most", "narrow"), [(0.25, 20, 5), (0.25, 50, 20), (0.01, 20, 1), (0.25, 1, 0), (0.9, 40, 30)]
+)
+def test_with_little_room_each_width_has_its_share_of_it(share: float, most: int, narrow: int):
+    """Room for 50 is 20 for a quarter: the other width has no more than 30 samples."""
+    g = torch.Generator().manual_seed(0)
+    weights, means, _ = gaussians(X, {NARROW: share, WIDE: 1 - share}, most, g)
+    assert len(weights) == most
+    assert float(weights.sum()) == pytest.approx(1)
+    wide = most - narrow
+    first, second = (wide, narrow) if share < 0.5 else (narrow, wide)
+    assert len(means[:first].unique(dim=0)) == first  # no sample twice for a width
+    assert len(means[first:].unique(dim=0)) == second
+    assert len(means.unique(dim=0)) == min(most, len(X))  # none has two before all have one
+    if narrow:
+        found = weights[:first].sum() if share > 0.5 else weights[first:].sum()
+        assert float(found) == pytest.approx(share)

@@ -89,7 +89,7 @@ def test_reconstruct_takes_the_closed_form_and_says_so(
         (["--steps", "10"], "fitted at once"),
         (["data.limit=5"], "too few"),
         (["mixture.width=-1"], "mixture.width"),
-        (["mixture.neighbours=5,many"], "mixture.neighbours"),
+        (["mixture.neighbours=5,many"], "not allowed; give one number such as 5, or several such as 5,10"),
     ],
 )
 def test_what_cannot_be_fitted_is_refused_in_one_line(

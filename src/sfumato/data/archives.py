@@ -24,6 +24,19 @@ _LABEL_KEYS = ("y", "labels", "label", "target")
 _DEFLATE = 1040  # most bytes that one byte of a deflated file can stand for
 
 
+class UnclearArrayError(InputError):
+    """Several arrays of a file could be the samples.
+
+    Arguments:
+        message: what is said where ``data.key`` can choose.
+        names: of the arrays of numbers.
+    """
+
+    def __init__(self, message: str, names: tuple[str, ...]) -> None:
+        super().__init__(message)
+        self.names = names
+
+
 @dataclass(frozen=True)
 class _Member:
     """An array in a file: its name, what its header says, and how many bytes of values the file can hold."""
@@ -66,7 +79,8 @@ def read_archive(path: Path, options: DataOptions) -> Archive:
     """Read the samples in an .npy or .npz file and, from an .npz, their labels, noise and axis.
 
     Raises:
-        InputError: a damaged file; no array of samples, or several candidates; an array that is not of real numbers;
+        UnclearArrayError: no array of samples, or several candidates.
+        InputError: a damaged file; an array that is not of real numbers;
             labels that are not one class per sample; noise whose shape is not that of the samples.
     """
     if path.suffix.lower() == ".npz":
@@ -170,10 +184,12 @@ def _chosen(members: dict[str, _Member], key: str | None, path: Path) -> _Member
     possible = usual or [m for m in members.values() if m.numeric and len(m.shape) >= 2]
     if usual or len(possible) == 1:
         return possible[0]
-    if any(m.numeric for m in members.values()):
-        raise InputError(
+    numeric = [m for m in members.values() if m.numeric]
+    if numeric:
+        raise UnclearArrayError(
             f"'{shown(path)}' has {'several arrays' if possible else 'no array of two axes or more'} that could be the "
-            f"samples; set data.key to one of: {_listed(members)}"
+            f"samples; set data.key to one of: {_listed(members)}",
+            tuple(m.name for m in numeric),
         )
     pickled = " (arrays of Python objects are never read)" if any(m.dtype.hasobject for m in members.values()) else ""
     raise InputError(

@@ -10,7 +10,7 @@ densities by the likelihood of samples left out (stacking).
 
 import itertools
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -51,6 +51,36 @@ def covariances(x: Float[Tensor, "n d"], centres: Int64[Tensor, "k"], bandwidth:
     """C_i of the Gaussians at ``x[centres]``, with neighbours among all of ``x``."""
     scatter = _scatter(x, centres, bandwidth.neighbours)
     return bandwidth.width * _shrunk(scatter, bandwidth.neighbours, bandwidth.shrinkage)
+
+
+def gaussians(
+    x: Float[Tensor, "n d"], shares: Mapping[Bandwidth, float], most: int, generator: torch.Generator
+) -> tuple[Float[Tensor, "k"], Float[Tensor, "k d"], Float[Tensor, "k d d"]]:
+    """Weights, means and covariances of at most ``most`` Gaussians.
+
+    Every sample has one of each bandwidth where there is room. Else each bandwidth gets its share of the room, and as
+    many samples as can be have one before any has two.
+
+    Arguments:
+        x: the samples.
+        shares: of the bandwidths, as ``stacked`` finds them.
+        most: at least 1. Where there are more bandwidths, those of the largest shares stay.
+        generator: chooses samples where there is too little room.
+    """
+    kept = sorted(shares, key=shares.__getitem__, reverse=True)[:most]
+    total = sum(shares[bandwidth] for bandwidth in kept)
+    order, used, left = torch.randperm(len(x), generator=generator), 0, 1.0
+    weights, centres, spreads = [], [], []
+    for i, bandwidth in enumerate(kept):
+        share, room = shares[bandwidth] / total, most - used
+        others = len(kept) - i - 1
+        count = max(min(round(room * share / left), len(x), room - others), 1) if others else min(room, len(x))
+        own = order[torch.arange(used, used + count) % len(x)].sort().values
+        weights.append(torch.full((count,), share / count, dtype=x.dtype))
+        centres.append(x[own])
+        spreads.append(covariances(x, own, bandwidth))
+        used, left = used + count, left - share
+    return torch.cat(weights), torch.cat(centres), torch.cat(spreads)
 
 
 def stacked(

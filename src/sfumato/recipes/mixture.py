@@ -23,12 +23,12 @@ _NUMBERS = 2**24  # in all these matrices
 
 
 def _listed(value: Any) -> Any:
-    """Numbers as people type them, 5,10 or 5, as a list; what is no number is left for the error."""
+    """Numbers as people type them, 5,10 or 5, as a list."""
     if isinstance(value, str):
         try:
             return [float(word) if "." in word else int(word) for word in value.split(",")]
         except ValueError:
-            return value
+            raise ValueError("give one number such as 5, or several such as 5,10") from None
     return [value] if isinstance(value, int | float) else value
 
 
@@ -44,7 +44,7 @@ class MixtureSection(Section):
 
     Arguments:
         components: number of Gaussians, at most; null: one per training sample and combination that stays, at most 2^24
-            numbers in all covariances.
+            numbers in all covariances. Where that is too few, combinations divide it by their shares.
         neighbours: numbers of nearest samples that give a Gaussian its covariance.
         shrinkage: weights of the mean covariance, in samples.
         width: factors of the covariances.
@@ -55,10 +55,10 @@ class MixtureSection(Section):
     shrinkage: _Factors = Field(default_factory=lambda: [0.5, 2.0, 8.0, 20.0])
     width: _Factors = Field(default_factory=lambda: [0.3, 0.5, 0.8])
 
-    def most(self, spec: DataSpec, samples: int, widths: int = 1) -> int:
-        """The largest number of Gaussians for so many samples to fit and so many combinations that stay."""
+    def most(self, spec: DataSpec) -> int:
+        """The largest number of Gaussians for this data."""
         room = max(_NUMBERS // math.prod(spec.model_shape) ** 2, 1)
-        return min(self.components or room, room, samples * widths)
+        return min(self.components or room, room)
 
 
 class MixtureRecipe(Recipe):

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from sfumato.data import DataOptions, DataSpec, images
-from sfumato.data.archives import read_archive
+from sfumato.data.archives import UnclearArrayError, read_archive
 from sfumato.data.dataset import reason
 from sfumato.errors import InputError
 from sfumato.files import reach
@@ -44,11 +44,12 @@ def read_numbers(flag: str, path: Path) -> Tensor:
 def _read_arrays(flag: str, path: Path) -> np.ndarray:
     try:
         return read_archive(path, DataOptions()).values
-    except InputError:
-        if path.suffix.lower() != ".npz" or len(names := sorted(np.load(path, allow_pickle=False).files)) < 2:
-            raise
+    except UnclearArrayError as error:
         # A command that reads numbers has no setting that chooses among arrays.
-        raise InputError(f"{flag} {path}: holds several arrays, {', '.join(names)}; give a file with one") from None
+        if len(error.names) > 1:
+            listed = ", ".join(sorted(error.names))
+            raise InputError(f"{flag} {path}: holds several arrays, {listed}; give a file with one") from None
+        return read_archive(path, DataOptions(key=error.names[0])).values
 
 
 def read_sample(flag: str, path: Path, spec: DataSpec) -> Tensor:

@@ -12,7 +12,7 @@ from sfumato.denoisers import GaussianMixture
 from sfumato.errors import InputError
 from sfumato.model import Model
 from sfumato.model_folder import save_weights
-from sfumato.numerics.local_mixtures import Bandwidth, covariances, stacked
+from sfumato.numerics.local_mixtures import Bandwidth, gaussians, stacked
 from sfumato.numerics.random import derive
 from sfumato.reporting import SILENT, Reporter
 
@@ -80,13 +80,7 @@ def fitted(model: Model, dataset: Dataset) -> tuple[Model, dict[Bandwidth, float
     x = dataset.samples(torch.device("cpu")).take(training[order.sort().values]).values.flatten(1).double()
     m = recipe.mixture
     shares = stacked(x, generator, m.neighbours, m.shrinkage, m.width)
-    each = max(m.most(dataset.spec, len(x), len(shares)) // len(shares), 1)
-    centres = torch.randperm(len(x), generator=generator)[:each].sort().values
-    law = GaussianMixture(
-        torch.cat([torch.full((len(centres),), share / len(centres)) for share in shares.values()]).double(),
-        x[centres].repeat(len(shares), 1),
-        torch.cat([covariances(x, centres, bandwidth) for bandwidth in shares]),
-    )
+    law = GaussianMixture(*gaussians(x, shares, m.most(dataset.spec), generator))
     recipe = recipe.model_copy(update={"mixture": m.model_copy(update={"components": len(law.weights)})})
     denoiser = recipe.build(dataset.spec)
     denoiser.assign(law)
