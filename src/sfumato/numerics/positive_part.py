@@ -22,13 +22,13 @@ def solve(
 ) -> Float[Tensor, "b d"]:
     """``x = sum_j u_j (u_j . right) / m_j`` over the eigenvectors u_j of M_i whose eigenvalues m_j are at least 1.
 
-    For ``M = 1 + W C W^T`` with a covariance C this solves ``M x = right`` but for directions with ``W C W^T u = 0``,
-    where ``C W^T u = 0`` too, so that ``C W^T x`` is the same. A direction of negative curvature is treated as one of
-    these: no measurement tells of it.
+    For ``M = 1 + W C W^T`` with a covariance C this solves ``M x = right``. What rounding takes from x are directions
+    with ``W C W^T u = 0``, where ``C W^T u = 0`` too, so that ``C W^T x`` is the same. A direction of negative
+    curvature is treated as one of these: no measurement tells of it.
 
     M is replaced by the symmetric part of its projection to the Krylov space of ``right`` (Arnoldi; of a symmetric
     matrix Lanczos, whose x is that of conjugate gradients). Row i stops where the residual in the other directions is
-    at most ``tolerance |right_i|``, and does not depend on other rows.
+    at most ``tolerance |right_i|``, and does not depend on other rows. Where ``product`` is not finite, x is NaN.
 
     Arguments:
         product: ``x -> M x``, row by row.
@@ -41,6 +41,8 @@ def solve(
     """
     rows, size = right.shape
     most = min(most, size)
+    lost = ~right.isfinite().all(dim=1)
+    right = right.masked_fill(lost[:, None], 0.0)
     norm = right.norm(dim=1)
     basis = (right / norm.clamp(min=torch.finfo(right.dtype).tiny)[:, None])[:, None]  # (b, k, d)
     projected = torch.zeros(rows, most, most, dtype=torch.float64)  # small matrices, on the CPU
@@ -49,6 +51,8 @@ def solve(
     for k in range(most):
         image = product(basis[:, -1])
         length = image.norm(dim=1)
+        lost = lost | ~length.isfinite()
+        image, length = image.masked_fill(lost[:, None], 0.0), length.masked_fill(lost, 0.0)  # eigh refuses NaN
         for _ in range(2):  # the second removes what rounding left
             parts = (basis @ image[..., None])[..., 0]
             image = image - (parts[:, None] @ basis)[:, 0]
@@ -68,7 +72,7 @@ def solve(
         following = image / torch.where(ended, torch.inf, beyond)[:, None]
         basis = torch.cat([basis, following[:, None]], 1)
     x: Tensor = norm[:, None] * (found[:, None, : basis.shape[1]].to(right) @ basis)[:, 0]
-    return x
+    return x.masked_fill(lost[:, None], torch.nan)
 
 
 def _positive(projected: Float[Tensor, "b k k"]) -> tuple[Float[Tensor, "b k"], Float[Tensor, "b"]]:
