@@ -4,7 +4,7 @@
 
 modesD: 25 Gaussians N((i, j, i, j, ...), 0.3^2), i and j from -2 to 2, of random weights, in D numbers; a network of
 2,500 steps on 30,000 samples; one random reading, or a quarter as many as numbers. With the weights of modes in the
-exact posterior known: half the sum of the differences between these and the shares of 128 draws (0.05 to 0.1 is chance).
+exact posterior known: half the sum of their differences from the shares of 128 draws (0.05 to 0.1 is chance).
 digits: the 8 x 8 digits of scikit-learn, with a network of three minutes; 40 % of the pixels, means of 2 x 2, or 16
 random projections, with noise 0.1 of the range of values; the error of the mean on 3 held-out digits. What a band of
 90 % holds is the share of true values in it. Writes benchmarks/results/network_posteriors.json.
