@@ -87,6 +87,15 @@ def test_samples_that_are_all_the_same_still_have_a_density():
     assert torch.linalg.cholesky_ex(found).info.eq(0).all()
 
 
+def test_a_covariance_does_not_depend_on_the_other_centres():
+    """One centre with fewer neighbours than numbers would have no density in most directions."""
+    x = torch.randn(40, 8, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    bandwidth = Bandwidth(3, 2.0, 0.5)
+    every = covariances(x, torch.arange(40), bandwidth)
+    for own in ([7], [2, 30]):
+        assert torch.allclose(covariances(x, torch.tensor(own), bandwidth), every[own], rtol=1e-12)
+
+
 NARROW, WIDE = Bandwidth(5, 1.0, 0.3), Bandwidth(10, 1.0, 0.8)
 
 

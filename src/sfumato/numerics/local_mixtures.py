@@ -48,9 +48,18 @@ class Bandwidth:
 
 
 def covariances(x: Float[Tensor, "n d"], centres: Int64[Tensor, "k"], bandwidth: Bandwidth) -> Float[Tensor, "k d d"]:
-    """C_i of the Gaussians at ``x[centres]``, with neighbours among all of ``x``."""
-    scatter = _scatter(x, centres, bandwidth.neighbours)
-    return bandwidth.width * _shrunk(scatter, bandwidth.neighbours, bandwidth.shrinkage)
+    """C_i of the Gaussians at ``x[centres]``, with neighbours among all of ``x``.
+
+    P is the mean over all samples, of many over every second, third, ... of them.
+    """
+    k = bandwidth.neighbours
+    scatter = torch.cat(list(_scatters(x, centres, k)))
+    if len(centres) == len(x):
+        pooled = scatter.mean(0) / k
+    else:  # of few centres the mean would have few directions
+        some = torch.arange(len(x))[:: -(-len(x) // _MOST_FITTED)]
+        pooled = torch.stack([own.sum(0) for own in _scatters(x, some, k)]).sum(0) / (len(some) * k)
+    return bandwidth.width * _shrunk(scatter, pooled, k, bandwidth.shrinkage)
 
 
 def gaussians(
@@ -108,9 +117,10 @@ def stacked(
     for held, others in _folds(order, most_fitted):
         asked = x[held] + noise * torch.randn(len(held), x.shape[1], generator=generator, dtype=x.dtype)
         for k in dict.fromkeys(min(k, len(others) - 1) for k in neighbours):
-            scatter = _scatter(x[others], torch.arange(len(others)), k)
+            scatter = torch.cat(list(_scatters(x[others], torch.arange(len(others)), k)))
+            pooled = scatter.mean(0) / k
             for c in shrinkages:
-                found = _log_densities(asked, x[others], _shrunk(scatter, k, c), widths, noise**2)
+                found = _log_densities(asked, x[others], _shrunk(scatter, pooled, k, c), widths, noise**2)
                 for w, own in zip(widths, found, strict=True):
                     logs.setdefault(Bandwidth(k, c, w), []).append(own)
     return _shares({bandwidth: torch.cat(own) for bandwidth, own in logs.items()})
@@ -148,19 +158,16 @@ def _shares(logs: dict[Bandwidth, Tensor]) -> dict[Bandwidth, float]:
     return {b: float(s) for b, s in zip(logs, shares / shares.sum(), strict=True) if s > 0}
 
 
-def _scatter(x: Tensor, centres: Tensor, neighbours: int) -> Float[Tensor, "k d d"]:
-    """S_i of each centre."""
-    found = []
+def _scatters(x: Tensor, centres: Tensor, neighbours: int) -> Iterator[Float[Tensor, "k d d"]]:
+    """S_i of each centre, some at a time."""
     for own in torch.split(centres, _CHUNK):
         apart = torch.cdist(x[own], x)
         apart[torch.arange(len(own)), own] = torch.inf  # a sample is no neighbour of its own
         gaps = x[apart.topk(neighbours, largest=False).indices] - x[own, None]
-        found.append(gaps.mT @ gaps)
-    return torch.cat(found)
+        yield gaps.mT @ gaps
 
 
-def _shrunk(scatter: Tensor, neighbours: int, shrinkage: float) -> Float[Tensor, "k d d"]:
-    pooled = scatter.mean(0) / neighbours
+def _shrunk(scatter: Tensor, pooled: Tensor, neighbours: int, shrinkage: float) -> Float[Tensor, "k d d"]:
     floor = _FLOOR * float(pooled.diagonal().mean()) + LEAST
     mixed = (scatter + shrinkage * pooled) / (neighbours + shrinkage)
     return mixed + floor * torch.eye(len(pooled), dtype=scatter.dtype)
