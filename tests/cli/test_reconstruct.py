@@ -105,8 +105,14 @@ def test_an_instrument_is_calibrated_from_pairs(run: Path, files: Path, capsys: 
 
 def test_readings_may_be_one_flat_array(run: Path, files: Path) -> None:
     np.savez(files / "flat.npz", readings=np.array([0.5]))
-    flag = ["--measurements", str(files / "flat.npz"), "--operator", str(files / "matrix.npy"), "--noise", "0.1"]
-    assert main(["reconstruct", str(run), *flag, *QUICK, "--out", str(files / "flat")]) == 0
+    (files / "flat.csv").write_text("0.5\n")
+    draws = []
+    for name in ("flat.npz", "flat.csv"):
+        words = ["--measurements", files / name, "--operator", files / "matrix.npy", "--noise", 0.1, *QUICK]
+        assert main(["reconstruct", str(run), *map(str, words), "--out", str(files / name[-3:])]) == 0
+        with np.load(files / name[-3:] / "reconstruction.npz") as found:
+            draws.append(found["draws"])
+    assert np.array_equal(*draws)
 
 
 def test_the_next_reading_is_named(run: Path, files: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -28,7 +28,8 @@ def solve(
 
     M is replaced by the symmetric part of its projection to the Krylov space of ``right`` (Arnoldi; of a symmetric
     matrix Lanczos, whose x is that of conjugate gradients). Row i stops where the residual in the other directions is
-    at most ``tolerance |right_i|``, and does not depend on other rows. Where ``product`` is not finite, x is NaN.
+    at most ``tolerance |right_i|``, and does not depend on other rows. A row where
+    ``right`` or ``product`` is not finite is NaN.
 
     Arguments:
         product: ``x -> M x``, row by row.

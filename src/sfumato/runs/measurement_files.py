@@ -8,7 +8,7 @@ from torch import Tensor
 
 from sfumato.data import DataOptions, DataSpec, images
 from sfumato.data.archives import UnclearArrayError, read_archive
-from sfumato.data.dataset import reason
+from sfumato.data.dataset import reason, shown
 from sfumato.errors import InputError
 from sfumato.files import reach
 from sfumato.restoration import Blur, Calibration, Decibels, Downsampling, Operator, Photons, operator_for, read_noise
@@ -47,7 +47,7 @@ def _read_arrays(flag: str, path: Path) -> np.ndarray:
     except UnclearArrayError as error:
         # A command that reads numbers has no setting that chooses among arrays.
         if len(error.names) > 1:
-            listed = ", ".join(sorted(error.names))
+            listed = ", ".join(map(shown, sorted(error.names)))
             raise InputError(f"{flag} {path}: holds several arrays, {listed}; give a file with one") from None
         return read_archive(path, DataOptions(key=error.names[0])).values
 
