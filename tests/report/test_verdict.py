@@ -81,3 +81,8 @@ def test_nothing_is_said_about_what_was_not_measured(tmp_path):
     assert trend(run) is None
     assert not any("of them reach" in sentence for sentence in verdict(run))
     assert np.isfinite(passes(run))
+
+
+def test_training_longer_is_not_advised_to_what_is_fitted_at_once(tmp_path):
+    fitted = run_with(tmp_path, [], good=0.3)
+    assert verdict(fitted)[0].endswith("as 60 real ones; try another recipe, or more data.")

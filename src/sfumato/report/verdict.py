@@ -106,8 +106,12 @@ def _samples(good: float, count: int, seen: float, course: Trend | None) -> str:
         return f"{count} samples are too few to judge them; 'sfumato report' draws more."
     if good >= NEAR:
         return f"The samples are near the data: {worth}."
-    helps = course is None or course.falls or seen < 20
-    rest = "train longer" if helps else "more training will not help much; try a larger network, or more data"
+    if not math.isfinite(seen):  # a mixture or trees, which are fitted at once
+        rest = "try another recipe, or more data"
+    elif course is None or course.falls or seen < 20:
+        rest = "train longer"
+    else:
+        rest = "more training will not help much; try a larger network, or more data"
     if good < NOISE:
         return f"These are not yet samples: {worth}; {rest}."
     return f"The samples are rough: {worth}; {rest}."
